@@ -1,0 +1,70 @@
+// What the link needs from the agent that owns it. The link moves and keeps commands, results and output; it decides
+// nothing about identity, policy or meaning.
+import type { Command } from '#gen/longline/link/v1/link_pb.js';
+import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
+import type { CapabilityCommand, CapabilityEvent, CommandContext } from '../core/capability.ts';
+
+/** A command that may be carried out. */
+export interface AdmittedCommand {
+  /** Name of the capability that is to carry it out. */
+  readonly capability: string;
+  /** Serialised action message of that capability. */
+  readonly action: Uint8Array;
+  /** Kept until `nonceExpiresAtMs` in the same journal record as the command, so that a replay is refused for good. */
+  readonly nonce: Uint8Array;
+  readonly nonceExpiresAtMs: number;
+}
+
+/** Decides whether a command may be carried out. */
+export interface CommandAdmission {
+  /**
+   * Checks signature, audience, times, policy and spec. `nonceSeen` tells whether a nonce was used by another command.
+   * Throws a LonglineError to refuse; the refusal travels as Rejected and is final. Writes the audit record either way.
+   */
+  admit(command: Command, nonceSeen: (nonce: Uint8Array) => boolean): Promise<AdmittedCommand>;
+}
+
+/** Carries out admitted commands. */
+export interface CommandExecutor {
+  /** As Capability.handle; unknown capabilities end with a failed result, never a throw. */
+  execute(capability: string, command: CapabilityCommand, context: CommandContext): AsyncIterable<CapabilityEvent>;
+  /** Takes standard input for a running command. */
+  writeInput(
+    commandId: string,
+    offset: number,
+    data: Uint8Array,
+    end: boolean,
+  ): Promise<{ readonly taken: number; readonly closed: boolean }>;
+}
+
+/** What the link tells the controller about this host. */
+export interface HostReport {
+  facts(): AgentFacts;
+  usage(): Promise<AgentUsage>;
+}
+
+/** Where to dial and with which identity. Read anew for every connection, so that renewals take effect. */
+export interface LinkTarget {
+  /** "https://host:port"; http:// only with an API key. */
+  readonly url: string;
+  readonly agentId: string;
+  readonly instanceId: string;
+  readonly bootId: string;
+  readonly leaderEpoch: bigint;
+  readonly credentials:
+    | {
+        readonly kind: 'certificate';
+        /** PEM. */
+        readonly certificateChain: string;
+        readonly privateKey: string;
+        readonly trustedCertificates: string;
+      }
+    | { readonly kind: 'api_key'; readonly apiKey: string; readonly trustedCertificates: string | undefined };
+}
+
+/** Gives the target for the next connection and hears how it went. */
+export interface TargetSource {
+  current(): Promise<LinkTarget>;
+  /** A connection with this target completed its handshake: candidate credentials are proven. */
+  proven(target: LinkTarget): void;
+}
