@@ -1,0 +1,65 @@
+// The agent's data folder: private to its user, locked against a second agent, with the id of this replica.
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, open, readFile, rename, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LonglineError } from '../core/errors.ts';
+import { isUuid } from '../core/ids.ts';
+import { type FolderLock, lockFolder } from '../platform/sqlite/file-lock.ts';
+
+/** An opened data folder. Dispose to let go of the lock. */
+export interface DataFolder extends Disposable {
+  readonly path: string;
+  /** Identifies this replica of the agent for as long as the folder lives. */
+  readonly instanceId: string;
+  /** Path of something in the folder. */
+  file(name: string): string;
+}
+
+/** Opens the folder, making it if needed. Throws `unavailable` if it can't be written, `already_exists` if in use. */
+export async function openDataFolder(path: string): Promise<DataFolder> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    const { mode } = await stat(path);
+    if ((mode & 0o077) !== 0) await chmod(path, 0o700);
+  } catch (error) {
+    throw new LonglineError('unavailable', `data-dir: can't use ${path}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  const lock: FolderLock = lockFolder(path);
+  try {
+    const instanceId = await readInstanceId(join(path, 'instance-id'));
+    return {
+      path,
+      instanceId,
+      file: (name) => join(path, name),
+      [Symbol.dispose]: () => lock[Symbol.dispose](),
+    };
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function readInstanceId(path: string): Promise<string> {
+  const stored = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (stored !== undefined) {
+    const id = stored.trim();
+    if (isUuid(id)) return id;
+    // Containers carry this id as their label: with a new one they would be orphans nobody may touch.
+    throw new LonglineError(
+      'invalid',
+      `${path}: holds ${JSON.stringify(id.slice(0, 60))}, which is no UUID; restore it, or remove it if no container carries the old one`,
+    );
+  }
+  const id = randomUUID();
+  const fresh = `${path}.new`;
+  await using file = await open(fresh, 'w', 0o600);
+  await file.writeFile(`${id}\n`);
+  await file.sync();
+  await rename(fresh, path);
+  return id;
+}

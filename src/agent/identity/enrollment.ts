@@ -1,0 +1,108 @@
+// Becoming an agent and staying one: the calls to EnrollmentService.
+import { createHash } from 'node:crypto';
+import { Code, ConnectError, createClient } from '@connectrpc/connect';
+import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import { EnrollmentService, type EnrollResponse } from '#gen/longline/link/v1/enrollment_pb.js';
+import { parseEnrollmentToken } from '../../core/enrollment-token.ts';
+import { LonglineError, reasonOfGrpcCode } from '../../core/errors.ts';
+import { makeKeyAndRequest, pem } from './certificate-request.ts';
+import type { Credentials } from './credential-store.ts';
+import { fetchPinnedAuthority } from './pinned-authority.ts';
+
+const CALL_LIMIT_MS = 10_000;
+
+/** Who asks. */
+export interface EnrollmentApplicant {
+  readonly controllerUrl: string;
+  readonly agentId: string;
+  readonly instanceId: string;
+}
+
+/** What an enrolment gives. */
+export interface EnrollmentGrant {
+  readonly credentials: Credentials;
+  readonly controllerId: string;
+  readonly controllerKeys: readonly { readonly keyId: string; readonly publicKey: Uint8Array }[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly tokenSha256: string;
+}
+
+/** SHA-256 of a token, hex: what is kept of it. */
+export function hashToken(token: string): string {
+  return createHash('sha256').update(token.trim()).digest('hex');
+}
+
+/** Trades a registration token for credentials. Errors as EnrollmentService.Enroll says, and `unavailable`. */
+export async function enroll(
+  applicant: EnrollmentApplicant,
+  token: string,
+  signal: AbortSignal,
+): Promise<EnrollmentGrant> {
+  const { secret, caSha256 } = parseEnrollmentToken(token);
+  const url = new URL(applicant.controllerUrl);
+  if (url.protocol !== 'https:') {
+    throw new LonglineError(
+      'invalid',
+      `controller: ${applicant.controllerUrl} must be an https:// URL to enrol with a token; use an API key where TLS ends elsewhere`,
+    );
+  }
+  const authority = await fetchPinnedAuthority(url, caSha256, signal);
+  const { privateKey, request } = await makeKeyAndRequest(applicant.agentId);
+  const response = await call<EnrollResponse>(applicant.controllerUrl, { ca: authority }, (client) =>
+    client.enroll(
+      { token: secret, agentId: applicant.agentId, certificateRequest: request, instanceId: applicant.instanceId },
+      { signal, timeoutMs: CALL_LIMIT_MS },
+    ),
+  );
+  return {
+    credentials: { ...certificatesOf(response), privateKey },
+    controllerId: response.controllerId,
+    controllerKeys: response.controllerKeys,
+    labels: response.labels,
+    tokenSha256: hashToken(token),
+  };
+}
+
+/** Trades the current credentials for new ones with a new key. Errors as EnrollmentService.Renew says, and `unavailable`. */
+export async function renew(
+  applicant: EnrollmentApplicant,
+  current: Credentials,
+  signal: AbortSignal,
+): Promise<Credentials> {
+  const { privateKey, request } = await makeKeyAndRequest(applicant.agentId);
+  const tls = { ca: current.trustedCertificates, cert: current.certificateChain, key: current.privateKey };
+  const response = await call(applicant.controllerUrl, tls, (client) =>
+    client.renew({ certificateRequest: request }, { signal, timeoutMs: CALL_LIMIT_MS }),
+  );
+  return { ...certificatesOf(response), privateKey };
+}
+
+function certificatesOf(response: {
+  readonly certificateChain: Uint8Array[];
+  readonly trustedCertificates: Uint8Array[];
+}): Omit<Credentials, 'privateKey'> {
+  return {
+    certificateChain: response.certificateChain.map((der) => pem('CERTIFICATE', der)).join(''),
+    trustedCertificates: response.trustedCertificates.map((der) => pem('CERTIFICATE', der)).join(''),
+  };
+}
+
+type EnrollmentClient = ReturnType<typeof createClient<typeof EnrollmentService>>;
+
+async function call<Response>(
+  baseUrl: string,
+  tls: { readonly ca: string; readonly cert?: string; readonly key?: string },
+  invoke: (client: EnrollmentClient) => Promise<Response>,
+): Promise<Response> {
+  const session = new Http2SessionManager(baseUrl, {}, tls);
+  try {
+    const transport = createGrpcTransport({ baseUrl, nodeOptions: tls, sessionManager: session });
+    return await invoke(createClient(EnrollmentService, transport));
+  } catch (error) {
+    const failure = ConnectError.from(error);
+    const reason = failure.code === Code.Unknown ? 'unavailable' : reasonOfGrpcCode(failure.code);
+    throw new LonglineError(reason, `controller ${new URL(baseUrl).host}: ${failure.rawMessage}`, { cause: error });
+  } finally {
+    session.abort();
+  }
+}

@@ -1,0 +1,155 @@
+// The agent's own service on a unix socket: status, commands, policy questions, reload; with reflection and health so
+// that generic gRPC tools work on the host. The socket is 0600: who may read it may also read the agent's data folder.
+
+import { chmod, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
+import {
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  type sendUnaryData,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation } from 'grpc-health-check';
+import {
+  type ExplainJobRequest,
+  type ExplainJobResponse,
+  ExplainJobResponseSchema,
+  type GetStatusResponse,
+  GetStatusResponseSchema,
+  type ListCommandsResponse,
+  ListCommandsResponseSchema,
+  LocalService,
+  ReloadResponseSchema,
+} from '#gen/longline/local/v1/local_pb.js';
+import { describeError, GRPC_CODE, LonglineError, toLonglineError } from '../../core/errors.ts';
+import { grpcServiceDefinition } from '../../core/grpc-definition.ts';
+import type { Logger } from '../../core/logger.ts';
+
+const CLOSE_LIMIT_MS = 2_000;
+/** Longest path that the kernel takes for a unix socket (sockaddr_un). */
+const LONGEST_SOCKET_PATH = 107;
+
+/** Init shape of a message: what `create` takes. */
+type Init<Message> = Partial<Omit<Message, '$typeName' | '$unknown'>>;
+
+/** What the service tells and does. */
+export interface LocalView {
+  status(): Promise<Init<GetStatusResponse>>;
+  commands(): Promise<Init<ListCommandsResponse>>;
+  explain(request: ExplainJobRequest): Promise<Init<ExplainJobResponse>>;
+  /** Files now in force. Throws LonglineError if a file is bad; the old ones stay. */
+  reload(): Promise<readonly string[]>;
+}
+
+/** Serves LocalService. Dispose to stop and remove the socket. */
+export class LocalServer implements AsyncDisposable {
+  readonly #path: string;
+  readonly #server = new Server({ 'grpc.max_receive_message_length': 4 * 1024 * 1024 });
+  readonly #health = new HealthImplementation({ '': 'NOT_SERVING' });
+  readonly #log: Logger;
+  #bound = false;
+
+  constructor(path: string, view: LocalView, log: Logger) {
+    this.#path = path;
+    this.#log = log;
+    this.#server.addService(grpcServiceDefinition(LocalService), this.#handlers(view));
+    this.#health.addToServer(this.#server);
+    new ReflectionService(reflectionRoot()).addToServer(this.#server);
+  }
+
+  /** Binds. A socket left by a dead agent is replaced; one that answers is `already_exists`. */
+  async open(): Promise<void> {
+    if (Buffer.byteLength(this.#path) > LONGEST_SOCKET_PATH) {
+      throw new LonglineError(
+        'invalid',
+        `local-socket: ${this.#path} has ${Buffer.byteLength(this.#path)} bytes; a unix socket path has at most ${LONGEST_SOCKET_PATH}`,
+      );
+    }
+    if (await answers(this.#path)) {
+      throw new LonglineError('already_exists', `local-socket: another process serves ${this.#path}`);
+    }
+    await rm(this.#path, { force: true });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const previousMask = process.umask(0o177);
+    this.#server.bindAsync(`unix:${this.#path}`, ServerCredentials.createInsecure(), (error) => {
+      process.umask(previousMask);
+      if (error === null) resolve();
+      else reject(new LonglineError('unavailable', `local-socket: can't listen on ${this.#path}`, { cause: error }));
+    });
+    await promise;
+    this.#bound = true;
+    await chmod(this.#path, 0o600);
+  }
+
+  /** What health checks answer, for the agent as a whole. */
+  setServing(serving: boolean): void {
+    this.#health.setStatus('', serving ? 'SERVING' : 'NOT_SERVING');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const limit = setTimeout(() => {
+      this.#server.forceShutdown();
+      resolve();
+    }, CLOSE_LIMIT_MS);
+    this.#server.tryShutdown(() => resolve());
+    await promise;
+    clearTimeout(limit);
+    // Another process may serve this path: remove only what this one bound.
+    if (this.#bound) await rm(this.#path, { force: true });
+  }
+
+  #handlers(view: LocalView): UntypedServiceImplementation {
+    return {
+      getStatus: this.#unary(async () => create(GetStatusResponseSchema, await view.status())),
+      listCommands: this.#unary(async () => create(ListCommandsResponseSchema, await view.commands())),
+      explainJob: this.#unary(async (request: ExplainJobRequest) =>
+        create(ExplainJobResponseSchema, await view.explain(request)),
+      ),
+      reload: this.#unary(async () => create(ReloadResponseSchema, { files: [...(await view.reload())] })),
+    };
+  }
+
+  #unary<Request, Response>(answer: (request: Request) => Promise<Response>) {
+    return (call: ServerUnaryCall<Request, Response>, reply: sendUnaryData<Response>): void => {
+      answer(call.request).then(
+        (response) => reply(null, response),
+        (error: unknown) => {
+          const failure = toLonglineError(error);
+          if (failure.reason === 'internal') this.#log.error('local call failed', { err: describeError(error) });
+          reply({ code: GRPC_CODE[failure.reason], details: failure.message });
+        },
+      );
+    };
+  }
+}
+
+/** The descriptors of LocalService and all they import, in the form that @grpc/reflection reads. */
+function reflectionRoot(): ConstructorParameters<typeof ReflectionService>[0] {
+  const files = new Map<string, Buffer>();
+  const add = (file: typeof LocalService.file): void => {
+    if (files.has(file.proto.name)) return;
+    files.set(file.proto.name, Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)));
+    for (const dependency of file.dependencies) add(dependency);
+  };
+  add(LocalService.file);
+  return {
+    [LocalService.typeName]: { format: 'longline', type: {}, fileDescriptorProtos: [...files.values()] },
+  } as unknown as ConstructorParameters<typeof ReflectionService>[0];
+}
+
+async function answers(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect(path);
+  socket.once('connect', () => resolve(true));
+  socket.once('error', () => resolve(false));
+  try {
+    return await promise;
+  } finally {
+    socket.destroy();
+  }
+}

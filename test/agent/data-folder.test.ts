@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { openDataFolder } from '../../src/agent/data-folder.ts';
+
+let base: string;
+before(async () => {
+  base = await mkdtemp(join(tmpdir(), 'longline-data-'));
+});
+after(() => rm(base, { recursive: true, force: true }));
+
+test('the folder is private and keeps its instance id', async () => {
+  const path = join(base, 'a', 'b');
+  const first = await openDataFolder(path);
+  first[Symbol.dispose]();
+  await chmod(path, 0o755);
+  using second = await openDataFolder(path);
+  assert.equal(second.instanceId, first.instanceId);
+  assert.equal((await stat(path)).mode & 0o777, 0o700);
+});
+
+test('a second opener is refused while the first holds it', async () => {
+  const path = join(base, 'locked');
+  const first = await openDataFolder(path);
+  await assert.rejects(openDataFolder(path), { reason: 'already_exists', message: /in use/ });
+  first[Symbol.dispose]();
+  first[Symbol.dispose]();
+  (await openDataFolder(path))[Symbol.dispose]();
+});
+
+test('a killed process lets go of the folder', async () => {
+  const path = join(base, 'killed');
+  const module = join(import.meta.dirname, '../../src/agent/data-folder.ts');
+  const script = `const { openDataFolder } = await import(${JSON.stringify(module)});
+    globalThis.held = await openDataFolder(${JSON.stringify(path)});
+    process.stdout.write('held'); setInterval(() => globalThis.held.path, 1000);`;
+  const holder = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await once(holder.stdout, 'data');
+  await assert.rejects(openDataFolder(path), { reason: 'already_exists' });
+  holder.kill('SIGKILL');
+  await once(holder, 'exit');
+  (await openDataFolder(path))[Symbol.dispose]();
+});
+
+test('a damaged instance id is refused, not replaced', async () => {
+  const path = join(base, 'damaged');
+  (await openDataFolder(path))[Symbol.dispose]();
+  await writeFile(join(path, 'instance-id'), 'nonsense');
+  await assert.rejects(openDataFolder(path), { reason: 'invalid', message: /"nonsense", which is no UUID/ });
+  await rm(join(path, 'instance-id'));
+  (await openDataFolder(path))[Symbol.dispose]();
+});
+
+test('a path that is no folder is refused by name', async () => {
+  const path = join(base, 'file');
+  await writeFile(path, '');
+  await assert.rejects(openDataFolder(path), { reason: 'unavailable', message: /data-dir: can't use/ });
+});

@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
+import { LocalServer, type LocalView } from '../../src/agent/local/local-server.ts';
+import { LonglineError } from '../../src/core/errors.ts';
+import { silentLogger } from '../../src/core/logger.ts';
+
+const run = promisify(execFile);
+const buf = join(import.meta.dirname, '../../node_modules/.bin/buf');
+
+const view: LocalView = {
+  status: async () => ({ agentId: 'a1', linkState: 'open', controller: 'https://127.0.0.1:1' }),
+  commands: async () => ({ commands: [] }),
+  explain: async (request) => ({ allowed: request.keyId === 'good' }),
+  reload: async () => {
+    throw new LonglineError('policy', '/etc/policy.toml: line 3: unknown key imges; did you mean images?');
+  },
+};
+
+let folder: string;
+let server: LocalServer;
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'longline-local-'));
+  server = new LocalServer(join(folder, 'agent.sock'), view, silentLogger);
+  await server.open();
+  server.setServing(true);
+});
+after(async () => {
+  await server[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function curl(method: string, data: string): Promise<unknown> {
+  const { stdout } = await run(buf, [
+    'curl',
+    '--protocol',
+    'grpc',
+    '--http2-prior-knowledge',
+    '--unix-socket',
+    join(folder, 'agent.sock'),
+    '--data',
+    data,
+    `http://localhost/${method}`,
+  ]); // prettier-ignore
+  return JSON.parse(stdout);
+}
+
+test('a generic gRPC tool finds the service by reflection and calls it over the socket', async () => {
+  assert.deepEqual(await curl('longline.local.v1.LocalService/GetStatus', '{}'), {
+    agentId: 'a1',
+    linkState: 'open',
+    controller: 'https://127.0.0.1:1',
+  });
+  const explained = await curl(
+    'longline.local.v1.LocalService/ExplainJob',
+    '{"keyId":"good","spec":{"argv":["true"]}}',
+  );
+  assert.deepEqual(explained, { allowed: true });
+});
+
+test('a failure keeps its code and message', async () => {
+  await assert.rejects(curl('longline.local.v1.LocalService/Reload', '{}'), (error: { stderr: string }) => {
+    assert.match(error.stderr, /permission_denied/);
+    assert.match(error.stderr, /unknown key imges/);
+    return true;
+  });
+});
+
+test('only the owner can use the socket', async () => {
+  assert.equal((await stat(join(folder, 'agent.sock'))).mode & 0o777, 0o600);
+});
+
+test('a second server on a live socket is refused, and the first goes on', async () => {
+  const second = new LocalServer(join(folder, 'agent.sock'), view, silentLogger);
+  await assert.rejects(second.open(), { reason: 'already_exists' });
+  await second[Symbol.asyncDispose]();
+  assert.deepEqual(await curl('longline.local.v1.LocalService/ListCommands', '{}'), {});
+});
+
+test('a path too long for a socket is refused with its length', async () => {
+  await using second = new LocalServer(join(folder, 'x'.repeat(120)), view, silentLogger);
+  await assert.rejects(second.open(), { reason: 'invalid', message: /at most 107/ });
+});
