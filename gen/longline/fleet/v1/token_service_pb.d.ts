@@ -448,6 +448,53 @@ export declare type RevokeApiTokenResponse = Message<"longline.fleet.v1.RevokeAp
 export declare const RevokeApiTokenResponseSchema: GenMessage<RevokeApiTokenResponse>;
 
 /**
+ * Makes an API key for an agent.
+ *
+ * @generated from message longline.fleet.v1.CreateAgentKeyRequest
+ */
+export declare type CreateAgentKeyRequest = Message<"longline.fleet.v1.CreateAgentKeyRequest"> & {
+  /**
+   * Id of the agent; 1 to 128 characters of [A-Za-z0-9._-].
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * Labels given to the agent if it is made by this call.
+   *
+   * @generated from field: map<string, string> labels = 2;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message longline.fleet.v1.CreateAgentKeyRequest.
+ * Use `create(CreateAgentKeyRequestSchema)` to create a new message.
+ */
+export declare const CreateAgentKeyRequestSchema: GenMessage<CreateAgentKeyRequest>;
+
+/**
+ * The key, shown this once.
+ *
+ * @generated from message longline.fleet.v1.CreateAgentKeyResponse
+ */
+export declare type CreateAgentKeyResponse = Message<"longline.fleet.v1.CreateAgentKeyResponse"> & {
+  /**
+   * 64 hex characters, for the metadata "authorization: Bearer <api key>".
+   *
+   * @generated from field: string api_key = 1;
+   */
+  apiKey: string;
+};
+
+/**
+ * Describes the message longline.fleet.v1.CreateAgentKeyResponse.
+ * Use `create(CreateAgentKeyResponseSchema)` to create a new message.
+ */
+export declare const CreateAgentKeyResponseSchema: GenMessage<CreateAgentKeyResponse>;
+
+/**
  * What a caller may do.
  *
  * @generated from enum longline.fleet.v1.Role
@@ -553,6 +600,17 @@ export declare const TokenService: GenService<{
     methodKind: "unary";
     input: typeof RevokeApiTokenRequestSchema;
     output: typeof RevokeApiTokenResponseSchema;
+  },
+  /**
+   * Makes an API key for an agent that connects where TLS ends elsewhere. Replaces its key, if
+   * it has one; makes the agent, if there is none. Revoking the agent ends the key.
+   *
+   * @generated from rpc longline.fleet.v1.TokenService.CreateAgentKey
+   */
+  createAgentKey: {
+    methodKind: "unary";
+    input: typeof CreateAgentKeyRequestSchema;
+    output: typeof CreateAgentKeyResponseSchema;
   },
 }>;
 

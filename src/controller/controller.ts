@@ -1,0 +1,181 @@
+// Composition root of `longline controller`: opens data directory, identity, store and services, and puts the front before
+// them. Everything is owned by one stack and let go of in reverse order, also when a later step fails. It decides nothing
+// itself. A start that can't succeed fails with a LonglineError that names the flag or file and the mend.
+import { ServerReflection } from '#gen/grpc/reflection/v1/reflection_pb.js';
+import { ServerReflection as ServerReflectionV1Alpha } from '#gen/grpc/reflection/v1alpha/reflection_pb.js';
+import { Health } from '#gen/health/v1/health_pb.js';
+import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
+import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
+import { type Clock, systemClock } from '../core/clock.ts';
+import type { Logger } from '../core/logger.ts';
+import { createLogger } from '../telemetry/logger.ts';
+import {
+  type ControllerConfig,
+  type ControllerOptions,
+  certificateHosts,
+  compileControllerOptions,
+  controllerUrl,
+} from './config.ts';
+import { Front } from './front/front.ts';
+import { HealthState, healthService } from './front/health.ts';
+import { DescriptorIndex, reflectionRoutes } from './front/reflection.ts';
+import type { ControllerServices, OpenServices } from './front/routes.ts';
+import { writeAdminContext } from './identity/admin-context.ts';
+import { AgentAuthenticator } from './identity/agent-authentication.ts';
+import { AgentKeys } from './identity/agent-keys.ts';
+import { ApiTokens } from './identity/api-tokens.ts';
+import { authorize } from './identity/authorization.ts';
+import { type ControllerIdentity, openControllerIdentity } from './identity/controller-identity.ts';
+import { DataDirectory } from './identity/data-directory.ts';
+import { Enrollment } from './identity/enrollment.ts';
+import { enrollmentRoutes, serveEnrollment } from './identity/enrollment-routes.ts';
+import { tokenRoutes } from './identity/token-routes.ts';
+import { openServices } from './services/open-services.ts';
+import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
+import type { Store } from './store/store.ts';
+
+/** A running controller. Dispose drains agents and calls within the window and lets go of everything; may be called twice. */
+export interface Controller extends AsyncDisposable {
+  /** "https://host:port". */
+  readonly url: string;
+  /** File for LONGLINE_CONTEXT. */
+  readonly contextPath: string;
+  readonly controllerId: string;
+  /** Port of the plaintext listener; undefined if there is none. */
+  readonly plaintextPort: number | undefined;
+}
+
+/** What tests put in place of the real thing. */
+export interface ControllerSeams {
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  readonly openServices?: OpenServices;
+}
+
+/** Parts that identity and front are made from. */
+interface Foundation {
+  readonly config: ControllerConfig;
+  readonly directory: DataDirectory;
+  readonly identity: ControllerIdentity;
+  readonly store: Store;
+  readonly apiTokens: ApiTokens;
+  readonly agents: AgentAuthenticator;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Starts a controller and resolves once it serves. */
+export async function runController(options: ControllerOptions, seams: ControllerSeams = {}): Promise<Controller> {
+  const config = compileControllerOptions(options);
+  const { clock = systemClock, log = createLogger({ level: config.logLevel, name: 'controller' }) } = seams;
+  await using stack = new AsyncDisposableStack();
+  const directory = stack.use(await DataDirectory.open(config.dataDir));
+  const identity = await openControllerIdentity(directory, certificateHosts(config), clock);
+  const store = stack.use(openSqliteStore(directory.file('controller.db')));
+  const { controllerId } = identity;
+  const apiTokens = new ApiTokens(store.apiTokens, clock);
+  const agents = new AgentAuthenticator(store.agentIdentities, controllerId, clock);
+  const foundation: Foundation = { config, directory, identity, store, apiTokens, agents, clock, log };
+
+  let front: Front | undefined;
+  const services = stack.use(
+    await (seams.openServices ?? openServices)({
+      store,
+      logDirectory: directory.directory('logs'),
+      controllerId,
+      signingKey: identity.signingKey,
+      agents,
+      maxMessageBytes: config.limits.maxMessageBytes,
+      disconnectAgent: (agentId) => front?.disconnectAgent(agentId),
+      clock,
+      log,
+    }),
+  );
+  front = await openFront(foundation, services);
+  stack.use(front);
+  const { port } = await front.listen(config.listen.host, config.listen.port);
+  const plaintextPort =
+    config.plaintextListen === undefined ? undefined : await front.listenPlaintext(config.plaintextListen);
+  const url = controllerUrl(config, port);
+  const facts = { url, ca: identity.authority.certificatePem, controller_id: controllerId };
+  const contextPath = await writeAdminContext(directory, facts, apiTokens, log);
+  log.info('controller is ready', { url, controllerId, dataDir: directory.path, plaintextPort });
+  return assembled(foundation, front, stack.move(), { url, contextPath, controllerId, plaintextPort });
+}
+
+function assembled(
+  { config, log }: Foundation,
+  front: Front,
+  stack: AsyncDisposableStack,
+  facts: Omit<Controller, typeof Symbol.asyncDispose>,
+): Controller {
+  let stopping: Promise<void> | undefined;
+  const stop = async (): Promise<void> => {
+    log.info('controller is stopping', { drainWindowMs: config.drainWindowMs });
+    try {
+      await front.shutdown(config.drainWindowMs, 'the controller is stopping');
+    } finally {
+      await stack[Symbol.asyncDispose]();
+    }
+    log.info('controller has stopped');
+  };
+  return {
+    ...facts,
+    [Symbol.asyncDispose]: () => {
+      stopping ??= stop();
+      return stopping;
+    },
+  };
+}
+
+async function openFront(foundation: Foundation, services: ControllerServices): Promise<Front> {
+  const { config, directory, identity, store, apiTokens, agents, clock, log } = foundation;
+  const { authority, controllerId, signingKey, serverCertificate } = identity;
+  const enrollment = new Enrollment({
+    tokens: store.enrollmentTokens,
+    identities: store.agentIdentities,
+    authority,
+    signingKey,
+    clock,
+    log,
+    certificateLifetimeMs: config.agentCertificateLifetimeMs,
+  });
+  const agentKeys = new AgentKeys(store.agentIdentities, clock);
+  const tokens = tokenRoutes({ repositories: store, apiTokens, agentKeys, pin: authority.pin, clock });
+  const reflected = [
+    ...services.operatorServices,
+    TokenService,
+    EnrollmentService,
+    Health,
+    ServerReflection,
+    ServerReflectionV1Alpha,
+  ];
+  const index = new DescriptorIndex(reflected);
+  const health = new HealthState(index.services);
+  return await Front.create({
+    directory,
+    serverCertificate,
+    clientAuthority: authority.certificatePem,
+    controllerId,
+    agents,
+    agentRoutes: {
+      register: (registry) => {
+        serveEnrollment(registry, enrollment, agents, log);
+        services.agentRoutes.register(registry);
+      },
+      drain: (windowMs, reason) => services.agentRoutes.drain(windowMs, reason),
+    },
+    operatorRoutes: (router) => {
+      services.operatorRoutes(router);
+      router.service(TokenService, tokens);
+      router.service(Health, healthService(health));
+      enrollmentRoutes(router, enrollment);
+      reflectionRoutes(router, index);
+    },
+    authorize: authorize(apiTokens, clock),
+    health,
+    limits: config.limits,
+    clock,
+    log,
+  });
+}

@@ -1,0 +1,97 @@
+// The agents' stack: a grpc-js server fed with sockets that were authenticated elsewhere, and optionally listening in
+// plaintext for agents with API keys. Knows which connections belong to which agent, so that a revoked one can be cut.
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { type ConnectionInjector, Server as GrpcServer, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
+import { LonglineError } from '../../core/errors.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { GrpcServiceRegistry } from './grpc-service.ts';
+import type { FrontLimits } from './limits.ts';
+
+/** Serves agents. Dispose ends all their connections at once. */
+export class AgentStack implements Disposable {
+  readonly #server: GrpcServer;
+  readonly #injector: ConnectionInjector;
+  readonly #connections = new Map<string, Set<Duplex>>();
+  readonly #plaintext = new Set<Socket>();
+  readonly #listeners: Server[] = [];
+  readonly #maxConnections: number;
+  readonly #log: Logger;
+
+  /** `register` adds the services. */
+  constructor(limits: FrontLimits, log: Logger, register: (registry: GrpcServiceRegistry) => void) {
+    this.#log = log;
+    this.#maxConnections = limits.maxConnections;
+    this.#server = new GrpcServer(serverOptions(limits));
+    register(this.#server);
+    // Sockets come with their TLS done, so for grpc-js they are plain connections; it still finds the peer certificate.
+    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+  }
+
+  /** Takes over the socket of an authenticated agent. */
+  inject(socket: Duplex, agentId: string): void {
+    const sockets = this.#connections.get(agentId) ?? new Set();
+    this.#connections.set(agentId, sockets.add(socket));
+    socket.once('close', () => {
+      sockets.delete(socket);
+      if (sockets.size === 0 && this.#connections.get(agentId) === sockets) this.#connections.delete(agentId);
+    });
+    this.#injector.injectConnection(socket);
+  }
+
+  /** Listens without TLS; gives the port. Calls over it have to carry an API key. Throws `unavailable` if it can't be bound. */
+  async listenPlaintext({ host, port }: { readonly host: string; readonly port: number }): Promise<number> {
+    // Not grpc-js's own listener: it leaves connections open at shutdown (its sessions are only tracked with channelz).
+    const listener = createServer({ noDelay: true, keepAlive: true }, (socket) => this.#acceptPlaintext(socket));
+    listener.maxConnections = this.#maxConnections;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    listener.once('error', reject);
+    listener.listen({ host, port }, resolve);
+    await promise.catch((error: Error) => {
+      const message = `plaintext-listen: can't bind ${host}:${port}: ${error.message}`;
+      throw new LonglineError('unavailable', message, { cause: error });
+    });
+    listener.removeListener('error', reject);
+    listener.on('error', (error) => this.#log.error('accept failed', { err: error.message }));
+    this.#listeners.push(listener);
+    return (listener.address() as AddressInfo).port;
+  }
+
+  /** Accepts no more plaintext connections; those that exist go on. */
+  stopAccepting(): void {
+    for (const listener of this.#listeners.splice(0)) listener.close();
+  }
+
+  /** Cuts every TLS connection of an agent. Its calls on the plaintext listener are refused by their own check. */
+  disconnect(agentId: string): void {
+    for (const socket of this.#connections.get(agentId) ?? []) socket.destroy();
+  }
+
+  /** Ends all connections. May be called twice. */
+  [Symbol.dispose](): void {
+    this.stopAccepting();
+    this.#injector.destroy();
+    this.#server.forceShutdown();
+    for (const sockets of this.#connections.values()) for (const socket of sockets) socket.destroy();
+    for (const socket of this.#plaintext) socket.destroy();
+  }
+
+  #acceptPlaintext(socket: Socket): void {
+    this.#plaintext.add(socket);
+    socket.on('error', (error) => this.#log.debug('connection failed', { err: error.message }));
+    socket.once('close', () => this.#plaintext.delete(socket));
+    this.#injector.injectConnection(socket);
+  }
+}
+
+function serverOptions(limits: FrontLimits): ServerOptions {
+  return {
+    'grpc.max_receive_message_length': limits.maxMessageBytes,
+    'grpc.max_send_message_length': limits.maxMessageBytes,
+    'grpc.max_concurrent_streams': limits.maxAgentStreams,
+    'grpc.keepalive_time_ms': limits.agentPingIntervalMs,
+    'grpc.keepalive_timeout_ms': limits.agentPingTimeoutMs,
+    // Costs memory for every connection and call, and nobody asks it.
+    'grpc.enable_channelz': 0,
+  };
+}

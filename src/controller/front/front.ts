@@ -1,0 +1,194 @@
+// The controller's port: one address for agents, operators, services and browsers. What the TLS handshake showed decides
+// who gets a connection: a client certificate of ours leads to the agents' stack, none to the operators'. A client
+// certificate that is foreign, expired or revoked is refused: every call answers UNAUTHENTICATED and says why.
+// It knows no service by name. Failures of one connection never touch another.
+import type { TLSSocket } from 'node:tls';
+import type { Interceptor } from '@connectrpc/connect';
+import type { Clock } from '../../core/clock.ts';
+import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
+import type { Logger } from '../../core/logger.ts';
+import { type AgentAuthenticator, unverified } from '../identity/agent-authentication.ts';
+import type { DataDirectory } from '../identity/data-directory.ts';
+import type { ServerCertificate } from '../identity/server-certificate.ts';
+import { AgentStack } from './agent-stack.ts';
+import type { HealthState } from './health.ts';
+import type { FrontLimits } from './limits.ts';
+import { OperatorStack } from './operator-stack.ts';
+import { createRequestHandler, type RequestHandler, shutdownReason } from './request-handler.ts';
+import type { AgentRoutes, OperatorRoutes } from './routes.ts';
+import { TicketKeys } from './ticket-keys.ts';
+import { TlsPort } from './tls-port.ts';
+
+/** How often certificate file and ticket keys are looked at. */
+const RENEWAL_CHECK_MS = 60_000;
+
+/** What the front is made from. */
+export interface FrontOptions {
+  readonly directory: DataDirectory;
+  readonly serverCertificate: ServerCertificate;
+  /** CA that agents' certificates are verified with, PEM. */
+  readonly clientAuthority: string;
+  readonly controllerId: string;
+  readonly agents: AgentAuthenticator;
+  readonly agentRoutes: AgentRoutes;
+  readonly operatorRoutes: OperatorRoutes;
+  readonly authorize: Interceptor;
+  readonly fallback?: RequestHandler;
+  readonly health: HealthState;
+  readonly limits: FrontLimits;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly renewalCheckMs?: number;
+}
+
+/** Where the front listens. */
+export interface FrontAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The running front. Dispose closes everything at once; `shutdown` does it gently. */
+export class Front implements AsyncDisposable {
+  readonly #options: FrontOptions;
+  readonly #port: TlsPort;
+  readonly #agents: AgentStack;
+  readonly #operators: OperatorStack;
+  readonly #ticketKeys: TicketKeys;
+  readonly #stopping = new AbortController();
+  #ticketKey: Buffer;
+  #renewal: NodeJS.Timeout | undefined;
+  #renewing: Promise<void> | undefined;
+
+  private constructor(options: FrontOptions, ticketKeys: TicketKeys, ticketKey: Buffer, credentials: string) {
+    const { limits, clock, log } = options;
+    this.#options = options;
+    this.#ticketKeys = ticketKeys;
+    this.#ticketKey = ticketKey;
+    const handler = createRequestHandler({
+      routes: options.operatorRoutes,
+      authorize: options.authorize,
+      fallback: options.fallback,
+      limits,
+      shutdown: this.#stopping.signal,
+      log,
+    });
+    this.#operators = new OperatorStack({ handler, limits, clock, log });
+    this.#agents = new AgentStack(limits, log, (registry) => options.agentRoutes.register(registry));
+    this.#port = new TlsPort({
+      credentials,
+      clientAuthority: options.clientAuthority,
+      ticketKeys: ticketKey,
+      sessionContext: options.controllerId.replaceAll('-', ''),
+      limits,
+      clock,
+      log,
+      onSecure: (socket) => this.#route(socket),
+    });
+  }
+
+  /** Makes a front that doesn't listen yet. */
+  static async create(options: FrontOptions): Promise<Front> {
+    const ticketKeys = new TicketKeys(options.directory, options.clock);
+    const { pem } = await options.serverCertificate.current();
+    return new Front(options, ticketKeys, await ticketKeys.current(), pem);
+  }
+
+  /** Listens for everybody, over TLS. Throws `unavailable` if the address can't be bound. */
+  async listen(host: string, port: number): Promise<FrontAddress> {
+    const bound = await this.#port.listen(host, port);
+    const everyMs = this.#options.renewalCheckMs ?? RENEWAL_CHECK_MS;
+    this.#renewal = setInterval(() => {
+      this.#renewing ??= this.#renew().finally(() => {
+        this.#renewing = undefined;
+      });
+    }, everyMs).unref();
+    return { host: bound.address, port: bound.port };
+  }
+
+  /** Listens for agents with API keys, without TLS; gives the port. */
+  async listenPlaintext(address: FrontAddress): Promise<number> {
+    return await this.#agents.listenPlaintext(address);
+  }
+
+  /** Cuts the connections of an agent, as after a revocation. */
+  disconnectAgent(agentId: string): void {
+    this.#agents.disconnect(agentId);
+  }
+
+  /** Connections that are open, for metrics and tests. */
+  get connectionCount(): number {
+    return this.#port.connectionCount;
+  }
+
+  /**
+   * Says it isn't serving, accepts no more, asks agents to leave within the window, lets operators' calls end in the same
+   * time, then closes. Takes at most `windowMs` and a little.
+   */
+  async shutdown(windowMs: number, reason: string): Promise<void> {
+    this.#options.health.setAll(false);
+    this.#port.stopAccepting();
+    this.#agents.stopAccepting();
+    const streamsEnd = setTimeout(() => this.#stopping.abort(shutdownReason()), windowMs / 2);
+    await Promise.all([this.#options.agentRoutes.drain(windowMs, reason), this.#operators.drain(windowMs)]);
+    clearTimeout(streamsEnd);
+    await this[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#renewal);
+    await this.#renewing;
+    this.#stopping.abort(shutdownReason());
+    this.#agents[Symbol.dispose]();
+    await this.#operators[Symbol.asyncDispose]();
+    await this.#port[Symbol.asyncDispose]();
+  }
+
+  #route(socket: TLSSocket): void {
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) {
+      this.#operators.inject(socket);
+      return;
+    }
+    if (!socket.authorized) {
+      this.#refuse(socket, unverified(certificate, String(socket.authorizationError)));
+      return;
+    }
+    if (socket.alpnProtocol !== 'h2') {
+      const message =
+        'client certificate: agents speak HTTP/2; offer ALPN "h2", or connect without a client certificate';
+      this.#refuse(socket, new LonglineError('identity', message));
+      return;
+    }
+    this.#options.agents.verify(certificate).then(
+      ({ agentId }) => {
+        if (!socket.destroyed) this.#agents.inject(socket, agentId);
+      },
+      (error: unknown) => this.#refuse(socket, toLonglineError(error)),
+    );
+  }
+
+  #refuse(socket: TLSSocket, error: LonglineError): void {
+    if (socket.destroyed) return;
+    this.#options.log.warn('client certificate refused', { peer: socket.remoteAddress, why: describeError(error) });
+    this.#operators.inject(socket, error);
+  }
+
+  async #renew(): Promise<void> {
+    const { log, serverCertificate } = this.#options;
+    try {
+      const credentials = await serverCertificate.refresh();
+      const ticketKeys = await this.#ticketKeys.current();
+      const keysChanged = !ticketKeys.equals(this.#ticketKey);
+      if (credentials === undefined && !keysChanged) return;
+      this.#ticketKey = ticketKeys;
+      this.#port.renew({ ...(credentials === undefined ? {} : { credentials: credentials.pem }), ticketKeys });
+      if (credentials !== undefined) {
+        log.info('server certificate in use', { expires: new Date(credentials.expiresAtMs).toISOString() });
+      }
+    } catch (error) {
+      log.error('server certificate or ticket keys can not be renewed; those in use stay', {
+        err: describeError(error),
+      });
+    }
+  }
+}

@@ -1,0 +1,53 @@
+// The seam between the front, which owns connections, and the services, which own meaning. Services are handed in by
+// controller.ts; the front knows none of them by name.
+import type { DescService } from '@bufbuild/protobuf';
+import type { ConnectRouter } from '@connectrpc/connect';
+import type { Clock } from '../../core/clock.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
+import type { ControllerSigningKey } from '../identity/controller-signing-key.ts';
+import type { Store } from '../store/store.ts';
+import type { GrpcServiceRegistry } from './grpc-service.ts';
+
+/** Services for agents, on the grpc-js stack. */
+export interface AgentRoutes {
+  /** Adds the services. Called once, before the first connection. */
+  register(registry: GrpcServiceRegistry): void;
+  /**
+   * Asks every connected agent to leave within the window and resolves when all streams have ended, at the latest when
+   * the window has passed. Called once, at shutdown; new streams are refused with `unavailable` from then on.
+   */
+  drain(windowMs: number, reason: string): Promise<void>;
+}
+
+/** Adds services for operators to the Connect stack. Called once, before the first connection. */
+export type OperatorRoutes = (router: ConnectRouter) => void;
+
+/** What services are made from. */
+export interface ServiceParts {
+  readonly store: Store;
+  /** Directory for log segments; exists and is private. */
+  readonly logDirectory: string;
+  /** In statements and certificates. */
+  readonly controllerId: string;
+  readonly signingKey: ControllerSigningKey;
+  /** Tells who makes a call on the agents' stack; throws `identity`. */
+  readonly agents: AgentAuthenticator;
+  /** Largest message either way, for Welcome.max_message_bytes. */
+  readonly maxMessageBytes: number;
+  /** Cuts an agent's connections, after its revocation was stored. */
+  readonly disconnectAgent: (agentId: string) => void;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** The services of a controller beyond identity. Disposed after the front; then nothing calls them any more. */
+export interface ControllerServices extends AsyncDisposable {
+  readonly agentRoutes: AgentRoutes;
+  readonly operatorRoutes: OperatorRoutes;
+  /** What `operatorRoutes` serves, for reflection and health. */
+  readonly operatorServices: readonly DescService[];
+}
+
+/** Makes the services; nothing is served before its promise resolves. */
+export type OpenServices = (parts: ServiceParts) => Promise<ControllerServices>;

@@ -1,0 +1,108 @@
+// Who calls on the agents' stack: by the client certificate of the connection, or, on the plaintext listener, by API key.
+// Checked at connect and again for every call, so that a revocation takes effect without a restart.
+import { X509Certificate } from 'node:crypto';
+import type { Metadata, ServerUnaryCall } from '@grpc/grpc-js';
+import type { Clock } from '../../core/clock.ts';
+import { LonglineError } from '../../core/errors.ts';
+import { AGENT_ID } from '../../core/ids.ts';
+import { agentIdOf } from './certificate-authority.ts';
+import { serialOf } from './certificates.ts';
+import type { AgentIdentity, AgentIdentityRepository } from './ports.ts';
+import { agentApiKeyOf, hashSecret, sameHash } from './secrets.ts';
+
+/** An agent whose identity is proven. */
+export interface AuthenticatedAgent {
+  readonly agentId: string;
+  readonly via: 'certificate' | 'api_key';
+}
+
+/** What is needed of a grpc-js call to tell who made it. */
+export interface AgentCall {
+  readonly metadata: Metadata;
+  getAuthContext(): ReturnType<ServerUnaryCall<unknown, unknown>['getAuthContext']>;
+}
+
+/** Tells agents apart. All failures are `identity`. */
+export class AgentAuthenticator {
+  readonly #identities: AgentIdentityRepository;
+  readonly #controllerId: string;
+  readonly #clock: Clock;
+
+  constructor(identities: AgentIdentityRepository, controllerId: string, clock: Clock) {
+    this.#identities = identities;
+    this.#controllerId = controllerId;
+    this.#clock = clock;
+  }
+
+  /** The agent that makes a call. */
+  async authenticate(call: AgentCall): Promise<AuthenticatedAgent> {
+    const raw = call.getAuthContext().sslPeerCertificate?.raw;
+    if (raw !== undefined) return await this.verify(new X509Certificate(raw));
+    return await this.#byApiKey(call.metadata);
+  }
+
+  /**
+   * The agent that a certificate names. Its chain must have been verified against our CA; its end is checked here, since
+   * a resumed TLS session vouches for the chain only as of its first handshake.
+   */
+  async verify(certificate: X509Certificate): Promise<AuthenticatedAgent> {
+    const agentId = agentIdOf(certificate, this.#controllerId);
+    if (agentId === undefined)
+      throw new LonglineError('identity', 'client certificate: names no agent of this controller');
+    if (certificate.validToDate.getTime() <= this.#clock.now()) throw expired(certificate);
+    const identity = await this.#known(agentId);
+    const serial = serialOf(certificate);
+    if (!identity.certificates.some((issued) => issued.serial === serial)) {
+      throw new LonglineError(
+        'identity',
+        `client certificate: serial ${serial} is no longer accepted from agent ${agentId}; enrol again with a new token`,
+      );
+    }
+    return { agentId, via: 'certificate' };
+  }
+
+  async #byApiKey(metadata: Metadata): Promise<AuthenticatedAgent> {
+    const agentId = metadata.get('longline-agent-id')[0]?.toString() ?? '';
+    if (!AGENT_ID.test(agentId)) {
+      throw new LonglineError(
+        'identity',
+        'longline-agent-id: must name the agent with 1 to 128 characters of [A-Za-z0-9._-]',
+      );
+    }
+    const hash = hashSecret(agentApiKeyOf(metadata.get('authorization')[0]?.toString()));
+    const stored = await this.#identities.find(agentId);
+    // One message for unknown agent and wrong key: this listener must not tell which ids exist.
+    if (stored?.apiKeyHash === undefined || !sameHash(stored.apiKeyHash, hash)) {
+      throw new LonglineError('identity', `authorization: is not the API key of an agent ${agentId}`);
+    }
+    if (stored.revoked) throw revoked(agentId);
+    return { agentId, via: 'api_key' };
+  }
+
+  async #known(agentId: string): Promise<AgentIdentity> {
+    const identity = await this.#identities.find(agentId);
+    if (identity === undefined) {
+      throw new LonglineError('identity', `agent ${agentId} is unknown to this controller; enrol it with a new token`);
+    }
+    if (identity.revoked) throw revoked(agentId);
+    return identity;
+  }
+}
+
+/** Why a client certificate whose chain didn't verify is refused. `code` is OpenSSL's. */
+export function unverified(certificate: X509Certificate, code: string): LonglineError {
+  if (code === 'CERT_HAS_EXPIRED') return expired(certificate);
+  return new LonglineError(
+    'identity',
+    `client certificate: was not issued by this controller's CA (${code}); enrol here, or connect without a client certificate`,
+  );
+}
+
+function expired(certificate: X509Certificate): LonglineError {
+  const ended = certificate.validToDate.toISOString();
+  return new LonglineError('identity', `client certificate: ended at ${ended}; enrol again with a new token`);
+}
+
+function revoked(agentId: string): LonglineError {
+  return new LonglineError('identity', `agent ${agentId} was revoked`);
+}

@@ -1,0 +1,92 @@
+// Logger on pino: one JSON object a line on standard error. Secrets that reach it by accident are struck out, by the name
+// of the field and by the look of the text; callers must not rely on that. It never throws.
+import pino, { type DestinationStream, type Logger as PinoLogger } from 'pino';
+import type { LogFields, Logger } from '../core/logger.ts';
+
+/** Levels, from most to least. */
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
+
+/** How much is logged. */
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** What a logger is made from. */
+export interface LoggerOptions {
+  readonly level: LogLevel;
+  /** Program part: "controller", "agent". */
+  readonly name: string;
+  /** Standard error if undefined. Gets whole lines. */
+  readonly destination?: DestinationStream;
+}
+
+const STRUCK = '[redacted]';
+const SECRET_NAME =
+  /^(authorization|cookie|password|passphrase|secret|token|api_?key|private_?key|preshared_?key|pem)$/i;
+const SECRET_TEXT = [
+  /\bll[ea]1\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]+)?/g,
+  /\b(bearer|basic) +[A-Za-z0-9._~+/=-]{8,}/gi,
+  /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)/g,
+];
+const MAX_DEPTH = 5;
+const MAX_ITEMS = 100;
+const MAX_TEXT = 8192;
+
+/** A logger that writes synchronously, so that the last lines before a crash are there. */
+export function createLogger(options: LoggerOptions): Logger {
+  const destination = options.destination ?? pino.destination({ fd: 2, sync: true });
+  const base = pino(
+    {
+      level: options.level,
+      base: { name: options.name, pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      // Errors are made fit by `redact`; pino's own serializer would add their causes' text anew.
+      serializers: { err: (value: unknown) => value },
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    destination,
+  );
+  return adapt(base);
+}
+
+function adapt(target: PinoLogger): Logger {
+  const write = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: LogFields) => {
+    if (!target.isLevelEnabled(level)) return;
+    target[level](fields === undefined ? {} : (redact(fields) as object), redactText(message));
+  };
+  return {
+    debug: write('debug'),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+    child: (fields) => adapt(target.child(redact(fields) as object)),
+  };
+}
+
+/** A copy fit for a log: secrets struck out, errors and bytes made readable, depth and length bounded. */
+export function redact(value: unknown, depth = 0): unknown {
+  if (typeof value === 'string') return redactText(value);
+  if (typeof value === 'bigint') return value.toString();
+  if (typeof value !== 'object' || value === null) return value;
+  if (depth >= MAX_DEPTH) return '[deeper]';
+  if (value instanceof Error) return redactError(value, depth);
+  if (ArrayBuffer.isView(value)) return `[${value.byteLength} bytes]`;
+  if (value instanceof Date) return value.toISOString();
+  if (Array.isArray(value)) return value.slice(0, MAX_ITEMS).map((item) => redact(item, depth + 1));
+  const copy: Record<string, unknown> = {};
+  for (const [name, item] of Object.entries(value).slice(0, MAX_ITEMS)) {
+    copy[name] = SECRET_NAME.test(name) && item !== undefined ? STRUCK : redact(item, depth + 1);
+  }
+  return copy;
+}
+
+function redactError(error: Error, depth: number): Record<string, unknown> {
+  const { name, message, stack, cause } = error;
+  const reason = 'reason' in error ? { reason: redact(error.reason, depth + 1) } : {};
+  const because = cause === undefined ? {} : { cause: redact(cause, depth + 1) };
+  return { type: name, message: redactText(message), ...reason, stack: redactText(stack ?? ''), ...because };
+}
+
+function redactText(text: string): string {
+  let clean = text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
+  for (const pattern of SECRET_TEXT) clean = clean.replace(pattern, STRUCK);
+  return clean;
+}

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { LonglineError } from '../../src/core/errors.ts';
+import { createLogger, type LogLevel, redact } from '../../src/telemetry/logger.ts';
+
+function recording(level: LogLevel = 'debug') {
+  const lines: Record<string, unknown>[] = [];
+  const log = createLogger({
+    level,
+    name: 'test',
+    destination: { write: (line) => void lines.push(JSON.parse(line)) },
+  });
+  return { log, lines };
+}
+
+it('writes one JSON object a line, with level, time, message and facts', () => {
+  const { log, lines } = recording();
+  log.child({ agentId: 'host-1' }).info('connected', { streams: 3, seq: 7n, bytes: new Uint8Array(5) });
+  const [line] = lines;
+  assert.deepEqual(
+    [
+      line?.['level'],
+      line?.['msg'],
+      line?.['name'],
+      line?.['agentId'],
+      line?.['streams'],
+      line?.['seq'],
+      line?.['bytes'],
+    ],
+    ['info', 'connected', 'test', 'host-1', 3, '7', '[5 bytes]'],
+  );
+  assert.equal(new Date(String(line?.['time'])).toISOString(), line?.['time']);
+});
+
+it('leaves out what is below its level', () => {
+  const { log, lines } = recording('warn');
+  log.debug('a');
+  log.info('b');
+  log.warn('c');
+  log.error('d');
+  assert.deepEqual(
+    lines.map((line) => line['msg']),
+    ['c', 'd'],
+  );
+  const silent = recording('silent');
+  silent.log.error('e');
+  assert.deepEqual(silent.lines, []);
+});
+
+it('strikes secrets out, by name and by look, wherever they are', () => {
+  const secret = 'A'.repeat(43);
+  const { log, lines } = recording();
+  const key = `-----BEGIN PRIVATE KEY-----\n${secret}\n-----END PRIVATE KEY-----`;
+  log.child({ token: secret }).error(`failed with lla1.${secret}`, {
+    headers: [{ Authorization: `Bearer ${secret}` }, `authorization: Bearer ${secret}`],
+    nested: { deep: { api_key: secret, note: `lle1.${secret}.${secret}` } },
+    err: new Error(`bad ${key}`, { cause: new LonglineError('identity', `lla1.${secret}`) }),
+  });
+  const text = JSON.stringify(lines);
+  assert.doesNotMatch(text, /AAAA/);
+  assert.match(text, /\[redacted\]/);
+  assert.match(text, /"reason":"identity"/);
+});
+
+it('bounds depth and length, and survives cycles', () => {
+  const cycle: Record<string, unknown> = {};
+  cycle['self'] = cycle;
+  const { log, lines } = recording();
+  log.info('x'.repeat(50_000), { cycle, many: Array.from({ length: 1000 }, (_, i) => i) });
+  assert.ok(JSON.stringify(lines).length < 10_000);
+  assert.match(JSON.stringify(redact(cycle)), /\[deeper\]/);
+});
