@@ -1,6 +1,13 @@
 // Sizes in bytes as people write them. Binary units only: 1 KiB is 1024, and "MB" is refused rather than guessed at.
 
-const UNIT_BYTES: Readonly<Record<string, number>> = { '': 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
+const UNIT_BYTES: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+};
 
 /** Parses "64MiB", "1.5 GiB" or a bare number of bytes; undefined if it is none of these or not a whole number of bytes. */
 export function parseByteSize(text: string): number | undefined {

@@ -1,0 +1,113 @@
+// `longline controller`: the one place of the command line that knows the controller.
+import { once } from 'node:events';
+import type { Command } from 'commander';
+import type { ControllerOptions } from '../../controller/config.ts';
+import { defineConfig, type Resolved, setting } from '../../core/config/setting.ts';
+import * as type from '../../core/config/value-type.ts';
+import { addConfigOptions } from '../config-options.ts';
+import { InterruptGuard } from '../interrupt.ts';
+import { type CliIo, toJson } from '../io.ts';
+
+const SECOND = 1000;
+const DAY = 86_400 * SECOND;
+const ADDRESS = 'Addresses';
+const STATE = 'State';
+const AGENTS = 'Agents';
+const LOG = 'Diagnostics';
+
+const hostPort = type.string({
+  pattern: /^(\[[0-9A-Fa-f:.]+\]|[^:[\]\s]*):\d{1,5}$/,
+  allowed: 'HOST:PORT, like "0.0.0.0:7443", "[::1]:7443" or ":7443"',
+  placeholder: 'HOST:PORT',
+});
+
+/** The controller's settings. */
+export const controllerConfig = defineConfig('controller', {
+  dataDir: setting(type.path(), {
+    key: 'data_dir',
+    env: 'LONGLINE_CONTROLLER_DATA_DIR',
+    group: STATE,
+    default: '/var/lib/longline-controller',
+    description: 'Directory of all state: CA, tokens, jobs, logs; private to the controller.',
+  }),
+  listen: setting(hostPort, {
+    key: 'listen',
+    group: ADDRESS,
+    default: '127.0.0.1:7443',
+    description: 'Address for agents, operators and the console; port 0 picks a free one.',
+  }),
+  advertise: setting(type.string({ placeholder: 'HOST[:PORT]' }), {
+    key: 'advertise',
+    group: ADDRESS,
+    example: '"longline.example.net:7443"',
+    description: 'Name under which others reach it, if that is not the address it listens on.',
+  }),
+  plaintextListen: setting(hostPort, {
+    key: 'plaintext_listen',
+    group: ADDRESS,
+    example: '"127.0.0.1:7080"',
+    description: 'Second address without TLS, for agents with API keys behind a proxy that ends TLS.',
+  }),
+  plaintextTrusted: setting(type.bool(), {
+    key: 'plaintext_trusted',
+    group: ADDRESS,
+    default: false,
+    description: 'The network of the plaintext address is trusted; needed unless that is loopback.',
+  }),
+  agentCertificateLifetimeMs: setting(type.duration({ min: 10 * SECOND, max: 90 * DAY }), {
+    key: 'agent_certificate_lifetime',
+    group: AGENTS,
+    default: DAY,
+    description: "Life of agents' certificates; they renew at two thirds of it.",
+  }),
+  drainWindowMs: setting(type.duration({ min: 0, max: 600 * SECOND }), {
+    key: 'drain_window',
+    group: AGENTS,
+    default: 10 * SECOND,
+    description: 'How long agents and calls have to end at shutdown.',
+  }),
+  logLevel: setting(type.oneOf(['debug', 'info', 'warn', 'error']), {
+    key: 'log_level',
+    group: LOG,
+    default: 'info',
+    description: 'Least severe lines that are logged, as JSON on standard error.',
+  }),
+});
+
+const EXAMPLES = `
+Examples:
+  longline controller --data-dir ./controller --listen 127.0.0.1:0
+  export LONGLINE_CONTEXT=./controller/context.json; longline token create
+
+When it serves it prints one line on standard output: {"ready":true,"url":URL,"context":PATH}. Operators point
+LONGLINE_CONTEXT or --context at that path. SIGTERM and Ctrl-C drain it; a second one ends it at once.`;
+
+/** Adds `controller`. */
+export function registerControllerCommands(program: Command, io: CliIo): void {
+  const controller = program
+    .command('controller')
+    .description('Run a controller. The first start makes its CA, certificates and an admin context file.')
+    .addHelpText('after', EXAMPLES);
+  const options = addConfigOptions(controller, controllerConfig, io);
+  controller.action(async () => {
+    const { config } = await options.load();
+    await serve(io, optionsOf(config));
+  });
+}
+
+function optionsOf(config: Resolved<typeof controllerConfig.table>): ControllerOptions {
+  const { advertise, plaintextListen, ...rest } = config;
+  return {
+    ...rest,
+    ...(advertise === undefined ? {} : { advertise }),
+    ...(plaintextListen === undefined ? {} : { plaintextListen }),
+  };
+}
+
+async function serve(io: CliIo, options: ControllerOptions): Promise<void> {
+  using interrupt = new InterruptGuard();
+  const { runController } = await import('../../controller/controller.ts');
+  await using controller = await runController(options);
+  await io.stdout.line(toJson({ ready: true, url: controller.url, context: controller.contextPath }));
+  if (!interrupt.signal.aborted) await once(interrupt.signal, 'abort');
+}
