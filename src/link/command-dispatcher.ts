@@ -1,0 +1,259 @@
+// Takes commands from any session and sees each through exactly once: known? → expiry → epoch → admission → journal →
+// Received → executor → journal → Result, repeated until acknowledged. It doesn't know transports, signatures or
+// capabilities. A refusal travels as Rejected, a failure as Result; nothing that a controller sends makes it throw.
+import type { Command } from '#gen/longline/link/v1/link_pb.js';
+import type { Clock } from '../core/clock.ts';
+import { invalid, LonglineError } from '../core/errors.ts';
+import type { Logger } from '../core/logger.ts';
+import { CommandRun, receivedMessage } from './command-run.ts';
+import type { Journal } from './journal.ts';
+import type { CommandReply, ReceivedCommand } from './journal-record.ts';
+import type { Outbox } from './outbox.ts';
+import type { AdmittedCommand, CommandAdmission, CommandExecutor } from './ports.ts';
+import { decodeAgentMessage, encodeAgentMessage, hex, rejectedMessage, resultMessage, timeMs } from './wire.ts';
+
+/** What a dispatcher works with. */
+export interface DispatcherOptions {
+  readonly journal: Journal;
+  readonly outbox: Outbox;
+  readonly admission: CommandAdmission;
+  readonly executor: CommandExecutor;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Commands that may be unfinished at once; more are rejected with `limit`. */
+  readonly maxUnfinished: number;
+  /** Epoch of this replica; 0 where there is no leader election. */
+  readonly leaderEpoch: () => bigint;
+}
+
+const COMMAND_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+const BACKLOG_RETRY_MS = 5000;
+/** Longest wait for an admission that is under way when the agent stops. */
+const DISPOSE_LIMIT_MS = 5000;
+/** How long a rejected command is remembered when it names no expiry. */
+const DEFAULT_MEMORY_MS = 24 * 3600 * 1000;
+
+/** One per link. The owner calls `resume` once, then hands in commands; disposing leaves running ones to a later process. */
+export class CommandDispatcher implements AsyncDisposable {
+  readonly #options: DispatcherOptions;
+  /** Commands between their first sight and the journal. */
+  readonly #inAdmission = new Map<string, { cancelReason: string | undefined }>();
+  readonly #runs = new Map<string, CommandRun>();
+  readonly #tasks = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
+  #retrying = false;
+  #resumed = false;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+  }
+
+  /** Commands received and not ended, for adoption. */
+  get unfinishedIds(): ReadonlySet<string> {
+    return new Set(this.#options.journal.unfinished().map((command) => command.id));
+  }
+
+  /** Continues what an earlier process left unfinished. Does nothing the second time. */
+  resume(): void {
+    if (this.#resumed) return;
+    this.#resumed = true;
+    for (const command of this.#options.journal.unfinished()) this.#start(command, true, undefined);
+  }
+
+  /** Takes a command; everything that becomes of it goes to the outbox. */
+  take(command: Command): void {
+    if (this.#closing.signal.aborted) return;
+    this.#track(this.#take(command));
+  }
+
+  /** Stops a command in whatever phase it is. Unknown and ended ones are left alone. */
+  cancel(id: string, reason: string): void {
+    const admission = this.#inAdmission.get(id);
+    if (admission !== undefined) admission.cancelReason ??= reason;
+    this.#runs.get(id)?.cancel(reason);
+  }
+
+  /** The controller has stored these replies. */
+  acknowledge(ids: readonly string[]): void {
+    this.#track(this.#keep(this.#options.journal.acknowledge(ids)));
+  }
+
+  /** Puts into the outbox what a newly connected controller must hear. */
+  repeat(): void {
+    const { journal, outbox } = this.#options;
+    for (const reply of journal.pendingReplies()) outbox.putReply(reply.id, decodeAgentMessage(reply.message));
+    for (const { command, latestProgress } of this.#runs.values()) {
+      if (journal.find(command.id)?.phase !== 'received') continue;
+      outbox.putReply(command.id, receivedMessage(command));
+      if (latestProgress !== undefined) outbox.putProgress(command.id, latestProgress);
+    }
+  }
+
+  /** Leaves running commands as they are and waits for what is being written. May be called twice. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    for (const run of this.#runs.values()) run.abandon();
+    const waiting = new AbortController();
+    const limit = this.#options.clock.sleep(DISPOSE_LIMIT_MS, waiting.signal).catch(() => undefined);
+    await Promise.race([Promise.allSettled(this.#tasks), limit]);
+    waiting.abort();
+  }
+
+  async #take(command: Command): Promise<void> {
+    const { id } = command;
+    if (!COMMAND_ID.test(id)) {
+      const error = invalid([{ field: 'command.id', description: `"${id.slice(0, 64)}" is no id; give a UUIDv7` }]);
+      this.#options.outbox.putReply(id, rejectedMessage({ commandId: id, seq: command.seq }, error));
+      return;
+    }
+    if (this.#inAdmission.has(id) || this.#answerKnown(id, command.seq)) return;
+    const admission = { cancelReason: undefined as string | undefined };
+    this.#inAdmission.set(id, admission);
+    try {
+      const received = await this.#admit(command);
+      await this.#options.journal.receive(received);
+      this.#start(received, false, admission.cancelReason);
+    } catch (error) {
+      await this.#reject(command, error);
+    } finally {
+      this.#inAdmission.delete(id);
+    }
+  }
+
+  /** A command that is known gets the answer it had before, and never runs again. */
+  #answerKnown(id: string, seq: bigint): boolean {
+    const { journal, outbox, clock } = this.#options;
+    const entry = journal.find(id);
+    if (entry === undefined) return false;
+    if (entry.phase === 'received') {
+      outbox.putReply(id, receivedMessage(entry.command));
+      return true;
+    }
+    if (entry.reply.message.length > 0) {
+      outbox.putReply(id, decodeAgentMessage(entry.reply.message));
+      return true;
+    }
+    const error = new LonglineError(
+      'already_exists',
+      'this command ended, its result was acknowledged, and this host no longer keeps it',
+    );
+    const head = { commandId: id, seq, nowMs: clock.now() };
+    outbox.putReply(id, resultMessage(head, '', 'indeterminate', new Uint8Array(), error));
+    return true;
+  }
+
+  async #admit(command: Command): Promise<ReceivedCommand> {
+    const { journal, admission, clock, maxUnfinished } = this.#options;
+    const expiresAtMs = this.#checkTimes(command);
+    this.#checkEpoch(command.leaderEpoch);
+    if (journal.unfinishedCount + this.#inAdmission.size > maxUnfinished) {
+      throw new LonglineError(
+        'limit',
+        `this host has ${maxUnfinished} unfinished commands, the most it takes; try later`,
+      );
+    }
+    const seen = (nonce: Uint8Array) => journal.nonceSeen(hex(nonce), command.id);
+    const admitted: AdmittedCommand = await admission.admit(command, seen);
+    // Admission took time: the command may have expired meanwhile.
+    this.#checkTimes(command);
+    return {
+      id: command.id,
+      seq: String(command.seq),
+      capability: admitted.capability,
+      action: admitted.action,
+      receivedAtMs: clock.now(),
+      expiresAtMs,
+      traceparent: command.traceparent,
+      nonce: hex(admitted.nonce),
+      nonceExpiresAtMs: admitted.nonceExpiresAtMs,
+    };
+  }
+
+  #checkTimes(command: Command): number {
+    const expiresAtMs = timeMs(command.expireTime);
+    if (expiresAtMs === undefined || Number.isNaN(expiresAtMs)) {
+      const description = 'is missing; give the time after which the command must not start';
+      throw invalid([{ field: 'command.expire_time', description }]);
+    }
+    const nowMs = this.#options.clock.now();
+    if (expiresAtMs <= nowMs) {
+      const late = `the command expired at ${new Date(expiresAtMs).toISOString()}; it is ${new Date(nowMs).toISOString()} here`;
+      throw new LonglineError('late', late);
+    }
+    return expiresAtMs;
+  }
+
+  #checkEpoch(epoch: bigint): void {
+    const own = this.#options.leaderEpoch();
+    if (epoch === 0n || epoch === own) return;
+    throw new LonglineError('stale', `the command is for leader epoch ${epoch}; this replica has epoch ${own}`);
+  }
+
+  #start(command: ReceivedCommand, resumed: boolean, cancelReason: string | undefined): void {
+    const { outbox, executor, clock, log } = this.#options;
+    const progress = outbox.putProgress.bind(outbox);
+    const run = new CommandRun(command, { executor, clock, log, progress });
+    this.#runs.set(command.id, run);
+    if (!resumed) outbox.putReply(command.id, receivedMessage(command));
+    if (cancelReason !== undefined) run.cancel(cancelReason);
+    if (this.#closing.signal.aborted) return;
+    this.#track(this.#finish(run, resumed));
+  }
+
+  async #finish(run: CommandRun, resumed: boolean): Promise<void> {
+    const { journal, outbox } = this.#options;
+    const { id, seq, expiresAtMs } = run.command;
+    const message = await run.execute(resumed);
+    if (message === undefined) return;
+    const reply: CommandReply = { id, seq, expiresAtMs, message: encodeAgentMessage(message) };
+    await this.#keep(journal.reply(reply));
+    this.#runs.delete(id);
+    outbox.putReply(id, message);
+  }
+
+  async #reject(command: Command, error: unknown): Promise<void> {
+    const { journal, outbox, clock, log } = this.#options;
+    const message = rejectedMessage({ commandId: command.id, seq: command.seq }, error);
+    if (!(error instanceof LonglineError) || error.reason === 'internal') {
+      log.error('command rejected because of a fault on this host', { commandId: command.id, err: error });
+    }
+    const expiresAtMs = Math.max(timeMs(command.expireTime) || 0, clock.now() + DEFAULT_MEMORY_MS);
+    const reply = { id: command.id, seq: String(command.seq), expiresAtMs, message: encodeAgentMessage(message) };
+    await this.#keep(journal.reply(reply));
+    outbox.putReply(command.id, message);
+  }
+
+  /** What the disk refuses stays in memory; it is written as soon as the disk takes it. */
+  async #keep(written: Promise<void>): Promise<void> {
+    try {
+      await written;
+    } catch (error) {
+      this.#options.log.error('the journal cannot be written; the fact is held in memory', { err: error });
+      if (!this.#retrying) this.#track(this.#retryBacklog());
+    }
+  }
+
+  async #retryBacklog(): Promise<void> {
+    const { journal, clock } = this.#options;
+    this.#retrying = true;
+    try {
+      while (journal.hasBacklog && !this.#closing.signal.aborted) {
+        await clock.sleep(BACKLOG_RETRY_MS, this.#closing.signal);
+        await journal.writeBacklog().catch((error: unknown) => {
+          this.#options.log.debug('the journal still cannot be written', { err: error });
+        });
+      }
+    } catch (error) {
+      if (!this.#closing.signal.aborted) throw error;
+    } finally {
+      this.#retrying = false;
+    }
+  }
+
+  #track(task: Promise<void>): void {
+    const tracked = task
+      .catch((error: unknown) => this.#options.log.error('command handling failed', { err: error }))
+      .finally(() => this.#tasks.delete(tracked));
+    this.#tasks.add(tracked);
+  }
+}

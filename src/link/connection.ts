@@ -1,0 +1,37 @@
+// One HTTP/2 connection to the controller. It is dialled when the first call is opened, never redials, and is torn down
+// whole by its owner, at whatever stage it hangs.
+import type { DescMessage, DescMethodBiDiStreaming, MessageShape } from '@bufbuild/protobuf';
+import { type Client, Metadata } from '@grpc/grpc-js';
+import { DialCredentials, type TlsSessionCache } from './dial-credentials.ts';
+import { type ChannelLimits, type DuplexCall, openChannel, openDuplex } from './grpc-client.ts';
+import type { LinkTarget } from './ports.ts';
+
+/** Made per attempt. The owner disposes it. */
+export class Connection implements Disposable {
+  readonly #credentials: DialCredentials;
+  readonly #client: Client;
+  readonly #metadata = new Metadata();
+
+  /** Throws `invalid` or `identity` if the target can't be used; does no I/O. */
+  constructor(target: LinkTarget, sessions: TlsSessionCache, limits: ChannelLimits) {
+    this.#credentials = new DialCredentials(target, sessions);
+    this.#client = openChannel(this.#credentials.authority, this.#credentials, limits);
+    if (target.credentials.kind === 'api_key') {
+      this.#metadata.set('authorization', `Bearer ${target.credentials.apiKey}`);
+      this.#metadata.set('longline-agent-id', target.agentId);
+    }
+  }
+
+  /** Opens a call on this connection. */
+  call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodBiDiStreaming<I, O>,
+  ): DuplexCall<MessageShape<I>, MessageShape<O>> {
+    return openDuplex(this.#client, method, this.#metadata.clone());
+  }
+
+  /** Ends all calls and closes the sockets, at once. May be called twice. */
+  [Symbol.dispose](): void {
+    this.#client.close();
+    this.#credentials.destroySockets();
+  }
+}

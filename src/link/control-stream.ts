@@ -1,0 +1,145 @@
+// One control stream after its handshake: writes the outbox, reads commands, keeps watch over liveness. It decides nothing
+// about commands. It ends by throwing why: `unavailable` when the controller is gone or silent, `invalid` when it broke
+// the protocol; unknown kinds of messages are counted and ignored.
+import { create } from '@bufbuild/protobuf';
+import {
+  type AgentMessage,
+  AgentMessageSchema,
+  type ControllerMessage,
+  type DesiredState,
+  StateReportSchema,
+} from '#gen/longline/link/v1/link_pb.js';
+import type { Clock } from '../core/clock.ts';
+import { LonglineError } from '../core/errors.ts';
+import type { Logger } from '../core/logger.ts';
+import type { CommandDispatcher } from './command-dispatcher.ts';
+import type { DuplexCall } from './grpc-client.ts';
+import { Heartbeat } from './heartbeat.ts';
+import type { WelcomeTerms } from './hello.ts';
+import type { Outbox } from './outbox.ts';
+import type { HostReport } from './ports.ts';
+import { durationMs, encodeAgentMessage, resultMessage, wireError } from './wire.ts';
+
+/** What a control stream works with. */
+export interface ControlStreamOptions {
+  readonly call: DuplexCall<AgentMessage, ControllerMessage>;
+  readonly terms: WelcomeTerms;
+  readonly outbox: Outbox;
+  readonly dispatcher: CommandDispatcher;
+  readonly report: HostReport;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** The controller stored an audit checkpoint. */
+  readonly onCheckpointAck: (chainId: string, sequence: bigint) => void;
+  /** The controller wants this connection closed within `windowMs`. */
+  readonly onDrain: (windowMs: number, reason: string) => void;
+}
+
+/** While more replies than this wait for the controller to read, no more commands are read from it. */
+const MAX_WAITING_REPLIES = 4096;
+const DEFAULT_DRAIN_WINDOW_MS = 10_000;
+/** Room for the framing of a message. */
+const MESSAGE_SLACK_BYTES = 1024;
+
+/** One per session. */
+export class ControlStream {
+  readonly #options: ControlStreamOptions;
+  readonly #heartbeat: Heartbeat;
+  #unknown = 0;
+
+  constructor(options: ControlStreamOptions) {
+    this.#options = options;
+    const { terms, clock, report, log } = options;
+    this.#heartbeat = new Heartbeat(terms.heartbeatMs, clock, report, log);
+  }
+
+  get roundTripMs(): number | undefined {
+    return this.#heartbeat.roundTripMs;
+  }
+
+  get unknownMessages(): number {
+    return this.#unknown;
+  }
+
+  /** Takes from the outbox and writes, until the signal aborts; throws why the stream can't be written. */
+  async write(signal: AbortSignal): Promise<void> {
+    const { outbox, call } = this.#options;
+    while (!signal.aborted) {
+      await outbox.whenFilled(signal);
+      if (signal.aborted) return;
+      const message = outbox.take();
+      if (message === undefined) continue;
+      const fitting = this.#fit(message);
+      if (fitting === undefined) continue;
+      try {
+        await call.write(fitting);
+      } catch (error) {
+        outbox.giveBack(message);
+        throw error;
+      }
+    }
+  }
+
+  /** Sends heartbeats; throws when the controller has gone silent. */
+  beat(signal: AbortSignal): Promise<void> {
+    return this.#heartbeat.run((message) => this.#options.outbox.putHeartbeat(message), signal);
+  }
+
+  /** Reads until the controller ends the stream (then it throws `unavailable`) or breaks the protocol. */
+  async read(signal: AbortSignal): Promise<void> {
+    for await (const { message } of this.#options.call.messages) {
+      this.#heartbeat.heard();
+      this.#take(message);
+      if (this.#options.outbox.waitingReplies > MAX_WAITING_REPLIES) await this.#options.outbox.whenEmpty(signal);
+    }
+    if (!signal.aborted) throw new LonglineError('unavailable', 'the controller ended the control stream');
+  }
+
+  #take(message: ControllerMessage['message']): void {
+    const { dispatcher, onCheckpointAck, onDrain } = this.#options;
+    if (message.case === 'command') dispatcher.take(message.value);
+    else if (message.case === 'cancel') dispatcher.cancel(message.value.commandId, message.value.reason);
+    else if (message.case === 'resultAck') dispatcher.acknowledge(message.value.commandIds);
+    else if (message.case === 'heartbeat') this.#heartbeat.answered(message.value);
+    else if (message.case === 'desiredState') this.#refuse(message.value);
+    else if (message.case === 'auditCheckpointAck') onCheckpointAck(message.value.chainId, message.value.sequence);
+    else if (message.case === 'drain') {
+      onDrain(durationMs(message.value.window) ?? DEFAULT_DRAIN_WINDOW_MS, message.value.reason);
+    } else if (message.case === 'welcome') {
+      throw new LonglineError('invalid', 'the controller sent a second welcome', { retryable: true });
+    } else {
+      this.#unknown += 1;
+    }
+  }
+
+  /** No capability of this agent applies desired states; the controller must hear so rather than wait. */
+  #refuse(state: DesiredState): void {
+    const error = new LonglineError(
+      'unsupported',
+      `no capability of this agent applies desired state of kind ${state.kind}`,
+    );
+    const value = create(StateReportSchema, {
+      kind: state.kind,
+      generation: state.generation,
+      error: wireError(error),
+    });
+    const message = create(AgentMessageSchema, { message: { case: 'stateReport', value } });
+    this.#options.outbox.putLatest(`state ${state.kind}`, message);
+  }
+
+  /** What the controller won't take is replaced by a result that says so, or dropped and logged. */
+  #fit(message: AgentMessage): AgentMessage | undefined {
+    if (message.message.case === 'heartbeat' || message.message.case === 'received') return message;
+    const limit = this.#options.terms.maxMessageBytes - MESSAGE_SLACK_BYTES;
+    const size = encodeAgentMessage(message).length;
+    if (size <= limit) return message;
+    const { log, clock } = this.#options;
+    log.error('message is larger than the controller takes', { kind: message.message.case, size, limit });
+    if (message.message.case !== 'result') return undefined;
+    const { commandId, seq } = message.message.value;
+    const error = new LonglineError('limit', `the result has ${size} bytes; the controller takes ${limit}`, {
+      retryable: false,
+    });
+    return resultMessage({ commandId, seq, nowMs: clock.now() }, '', 'failed', new Uint8Array(), error);
+  }
+}

@@ -1,0 +1,163 @@
+// The agent's side of grpc-js: one channel for one connection, and bidirectional calls whose writes wait for the socket.
+// It knows Protobuf services and HTTP/2, not what the messages mean. Every failure of a call is a LonglineError.
+import type { DescMessage, DescMethodBiDiStreaming, MessageShape } from '@bufbuild/protobuf';
+import { BinaryReader } from '@bufbuild/protobuf/wire';
+import { type ChannelCredentials, Client, type ClientDuplexStream, type Metadata, status } from '@grpc/grpc-js';
+import { LonglineError, reasonOfGrpcCode } from '../core/errors.ts';
+import { grpcMethodDefinition } from '../core/grpc-definition.ts';
+
+/** How a channel behaves; nothing in it reconnects or retries by itself. */
+export interface ChannelLimits {
+  readonly keepaliveMs: number;
+  readonly keepaliveTimeoutMs: number;
+  readonly maxReceiveBytes: number;
+  readonly windowBytes: number;
+}
+
+/** A channel for one connection attempt. The owner closes it. */
+export function openChannel(authority: string, credentials: ChannelCredentials, limits: ChannelLimits): Client {
+  return new Client(authority, credentials, {
+    'grpc.keepalive_time_ms': limits.keepaliveMs,
+    'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,
+    'grpc.keepalive_permit_without_calls': 1,
+    'grpc.max_receive_message_length': limits.maxReceiveBytes,
+    'grpc-node.flow_control_window': limits.windowBytes,
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.service_config_disable_resolution': 1,
+    'grpc.enable_http_proxy': 0,
+    'grpc.enable_retries': 0,
+    // With a retry buffer, grpc-js reports a write as done as soon as it is buffered: backpressure would be lost.
+    'grpc.per_rpc_retry_buffer_size': 0,
+    // Reconnecting is the link's own business; this keeps grpc-js from trying behind its back.
+    'grpc.initial_reconnect_backoff_ms': 3_600_000,
+    'grpc.max_reconnect_backoff_ms': 3_600_000,
+  });
+}
+
+/** A bidirectional call. Whoever opened it ends or cancels it. */
+export interface DuplexCall<Out, In> {
+  /** Resolves when the socket has taken the message; rejects with why the call ended. */
+  write(message: Out): Promise<void>;
+  /** What comes in, in order. Ends when the peer ended the call with OK, else throws a LonglineError. One reader. */
+  readonly messages: AsyncIterable<In>;
+  /** Nothing more is written; the peer may go on. */
+  end(): void;
+  cancel(): void;
+}
+
+/** Opens a call. */
+export function openDuplex<I extends DescMessage, O extends DescMessage>(
+  client: Client,
+  method: DescMethodBiDiStreaming<I, O>,
+  metadata: Metadata,
+): DuplexCall<MessageShape<I>, MessageShape<O>> {
+  const definition = grpcMethodDefinition(method);
+  const stream = client.makeBidiStreamRequest(
+    definition.path,
+    definition.requestSerialize as (message: MessageShape<I>) => Buffer,
+    definition.responseDeserialize as (bytes: Buffer) => MessageShape<O>,
+    metadata,
+  );
+  return new Call(stream, definition.path);
+}
+
+class Call<Out, In> implements DuplexCall<Out, In> {
+  readonly #stream: ClientDuplexStream<Out, In>;
+  readonly #path: string;
+  readonly #writes = new Set<(error: LonglineError) => void>();
+  #ended: LonglineError | undefined;
+
+  constructor(stream: ClientDuplexStream<Out, In>, path: string) {
+    this.#stream = stream;
+    this.#path = path;
+    // grpc-js drops the callbacks of writes that it still held when a call ends.
+    stream.on('error', (error) => this.#fail(callError(path, error)));
+    stream.on('status', () => this.#fail(new LonglineError('unavailable', `${path} was ended by the controller`)));
+  }
+
+  get messages(): AsyncIterable<In> {
+    return this.#read();
+  }
+
+  write(message: Out): Promise<void> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    return new Promise((resolve, reject) => {
+      this.#writes.add(reject);
+      this.#stream.write(message, (error?: Error | null) => {
+        this.#writes.delete(reject);
+        if (error) reject(callError(this.#path, error));
+        else resolve();
+      });
+    });
+  }
+
+  end(): void {
+    this.#stream.end();
+  }
+
+  cancel(): void {
+    this.#stream.cancel();
+  }
+
+  async *#read(): AsyncGenerator<In> {
+    try {
+      for await (const message of this.#stream) yield message as In;
+    } catch (error) {
+      throw callError(this.#path, error);
+    }
+  }
+
+  #fail(error: LonglineError): void {
+    this.#ended ??= error;
+    for (const reject of this.#writes) reject(this.#ended);
+    this.#writes.clear();
+  }
+}
+
+/** What a call ended with, as a LonglineError; a RetryInfo among the details becomes `retryAfterMs`. */
+export function callError(path: string, thrown: unknown): LonglineError {
+  if (thrown instanceof LonglineError) return thrown;
+  const { code, details, metadata } = thrown as { code?: unknown; details?: unknown; metadata?: Metadata };
+  if (typeof code !== 'number') return new LonglineError('unavailable', `${path} failed`, { cause: thrown });
+  const retryAfterMs = metadata === undefined ? undefined : retryDelayMs(metadata);
+  const name = status[code] ?? String(code);
+  return new LonglineError(reasonOfGrpcCode(code), `${path} ended with ${name}: ${String(details)}`, {
+    cause: thrown,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  });
+}
+
+/** The delay of a google.rpc.RetryInfo in `grpc-status-details-bin`; undefined if there is none. */
+function retryDelayMs(metadata: Metadata): number | undefined {
+  const [bytes] = metadata.get('grpc-status-details-bin');
+  if (!Buffer.isBuffer(bytes)) return undefined;
+  try {
+    for (const detail of fieldsOf(bytes).filter(({ number }) => number === 3)) {
+      const any = fieldsOf(detail.bytes);
+      const type = any.find(({ number }) => number === 1);
+      if (type === undefined || !Buffer.from(type.bytes).toString().endsWith('/google.rpc.RetryInfo')) continue;
+      const info = any.find(({ number }) => number === 2);
+      const delay = info && fieldsOf(info.bytes).find(({ number }) => number === 1);
+      if (delay === undefined) continue;
+      const part = (number: number) =>
+        Number(fieldsOf(delay.bytes).find((field) => field.number === number)?.varint ?? 0);
+      return part(1) * 1000 + part(2) / 1e6;
+    }
+  } catch {
+    // A peer's malformed details are as good as none.
+    return undefined;
+  }
+  return undefined;
+}
+
+function fieldsOf(bytes: Uint8Array): { number: number; bytes: Uint8Array; varint: bigint }[] {
+  const reader = new BinaryReader(bytes);
+  const fields: { number: number; bytes: Uint8Array; varint: bigint }[] = [];
+  while (reader.pos < reader.len) {
+    const [number, wireType] = reader.tag();
+    if (wireType === 2) fields.push({ number, bytes: reader.bytes(), varint: 0n });
+    else if (wireType === 0) fields.push({ number, bytes: new Uint8Array(), varint: BigInt(reader.int64()) });
+    else reader.skip(wireType);
+  }
+  return fields;
+}

@@ -1,0 +1,229 @@
+// The durable memory of commands on this host: received, replied, acknowledged; nonces; applied generations; what the
+// next Hello needs. A promise that resolves means the fact survives the loss of the host. It knows no transport and no
+// meaning of commands. When the disk refuses a write, a receipt fails (nothing was begun), while replies and
+// acknowledgements stay in memory and are written with the next append that succeeds.
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../core/clock.ts';
+import { LonglineError } from '../core/errors.ts';
+import type { Logger } from '../core/logger.ts';
+import {
+  type AppliedState,
+  type CommandReply,
+  encodeJournalRecord,
+  JOURNAL_RECORD,
+  type LinkMemory,
+  type ReceivedCommand,
+  receivedRecord,
+  repliedRecord,
+} from './journal-record.ts';
+import { JOURNAL_LIMITS, type JournalEntry, JournalState } from './journal-state.ts';
+import { type OpenFile, RecordFile, type RecordFileLoss } from './record-file.ts';
+import { storageError } from './storage-error.ts';
+
+/** What a journal is opened with. */
+export interface JournalOptions {
+  /** Folder that the journal has to itself; made if it is missing (0700). */
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** A file smaller than this is not compacted. */
+  readonly compactFromBytes?: number;
+  readonly openFile?: OpenFile;
+}
+
+const COMPACT_FROM_BYTES = 1024 * 1024;
+
+/** One per data folder. Memory is updated at once, in call order; promises follow the disk. The owner disposes it. */
+export class Journal implements AsyncDisposable {
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #state: JournalState;
+  readonly #file: RecordFile;
+  readonly #compactFromBytes: number;
+  #sizeAfterCompaction: number;
+  #compacting = false;
+  /** Frames of facts that hold in memory but could not be written yet. */
+  #backlog: Buffer[] = [];
+
+  private constructor(options: JournalOptions, state: JournalState, file: RecordFile) {
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#state = state;
+    this.#file = file;
+    this.#compactFromBytes = options.compactFromBytes ?? COMPACT_FROM_BYTES;
+    this.#sizeAfterCompaction = file.sizeBytes;
+  }
+
+  /** Opens or creates the journal; a bad tail is cut off, put aside and told in `loss`. */
+  static async open(options: JournalOptions): Promise<Journal> {
+    await mkdir(options.folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+      throw storageError('create', options.folder, error);
+    });
+    const state = new JournalState();
+    const path = join(options.folder, 'commands.journal');
+    const file = await RecordFile.open(path, {
+      onRecord: (record) => state.apply(record),
+      ...(options.openFile && { openFile: options.openFile }),
+    });
+    if (file.loss !== undefined)
+      options.log.error('journal tail was damaged; recovered to the last good record', { ...file.loss });
+    if (state.unreadable > 0)
+      options.log.warn('journal holds records that this version cannot read', { count: state.unreadable });
+    return new Journal(options, state, file);
+  }
+
+  /** What opening had to give up; undefined if the file was whole. */
+  get loss(): RecordFileLoss | undefined {
+    return this.#file.loss;
+  }
+
+  get lastSeq(): bigint {
+    return this.#state.lastSeq;
+  }
+
+  get linkMemory(): LinkMemory {
+    return this.#state.linkMemory;
+  }
+
+  /** True while facts wait in memory for a disk that takes them. */
+  get hasBacklog(): boolean {
+    return this.#backlog.length > 0;
+  }
+
+  find(id: string): JournalEntry | undefined {
+    return this.#state.find(id);
+  }
+
+  /** Commands received and not ended, oldest first. */
+  unfinished(): ReceivedCommand[] {
+    return [...this.#state.received.values()];
+  }
+
+  get unfinishedCount(): number {
+    return this.#state.received.size;
+  }
+
+  /** Replies that the controller hasn't acknowledged, oldest first. */
+  pendingReplies(): CommandReply[] {
+    return [...this.#state.replied.values()];
+  }
+
+  get pendingReplyCount(): number {
+    return this.#state.replied.size;
+  }
+
+  desiredStates(): AppliedState[] {
+    return [...this.#state.desiredStates.values()];
+  }
+
+  /** Whether a nonce (hex) was used by a command other than `id`. */
+  nonceSeen(nonce: string, id: string): boolean {
+    const use = this.#state.nonces.get(nonce);
+    return use !== undefined && use.id !== id && use.expiresAtMs > this.#clock.now();
+  }
+
+  /**
+   * Takes a command. If it rejects, the command is not taken and its nonce not used: `identity` if another command has
+   * used it meanwhile, `limit` or `unavailable` if it can't be kept.
+   */
+  async receive(command: ReceivedCommand): Promise<void> {
+    if (command.nonce !== '' && this.#state.nonces.size >= JOURNAL_LIMITS.nonces) await this.#compact();
+    if (this.#state.nonces.size >= JOURNAL_LIMITS.nonces) {
+      throw new LonglineError(
+        'limit',
+        `${JOURNAL_LIMITS.nonces} unexpired nonces are remembered; wait or sign with shorter lives`,
+      );
+    }
+    // Checked in the same step as it is taken, so that of two commands that race for a nonce only one gets it.
+    if (command.nonce !== '' && this.nonceSeen(command.nonce, command.id)) {
+      throw new LonglineError('identity', 'the nonce was used by another command; sign every statement with a new one');
+    }
+    this.#state.receive(command);
+    this.#state.unsettled.add(command.id);
+    try {
+      await this.#append(receivedRecord(command));
+    } catch (error) {
+      this.#state.unreceive(command);
+      throw error;
+    } finally {
+      this.#state.unsettled.delete(command.id);
+    }
+  }
+
+  /** Keeps the end or refusal of a command. Holds in memory also when it rejects. */
+  async reply(reply: CommandReply): Promise<void> {
+    this.#state.reply(reply);
+    await this.#appendOrKeep(repliedRecord(reply));
+  }
+
+  /** The controller has stored these replies. Unknown ids are ignored. */
+  async acknowledge(ids: readonly string[]): Promise<void> {
+    const known = ids.filter((id) => this.#state.replied.has(id));
+    if (known.length === 0) return;
+    this.#state.acknowledge(known);
+    await this.#appendOrKeep(encodeJournalRecord(JOURNAL_RECORD.acknowledged, { ids: known }));
+  }
+
+  async putDesiredState(state: AppliedState): Promise<void> {
+    this.#state.desiredStates.set(state.kind, state);
+    await this.#appendOrKeep(encodeJournalRecord(JOURNAL_RECORD.desiredState, state));
+  }
+
+  async putLinkMemory(memory: LinkMemory): Promise<void> {
+    this.#state.linkMemory = memory;
+    await this.#appendOrKeep(encodeJournalRecord(JOURNAL_RECORD.linkMemory, memory));
+  }
+
+  /** Tries again to write what the disk refused. */
+  async writeBacklog(): Promise<void> {
+    if (this.#backlog.length > 0) await this.#append();
+  }
+
+  /** Writes what waits and closes the file. May be called twice. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.writeBacklog().catch((error: unknown) =>
+      this.#log.error('journal could not be written completely before closing', { err: error }),
+    );
+    await this.#file[Symbol.asyncDispose]();
+  }
+
+  async #append(...frames: Buffer[]): Promise<void> {
+    const backlog = this.#backlog;
+    this.#backlog = [];
+    try {
+      await this.#file.append([...backlog, ...frames]);
+    } catch (error) {
+      this.#backlog = [...backlog, ...this.#backlog];
+      throw error;
+    }
+    this.#compactIfWorthIt();
+  }
+
+  async #appendOrKeep(frame: Buffer): Promise<void> {
+    try {
+      await this.#append(frame);
+    } catch (error) {
+      this.#backlog.push(frame);
+      throw error;
+    }
+  }
+
+  #compactIfWorthIt(): void {
+    const worthIt = this.#file.sizeBytes > Math.max(this.#compactFromBytes, 2 * this.#sizeAfterCompaction);
+    if (!worthIt || this.#compacting) return;
+    this.#compacting = true;
+    this.#compact()
+      .catch((error: unknown) =>
+        this.#log.warn('journal could not be compacted; it is tried again later', { err: error }),
+      )
+      .finally(() => {
+        this.#compacting = false;
+      });
+  }
+
+  async #compact(): Promise<void> {
+    await this.#file.replace(() => this.#state.snapshot(this.#clock.now()));
+    this.#sizeAfterCompaction = this.#file.sizeBytes;
+  }
+}

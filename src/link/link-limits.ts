@@ -1,0 +1,43 @@
+// Bounds of the link, with the defaults that the design gives.
+import type { ChannelLimits } from './grpc-client.ts';
+
+/** All durations in milliseconds, all sizes in bytes. */
+export interface LinkLimits {
+  /** One limit over TCP, TLS, HTTP/2 settings and Welcome. */
+  readonly bringUpMs: number;
+  readonly backoffBaseMs: number;
+  readonly backoffCapMs: number;
+  /** A controller may ask for a longer wait, but not for more than this. */
+  readonly maxRetryAfterMs: number;
+  readonly channel: ChannelLimits;
+  /** Output sent and not acknowledged, all logs together. */
+  readonly logWindowBytes: number;
+  /** Output in one batch; also the most of it that waits in the socket's buffer. */
+  readonly logBatchBytes: number;
+  readonly spoolBytes: number;
+  readonly spoolLogBytes: number;
+  readonly segmentBytes: number;
+  readonly maxUnfinishedCommands: number;
+  readonly maxEvents: number;
+}
+
+/** What holds where the configuration says nothing. */
+export const LINK_LIMITS: LinkLimits = {
+  bringUpMs: 10_000,
+  backoffBaseMs: 500,
+  backoffCapMs: 30_000,
+  maxRetryAfterMs: 300_000,
+  channel: {
+    keepaliveMs: 30_000,
+    keepaliveTimeoutMs: 10_000,
+    maxReceiveBytes: 4 * 1024 * 1024,
+    windowBytes: 1024 * 1024,
+  },
+  logWindowBytes: 4 * 1024 * 1024,
+  logBatchBytes: 64 * 1024,
+  spoolBytes: 1024 * 1024 * 1024,
+  spoolLogBytes: 256 * 1024 * 1024,
+  segmentBytes: 4 * 1024 * 1024,
+  maxUnfinishedCommands: 1024,
+  maxEvents: 256,
+};

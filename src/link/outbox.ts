@@ -1,0 +1,170 @@
+// What waits to be sent on the control stream, by urgency: signs of life, then receipts, progress and results in the
+// order they happened, then facts, state reports, checkpoints and events. Memory is bounded without the controller's help:
+// progress and reports coalesce (latest wins), events are dropped oldest first and counted, replies are bounded by the journal.
+import type { AgentMessage } from '#gen/longline/link/v1/link_pb.js';
+import { Wakeup } from './wakeup.ts';
+
+/** From this many waiting command messages on, a newer progress of a command takes the place of its older one. */
+const COALESCE_FROM = 64;
+
+interface CommandItem {
+  readonly commandId: string;
+  readonly progress: boolean;
+  message: AgentMessage;
+}
+
+/** Bounds of an outbox. */
+export interface OutboxLimits {
+  readonly maxEvents: number;
+}
+
+/** One per link; filled at any time, emptied by the session that is open. */
+export class Outbox {
+  readonly #maxEvents: number;
+  #heartbeat: AgentMessage | undefined;
+  #commands: CommandItem[] = [];
+  readonly #queuedProgress = new Map<string, CommandItem>();
+  /** Facts, state reports by kind, checkpoint: the latest of each, in the order they were first put. */
+  readonly #latest = new Map<string, AgentMessage>();
+  #events: AgentMessage[] = [];
+  #droppedEvents = 0;
+  readonly #filled = new Wakeup();
+  #whenEmpty: (() => void)[] = [];
+
+  constructor(limits: OutboxLimits) {
+    this.#maxEvents = limits.maxEvents;
+  }
+
+  /** Events dropped since the start because too many waited. */
+  get droppedEvents(): number {
+    return this.#droppedEvents;
+  }
+
+  get empty(): boolean {
+    return (
+      this.#heartbeat === undefined &&
+      this.#commands.length === 0 &&
+      this.#latest.size === 0 &&
+      this.#events.length === 0
+    );
+  }
+
+  putHeartbeat(message: AgentMessage): void {
+    this.#heartbeat = message;
+    this.#filled.ring();
+  }
+
+  /** A receipt, rejection or result: never coalesced. */
+  putReply(commandId: string, message: AgentMessage): void {
+    // The order within a command must stay: progress that comes later must not slip before this.
+    this.#queuedProgress.delete(commandId);
+    this.#commands.push({ commandId, progress: false, message });
+    this.#filled.ring();
+  }
+
+  putProgress(commandId: string, message: AgentMessage): void {
+    const queued = this.#queuedProgress.get(commandId);
+    if (queued !== undefined && this.#commands.length >= COALESCE_FROM) {
+      queued.message = message;
+    } else {
+      const item: CommandItem = { commandId, progress: true, message };
+      this.#commands.push(item);
+      this.#queuedProgress.set(commandId, item);
+    }
+    this.#filled.ring();
+  }
+
+  /** Replaces what waits under the same key. */
+  putLatest(key: string, message: AgentMessage): void {
+    this.#latest.set(key, message);
+    this.#filled.ring();
+  }
+
+  putEvent(message: AgentMessage): void {
+    if (this.#events.length >= this.#maxEvents) {
+      this.#events.shift();
+      this.#droppedEvents += 1;
+    }
+    this.#events.push(message);
+    this.#filled.ring();
+  }
+
+  /** Forgets what belongs to one session; a new one fills it in again from the journal. */
+  startSession(): void {
+    this.#heartbeat = undefined;
+    this.#commands = [];
+    this.#queuedProgress.clear();
+  }
+
+  /** Messages of commands that wait. */
+  get waitingReplies(): number {
+    return this.#commands.length;
+  }
+
+  /** The most urgent message, taken out; undefined if nothing waits. */
+  take(): AgentMessage | undefined {
+    const message = this.#take();
+    if (this.empty) for (const wake of this.#whenEmpty.splice(0)) wake();
+    return message;
+  }
+
+  /** Resolves when nothing waits or the signal aborts. */
+  async whenEmpty(signal: AbortSignal): Promise<void> {
+    while (!this.empty && !signal.aborted) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const wake = () => resolve();
+      this.#whenEmpty.push(wake);
+      signal.addEventListener('abort', wake, { once: true });
+      await promise;
+      signal.removeEventListener('abort', wake);
+    }
+  }
+
+  #take(): AgentMessage | undefined {
+    if (this.#heartbeat !== undefined) {
+      const heartbeat = this.#heartbeat;
+      this.#heartbeat = undefined;
+      return heartbeat;
+    }
+    const command = this.#commands.shift();
+    if (command !== undefined) {
+      if (this.#queuedProgress.get(command.commandId) === command) this.#queuedProgress.delete(command.commandId);
+      return command.message;
+    }
+    for (const [key, message] of this.#latest) {
+      this.#latest.delete(key);
+      return message;
+    }
+    return this.#events.shift();
+  }
+
+  /** Puts back what could not be sent, unless newer news of it came or the journal holds it anyway. */
+  giveBack(message: AgentMessage): void {
+    if (message.message.case === 'event') this.#events.unshift(message);
+    if (this.#events.length > this.#maxEvents) {
+      this.#events.shift();
+      this.#droppedEvents += 1;
+    }
+    const key = latestKey(message);
+    if (key !== undefined && !this.#latest.has(key)) this.#latest.set(key, message);
+  }
+
+  /** Resolves when something waits or the signal aborts. One waiter at a time. */
+  async whenFilled(signal: AbortSignal): Promise<void> {
+    while (this.empty && !signal.aborted) await this.#filled.wait(signal);
+  }
+}
+
+/** Under which key a message waits as "latest wins"; undefined if it doesn't. */
+export function latestKey(message: AgentMessage): string | undefined {
+  switch (message.message.case) {
+    case 'facts':
+      return 'facts';
+    case 'auditCheckpoint':
+      return `checkpoint ${message.message.value.chainId}`;
+    case 'stateReport':
+      return `state ${message.message.value.kind}`;
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,92 @@
+// Appends frames to the segments of one log: begins a new segment when one is full, and syncs from time to time.
+import { rm } from 'node:fs/promises';
+import type { Logger } from '../core/logger.ts';
+import { type OpenFile, RecordFile } from './record-file.ts';
+import { encodeSpoolFact, type SegmentHead, SPOOL_RECORD } from './spool-record.ts';
+import { type LoadedLog, type Segment, segmentPath } from './spool-segment.ts';
+
+/** How segments are written. */
+export interface SegmentPolicy {
+  readonly log: Logger;
+  readonly openFile: OpenFile;
+  /** A segment that has grown to this is followed by a new one. */
+  readonly segmentBytes: number;
+}
+
+const SYNC_EVERY_BYTES = 16 * 1024 * 1024;
+const SYNC_EVERY_MS = 1000;
+
+/** One writer at a time calls `write`. The owner calls `finish`. */
+export class SegmentWriter {
+  readonly segments: Segment[];
+  readonly #folder: string;
+  readonly #policy: SegmentPolicy;
+  #file: RecordFile | undefined;
+  #unsyncedBytes = 0;
+  #syncTimer: NodeJS.Timeout | undefined;
+
+  constructor(folder: string, policy: SegmentPolicy, loaded: LoadedLog | undefined) {
+    this.#folder = folder;
+    this.#policy = policy;
+    this.segments = loaded?.segments ?? [];
+    this.#file = loaded?.file;
+  }
+
+  get sizeBytes(): number {
+    return this.segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
+  }
+
+  /** Appends frames, all or none. `head` begins a new segment, should one be needed. */
+  async write(frames: readonly Buffer[], head: () => SegmentHead): Promise<void> {
+    const last = this.segments.at(-1);
+    if (this.#file !== undefined && last !== undefined && last.sizeBytes >= this.#policy.segmentBytes) {
+      await this.finish();
+    }
+    this.#file ??= await this.#begin(head());
+    const segment = this.segments.at(-1)!;
+    const before = segment.sizeBytes;
+    segment.sizeBytes = await this.#file.append(frames, 'written');
+    this.#unsyncedBytes += segment.sizeBytes - before;
+    if (this.#unsyncedBytes >= SYNC_EVERY_BYTES) this.#syncSoon();
+    else this.#syncTimer ??= setTimeout(() => this.#syncSoon(), SYNC_EVERY_MS).unref();
+  }
+
+  /** Resolves when everything written is on disk. */
+  async sync(): Promise<void> {
+    this.#unsyncedBytes = 0;
+    await this.#file?.sync();
+  }
+
+  /** Syncs and closes the file. Writing again begins a new segment. May be called twice. */
+  async finish(): Promise<void> {
+    clearTimeout(this.#syncTimer);
+    this.#syncTimer = undefined;
+    this.#unsyncedBytes = 0;
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.[Symbol.asyncDispose]();
+  }
+
+  #syncSoon(): void {
+    clearTimeout(this.#syncTimer);
+    this.#syncTimer = undefined;
+    this.sync().catch((error: unknown) => {
+      this.#policy.log.warn('log spool could not be synced', { folder: this.#folder, err: error });
+    });
+  }
+
+  async #begin(head: SegmentHead): Promise<RecordFile> {
+    const number = (this.segments.at(-1)?.number ?? 0) + 1;
+    const path = segmentPath(this.#folder, number);
+    const file = await RecordFile.open(path, { openFile: this.#policy.openFile });
+    try {
+      const sizeBytes = await file.append([encodeSpoolFact(SPOOL_RECORD.head, head)], 'written');
+      this.segments.push({ number, path, sizeBytes, start: head.streams });
+      return file;
+    } catch (error) {
+      await file[Symbol.asyncDispose]();
+      await rm(path, { force: true });
+      throw error;
+    }
+  }
+}

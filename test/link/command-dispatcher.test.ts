@@ -1,0 +1,241 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { create } from '@bufbuild/protobuf';
+import { type AgentMessage, type Command, CommandSchema, Outcome } from '#gen/longline/link/v1/link_pb.js';
+import { ErrorReason } from '#gen/longline/v1/error_pb.js';
+import { LonglineError } from '../../src/core/errors.ts';
+import { CommandDispatcher } from '../../src/link/command-dispatcher.ts';
+import { Journal } from '../../src/link/journal.ts';
+import { Outbox } from '../../src/link/outbox.ts';
+import { wireTime } from '../../src/link/wire.ts';
+import { OpenAdmission, PROGRESS, RESULT, ScriptedExecutor, untilCancelled } from './agent-side.ts';
+import { RecordedLog, SetClock, scratchFolder, until } from './scratch.ts';
+
+class Stage implements AsyncDisposable {
+  readonly clock = new SetClock();
+  readonly log = new RecordedLog();
+  readonly admission = new OpenAdmission();
+  readonly executor = new ScriptedExecutor();
+  readonly outbox = new Outbox({ maxEvents: 10 });
+  readonly sent: AgentMessage['message'][] = [];
+  readonly journal: Journal;
+  readonly dispatcher: CommandDispatcher;
+  leaderEpoch = 0n;
+
+  private constructor(journal: Journal, maxUnfinished: number) {
+    this.journal = journal;
+    this.dispatcher = new CommandDispatcher({ ...this, maxUnfinished, leaderEpoch: () => this.leaderEpoch });
+  }
+
+  static async open(folder: string, maxUnfinished = 100): Promise<Stage> {
+    const journal = await Journal.open({ folder, clock: new SetClock(), log: new RecordedLog() });
+    return new Stage(journal, maxUnfinished);
+  }
+
+  command(id: string, init: Partial<Pick<Command, 'leaderEpoch' | 'expireTime'>> = {}): Command {
+    const expireTime = wireTime(this.clock.nowMs + 1000);
+    return Object.assign(create(CommandSchema, { seq: 1n, id, expireTime }), init);
+  }
+
+  /** What was put into the outbox since the start, as "kind id". */
+  told(): string[] {
+    for (let message = this.outbox.take(); message !== undefined; message = this.outbox.take()) {
+      this.sent.push(message.message);
+    }
+    return this.sent.map(({ case: kind, value }) => `${kind} ${(value as { commandId: string }).commandId}`);
+  }
+
+  async tells(expected: readonly string[]): Promise<void> {
+    await until(
+      `it tells ${expected.join(', ')}; it told ${this.told().join(', ')}`,
+      () => this.told().length >= expected.length,
+    );
+    assert.deepEqual(this.told(), expected);
+  }
+
+  last<K extends 'result' | 'rejected'>(kind: K) {
+    const message = this.sent.findLast((one) => one.case === kind);
+    return message?.value as Extract<AgentMessage['message'], { case: K }>['value'] | undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispatcher[Symbol.asyncDispose]();
+    await this.journal[Symbol.asyncDispose]();
+  }
+}
+
+describe('command dispatcher', () => {
+  it('tells receipt, progress and result in order, and runs racing copies once', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    for (let copy = 0; copy < 5; copy++) stage.dispatcher.take(stage.command('a'));
+    await stage.tells(['received a', 'progress a', 'result a']);
+    assert.equal(stage.executor.starts.length, 1);
+    assert.equal(stage.last('result')?.detail.case, 'job');
+  });
+
+  it('answers a repeat with the stored result, before and after its acknowledgement and a restart', async () => {
+    await using folder = await scratchFolder();
+    {
+      await using stage = await Stage.open(folder.path);
+      stage.dispatcher.take(stage.command('a'));
+      await stage.tells(['received a', 'progress a', 'result a']);
+      stage.dispatcher.take(stage.command('a'));
+      await stage.tells(['received a', 'progress a', 'result a', 'result a']);
+      stage.dispatcher.acknowledge(['a', 'unknown']);
+    }
+    await using stage = await Stage.open(folder.path);
+    stage.dispatcher.repeat();
+    assert.deepEqual(stage.told(), [], 'what is acknowledged is not repeated by itself');
+    stage.dispatcher.take(stage.command('a'));
+    await stage.tells(['result a']);
+    assert.equal(stage.last('result')?.outcome, Outcome.SUCCEEDED);
+    assert.equal(stage.executor.starts.length, 0);
+  });
+
+  it('refuses late, expired-meanwhile, undated and nameless commands, and keeps refusals like results', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    const reason = async (command: Command) => {
+      const before = stage.told().length;
+      stage.dispatcher.take(command);
+      await until('it was refused', () => stage.told().length > before);
+      return stage.last('rejected')?.error?.reason;
+    };
+    assert.equal(await reason(stage.command('a', { expireTime: wireTime(stage.clock.nowMs) })), ErrorReason.LATE);
+    const undated = create(CommandSchema, { seq: 2n, id: 'b' });
+    assert.equal(await reason(undated), ErrorReason.INVALID);
+    assert.equal(stage.last('rejected')?.error?.violations[0]?.field, 'command.expire_time');
+    stage.admission.before = async () => {
+      stage.clock.nowMs += 5000;
+    };
+    assert.equal(await reason(stage.command('c')), ErrorReason.LATE);
+    assert.equal(await reason(stage.command('../etc')), ErrorReason.INVALID);
+    assert.deepEqual(
+      stage.journal.pendingReplies().map(({ id }) => id),
+      ['a', 'b', 'c'],
+    );
+    assert.equal(stage.executor.starts.length, 0);
+  });
+
+  it('is fenced by the leader epoch', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    stage.leaderEpoch = 5n;
+    stage.dispatcher.take(stage.command('old', { leaderEpoch: 4n }));
+    await stage.tells(['rejected old']);
+    assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.STALE);
+    stage.dispatcher.take(stage.command('any', { leaderEpoch: 0n }));
+    await until('it ran', () => stage.executor.starts.length === 1);
+  });
+
+  it('lets a nonce be used by one of two commands that race for it', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    stage.admission.nonce = Uint8Array.from([1, 2, 3]);
+    stage.dispatcher.take(stage.command('a'));
+    stage.dispatcher.take(stage.command('b'));
+    await until('both were answered', () => stage.told().filter((line) => /received|rejected/.test(line)).length === 2);
+    assert.equal(stage.executor.starts.length, 1);
+    assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.IDENTITY);
+  });
+
+  it('passes a refusal of the admission on, and hides what it did not expect', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    stage.admission.before = async (id) => {
+      throw id === 'a' ? new LonglineError('policy', 'rule 7 forbids it', { rule: '7' }) : new Error('secret cause');
+    };
+    stage.dispatcher.take(stage.command('a'));
+    await stage.tells(['rejected a']);
+    assert.equal(stage.last('rejected')?.error?.rule, '7');
+    stage.dispatcher.take(stage.command('b'));
+    await stage.tells(['rejected a', 'rejected b']);
+    assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.INTERNAL);
+    assert.doesNotMatch(stage.last('rejected')?.error?.message ?? '', /secret/);
+    assert.ok(stage.log.has('error', 'rejected because of a fault'));
+  });
+
+  it('cancels before the receipt, while running, and does nothing after the end', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    stage.executor.run = untilCancelled;
+    const gate = Promise.withResolvers<void>();
+    stage.admission.before = () => gate.promise;
+    stage.dispatcher.take(stage.command('early'));
+    stage.dispatcher.cancel('early', 'not needed');
+    stage.dispatcher.cancel('unknown', '');
+    gate.resolve();
+    await stage.tells(['received early', 'result early']);
+    assert.equal(stage.last('result')?.outcome, Outcome.CANCELLED);
+    stage.dispatcher.take(stage.command('running'));
+    await until('it runs', () => stage.executor.starts.length === 2);
+    stage.dispatcher.cancel('running', '');
+    await until('it ended', () => stage.told().includes('result running'));
+    stage.dispatcher.cancel('running', '');
+    assert.equal(stage.told().length, 4);
+  });
+
+  it('makes a failed result when the executor throws, ends without one, or gives bytes that are none', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    stage.executor.run = async function* ({ id }) {
+      if (id === 'throws') throw new Error('secret cause');
+      if (id === 'garbage') yield { kind: 'result', outcome: 'succeeded', detail: Uint8Array.from([255, 255]) };
+    };
+    for (const id of ['throws', 'ends', 'garbage']) {
+      stage.dispatcher.take(stage.command(id));
+      await until(`${id} was answered`, () => stage.told().includes(`result ${id}`));
+      assert.equal(stage.last('result')?.outcome, Outcome.FAILED);
+      assert.equal(stage.last('result')?.error?.reason, ErrorReason.INTERNAL);
+      assert.doesNotMatch(stage.last('result')?.error?.message ?? '', /secret/);
+    }
+    assert.equal(stage.log.lines.filter(({ level }) => level === 'error').length, 3);
+  });
+
+  it('refuses commands beyond its bound as retryable', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path, 2);
+    stage.executor.run = untilCancelled;
+    for (const id of ['a', 'b']) stage.dispatcher.take(stage.command(id));
+    await until('two run', () => stage.executor.starts.length === 2);
+    stage.dispatcher.take(stage.command('c'));
+    await until('it was refused', () => stage.told().includes('rejected c'));
+    assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.LIMIT);
+    assert.ok(stage.last('rejected')?.error?.retryable);
+  });
+
+  it('coalesces progress for a controller that does not listen, and drops none of the results', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    stage.executor.run = async function* () {
+      for (let step = 0; step < 10_000; step++) yield { kind: 'progress', detail: PROGRESS };
+      yield { kind: 'result', outcome: 'succeeded', detail: RESULT };
+    };
+    stage.dispatcher.take(stage.command('a'));
+    await until('it ended', () => stage.journal.pendingReplyCount === 1);
+    await until('the result waits', () => stage.told().includes('result a'));
+    const numbers = stage.sent.flatMap((one) => (one.case === 'progress' ? [one.value.number] : []));
+    assert.ok(numbers.length <= 65, `${numbers.length} steps waited`);
+    assert.equal(numbers.at(-1), 10_000n, 'the latest is among them');
+    assert.equal(stage.told().at(-1), 'result a');
+  });
+
+  it('leaves what runs to a later process when it is disposed, and goes on with it there', async () => {
+    await using folder = await scratchFolder();
+    {
+      await using stage = await Stage.open(folder.path);
+      stage.executor.run = untilCancelled;
+      stage.dispatcher.take(stage.command('a'));
+      await until('it runs', () => stage.executor.starts.length === 1);
+    }
+    await using stage = await Stage.open(folder.path);
+    assert.deepEqual([...stage.dispatcher.unfinishedIds], ['a']);
+    stage.dispatcher.take(stage.command('a'));
+    await stage.tells(['received a']);
+    stage.dispatcher.resume();
+    stage.dispatcher.resume();
+    await stage.tells(['received a', 'progress a', 'result a']);
+    assert.deepEqual(stage.executor.starts, [{ id: 'a', resumed: true }]);
+  });
+});
