@@ -1,0 +1,52 @@
+// The topics of the controller and who speaks on them.
+import type { Topic } from './bus.ts';
+
+/** To whoever holds an agent's control stream. */
+export type AgentSignal =
+  /** New commands, or cancels, are stored. */
+  | { readonly kind: 'commands' }
+  /** The agent was revoked: end its streams. */
+  | { readonly kind: 'revoked' }
+  /** Another replica serves a newer stream of this agent. */
+  | { readonly kind: 'replaced'; readonly connectionId: string };
+
+/** To whoever holds an agent's log stream: standard input of an execution. May be repeated. */
+export type InputSignal = {
+  readonly executionId: string;
+  readonly offset: number;
+  readonly data: Uint8Array;
+  readonly end: boolean;
+};
+
+/** How far standard input of an execution got. */
+export type InputState = {
+  /** Bytes accepted in all. */
+  readonly accepted: number;
+  /** True once the end was accepted too. */
+  readonly ended: boolean;
+  /** True if no more is wanted. */
+  readonly closed: boolean;
+};
+
+/** Something of an agent changed: record, labels, connection or load. */
+export type AgentChange = {
+  readonly agentId: string;
+};
+
+/** An execution of a job changed. */
+export type JobChange = {
+  /** Empty if it may be any of them. */
+  readonly commandId: string;
+};
+
+/** A log grew or was closed. */
+export type LogChange = {
+  readonly closed: boolean;
+};
+
+export const agentTopic = (agentId: string): Topic<AgentSignal> => ({ name: `agent/${agentId}` });
+export const agentInputTopic = (agentId: string): Topic<InputSignal> => ({ name: `agent-input/${agentId}` });
+export const inputStateTopic = (executionId: string): Topic<InputState> => ({ name: `input-state/${executionId}` });
+export const fleetTopic: Topic<AgentChange> = { name: 'fleet' };
+export const jobTopic = (jobId: string): Topic<JobChange> => ({ name: `job/${jobId}` });
+export const logTopic = (logId: string): Topic<LogChange> => ({ name: `log/${logId}` });

@@ -1,0 +1,109 @@
+// What has to happen by itself as time passes: commands that expired are ended, old jobs and logs go. Every replica may
+// run it; what another did already isn't done again. A pass that fails is logged and tried again at the next.
+import type { Clock } from '../../core/clock.ts';
+import { describeError } from '../../core/errors.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { Bus } from '../bus/bus.ts';
+import { jobTopic } from '../bus/topics.ts';
+import type { LogStore } from '../logs/log-store.ts';
+import type { CommandChange } from '../store/command.ts';
+import type { Store } from '../store/store.ts';
+
+const DAY_MS = 86_400_000;
+
+/** How long a request id is remembered, as JobRequest.request_id promises. */
+const REQUEST_ID_MS = DAY_MS;
+
+/** Records handled in one transaction. */
+const BATCH = 500;
+
+/** How long things are kept and how often that is looked at. */
+export interface RetentionOptions {
+  /** Ended jobs, from their submission. */
+  readonly jobsMs: number;
+  /** Bytes of logs, from the last write. */
+  readonly logsMs: number;
+  readonly sweepIntervalMs: number;
+  /** How long after its expiry a command that was sent, but not confirmed, is given up. */
+  readonly expiryGraceMs: number;
+  readonly expiryIntervalMs: number;
+}
+
+/** Jobs 30 days, logs 14 days. */
+export const DEFAULT_RETENTION: RetentionOptions = {
+  jobsMs: 30 * DAY_MS,
+  logsMs: 14 * DAY_MS,
+  sweepIntervalMs: 3_600_000,
+  expiryGraceMs: 60_000,
+  expiryIntervalMs: 1000,
+};
+
+/** What the sweeper needs. */
+export interface SweeperDependencies {
+  readonly store: Store;
+  readonly logs: LogStore;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly retention: RetentionOptions;
+}
+
+/** Tells who waits for the jobs of these commands. */
+export function publishChanges(bus: Bus, changes: readonly CommandChange[]): void {
+  for (const { jobId, commandId } of changes) bus.publish(jobTopic(jobId), { commandId });
+}
+
+/** Passes of expiry and retention. Pure of timing; `runSweeper` repeats them. */
+export class Sweeper {
+  readonly #needs: SweeperDependencies;
+
+  constructor(needs: SweeperDependencies) {
+    this.#needs = needs;
+  }
+
+  /** Ends every command that expired. How many. */
+  async expire(): Promise<number> {
+    const { store, bus, clock, retention } = this.#needs;
+    let expired = 0;
+    for (;;) {
+      const changes = await store.commands.expire(clock.now(), retention.expiryGraceMs, BATCH);
+      publishChanges(bus, changes);
+      expired += changes.length;
+      if (changes.length < BATCH) return expired;
+    }
+  }
+
+  /** Removes what is older than it has to be. */
+  async retain(signal: AbortSignal): Promise<void> {
+    const { store, logs, clock, retention } = this.#needs;
+    await store.jobs.forgetRequests(clock.now() - REQUEST_ID_MS);
+    await logs.prune(clock.now() - retention.logsMs, signal);
+    while (!signal.aborted) {
+      const executions = await store.jobs.deleteEnded(clock.now() - retention.jobsMs, BATCH);
+      for (const id of executions) await logs.delete(id);
+      if (executions.length === 0) return;
+    }
+  }
+}
+
+/** Runs passes until the signal aborts. */
+export async function runSweeper(needs: SweeperDependencies, signal: AbortSignal): Promise<void> {
+  const sweeper = new Sweeper(needs);
+  const { clock, log, retention } = needs;
+  const attempt = async (what: string, pass: () => Promise<unknown>): Promise<void> => {
+    try {
+      await pass();
+    } catch (error) {
+      log.error(`${what} failed; it is tried again`, { err: describeError(error) });
+    }
+  };
+  let nextRetention = clock.monotonic();
+  while (!signal.aborted) {
+    await attempt('expiry', () => sweeper.expire());
+    if (clock.monotonic() >= nextRetention) {
+      await attempt('retention', () => sweeper.retain(signal));
+      nextRetention = clock.monotonic() + retention.sweepIntervalMs;
+    }
+    await clock.sleep(retention.expiryIntervalMs, signal).catch(() => undefined);
+  }
+}

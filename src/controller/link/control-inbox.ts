@@ -1,0 +1,159 @@
+// What an agent says on its control stream, put into the store. Nothing is acknowledged before it is durable. Kinds that
+// this program doesn't know are ignored, as the contract asks.
+import { toBinary } from '@bufbuild/protobuf';
+import {
+  type AgentMessage,
+  type AuditCheckpoint,
+  type Progress,
+  type Received,
+  type StateReport,
+  StateReportSchema,
+} from '#gen/longline/link/v1/link_pb.js';
+import type { HostEvent } from '#gen/longline/v1/telemetry_pb.js';
+import { LonglineError } from '../../core/errors.ts';
+import { publishChanges } from '../dispatch/sweeper.ts';
+import type { CommandChange, ProgressUpdate, ResultUpdate } from '../store/command.ts';
+import { storeFacts } from './greeting.ts';
+import type { LinkDependencies } from './link-options.ts';
+import { checkpointRecord, progressUpdate, rejectionUpdate, resultUpdate } from './wire.ts';
+
+/** Longest command id that is looked up. */
+const MAX_ID = 64;
+
+/** Commands whose latest step may wait for the store. */
+const MAX_PROGRESS = 1024;
+
+/** What the stream does with what came in. */
+export interface InboxEffects {
+  /** The command is durable on the agent, refused or ended: room for another. */
+  confirmed(commandId: string): void;
+  ended(commandId: string): void;
+  acknowledgeResult(commandId: string): void;
+  acknowledgeCheckpoint(chainId: string, sequence: bigint): void;
+}
+
+/** Receiving side of one control stream. */
+export class ControlInbox {
+  readonly #needs: LinkDependencies;
+  readonly #agentId: string;
+  readonly #effects: InboxEffects;
+  readonly #progress = new Map<string, ProgressUpdate>();
+  #savingProgress: Promise<void> | undefined;
+
+  constructor(needs: LinkDependencies, agentId: string, effects: InboxEffects) {
+    this.#needs = needs;
+    this.#agentId = agentId;
+    this.#effects = effects;
+  }
+
+  /** Handles a message. The promise, if any, settles once it is stored and rejects if it couldn't be. */
+  take({ message }: AgentMessage): Promise<void> | undefined {
+    switch (message.case) {
+      case 'hello':
+        throw new LonglineError('wrong_state', 'Hello came twice on one control stream');
+      case 'received':
+        return this.#received(message.value);
+      case 'rejected':
+        return this.#finish(rejectionUpdate(message.value, this.#agentId, this.#needs.clock.now()));
+      case 'result':
+        return this.#finish(resultUpdate(message.value, this.#agentId, this.#needs.clock.now()));
+      case 'progress':
+        return this.#step(message.value);
+      case 'stateReport':
+        return this.#stateReport(message.value);
+      case 'event':
+        this.#event(message.value);
+        return undefined;
+      case 'facts':
+        return storeFacts(this.#needs, this.#agentId, message.value, undefined);
+      case 'auditCheckpoint':
+        return this.#checkpoint(message.value);
+      default:
+        return undefined;
+    }
+  }
+
+  async #received({ commandId }: Received): Promise<void> {
+    if (commandId.length > MAX_ID) return;
+    this.#effects.confirmed(commandId);
+    const { store, clock } = this.#needs;
+    this.#publish(await store.commands.received(commandId, this.#agentId, clock.now()));
+  }
+
+  /** Also acknowledges what is unknown here or was stored before, or the agent would repeat it for ever. */
+  async #finish(update: ResultUpdate): Promise<void> {
+    if (update.commandId.length > MAX_ID) return;
+    this.#progress.delete(update.commandId);
+    const change = await this.#needs.store.commands.result(update);
+    this.#effects.ended(update.commandId);
+    this.#effects.acknowledgeResult(update.commandId);
+    this.#publish(change);
+  }
+
+  /** While a step waits for the store, newer ones of the same command take its place. */
+  #step(progress: Progress): Promise<void> | undefined {
+    const update = progressUpdate(progress, this.#agentId);
+    if (update === undefined || update.commandId.length > MAX_ID) return undefined;
+    if (this.#progress.size >= MAX_PROGRESS && !this.#progress.has(update.commandId)) return undefined;
+    this.#progress.set(update.commandId, update);
+    this.#savingProgress ??= this.#saveProgress();
+    return this.#savingProgress;
+  }
+
+  async #saveProgress(): Promise<void> {
+    try {
+      while (this.#progress.size > 0) {
+        const updates = [...this.#progress.values()];
+        this.#progress.clear();
+        const changes = await Promise.all(updates.map((update) => this.#needs.store.commands.progress(update)));
+        for (const change of changes) this.#publish(change);
+      }
+    } finally {
+      this.#savingProgress = undefined;
+    }
+  }
+
+  async #stateReport(report: StateReport): Promise<void> {
+    const { store, clock } = this.#needs;
+    await store.stateReports.put({
+      agentId: this.#agentId,
+      kind: report.kind,
+      generation: report.generation,
+      report: toBinary(StateReportSchema, report),
+      storedAtMs: clock.now(),
+    });
+  }
+
+  #event(event: HostEvent): void {
+    const { type, message, capability, attributes } = event;
+    this.#needs.log.info('agent event', { agentId: this.#agentId, type, capability, text: message, attributes });
+  }
+
+  async #checkpoint(checkpoint: AuditCheckpoint): Promise<void> {
+    const { store, clock, log } = this.#needs;
+    const record = checkpointRecord(checkpoint, this.#agentId, clock.now());
+    if (record === undefined) {
+      log.warn('agent sent a malformed audit checkpoint', {
+        agentId: this.#agentId,
+        chainId: checkpoint.chainId.slice(0, 64),
+      });
+      return;
+    }
+    const outcome = await store.auditCheckpoints.add(record);
+    if (outcome === 'conflict') {
+      const { chainId, sequence } = record;
+      const head = Buffer.from(record.head).toString('hex');
+      log.error('audit chain was rewritten: two heads for one sequence', {
+        agentId: this.#agentId,
+        chainId,
+        sequence,
+        head,
+      });
+    }
+    this.#effects.acknowledgeCheckpoint(checkpoint.chainId, checkpoint.sequence);
+  }
+
+  #publish(change: CommandChange | undefined): void {
+    if (change !== undefined) publishChanges(this.#needs.bus, [change]);
+  }
+}

@@ -1,0 +1,314 @@
+// One control stream, from Hello to its end. States: greeting (Hello is awaited or checked), serving (commands go out),
+// replaced (a newer stream serves the agent; what comes in is still stored), ended. What goes out beyond `drain` waits in
+// the store or as sets of ids, never as messages. Fails by ending the stream with a status; the agent comes again.
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { durationFromMs, durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import {
+  type AgentHeartbeat,
+  type AgentMessage,
+  type ControllerMessage,
+  ControllerMessageSchema,
+  type Hello,
+} from '#gen/longline/link/v1/link_pb.js';
+import { AgentUsageSchema } from '#gen/longline/v1/agent_pb.js';
+import { SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
+import { LonglineError } from '../../core/errors.ts';
+import { newId } from '../../core/ids.ts';
+import type { BusEvent } from '../bus/bus.ts';
+import { type AgentSignal, agentTopic, fleetTopic } from '../bus/topics.ts';
+import { AgentDispatch, type CommandSink } from '../dispatch/agent-dispatch.ts';
+import type { AgentSighting } from '../store/agent.ts';
+import type { ClaimedCommand } from '../store/command.ts';
+import type { Beating } from './beat-wheel.ts';
+import { ControlInbox, type InboxEffects } from './control-inbox.ts';
+import { checkHello, greet, SILENT_PERIODS } from './greeting.ts';
+import type { LinkDependencies } from './link-options.ts';
+import { loadOf } from './wire.ts';
+
+/** A control stream as grpc-js gives it. */
+export type ControlCall = ServerDuplexStream<AgentMessage, ControllerMessage>;
+
+type State = 'greeting' | 'serving' | 'replaced' | 'ended';
+
+/** One control stream. `done` settles when it has ended and the store knows. */
+export class ControlSession implements Beating, CommandSink, InboxEffects {
+  readonly connectionId = newId();
+  readonly agentId: string;
+  readonly done: Promise<void>;
+  readonly #needs: LinkDependencies;
+  readonly #call: ControlCall;
+  readonly #dispatch: AgentDispatch;
+  readonly #inbox: ControlInbox;
+  readonly #settle: PromiseWithResolvers<void>;
+  readonly #resultAcks: string[] = [];
+  readonly #checkpointAcks = new Map<string, bigint>();
+  #listening: Disposable | undefined;
+  #state: State = 'greeting';
+  #stateSinceMs: number;
+  #heardMs: number;
+  #beatSentMs = 0;
+  #beatsSent = 0n;
+  #heardBeat = 0n;
+  #pendingWrites = 0;
+  #flushScheduled = false;
+  #sighting: AgentSighting | undefined;
+  #load = '';
+
+  constructor(needs: LinkDependencies, call: ControlCall, agentId: string) {
+    this.#needs = needs;
+    this.#call = call;
+    this.agentId = agentId;
+    this.#heardMs = needs.clock.monotonic();
+    this.#stateSinceMs = this.#heardMs;
+    const { store, clock, options } = needs;
+    this.#dispatch = new AgentDispatch({ commands: store.commands, clock, options }, agentId, this);
+    this.#inbox = new ControlInbox(needs, agentId, this);
+    this.#settle = Promise.withResolvers<void>();
+    this.done = this.#settle.promise.finally(() => this.#leave());
+    call.on('data', (message: AgentMessage) => this.#heard(message));
+    call.on('end', () => this.#end(undefined));
+    call.on('cancelled', () => this.#end(undefined));
+    call.on('error', (error: Error) => this.#end(error));
+    call.on('drain', () => this.#roomAgain());
+    if (call.cancelled) this.#end(undefined);
+  }
+
+  get writable(): boolean {
+    return this.#state === 'serving' && !this.#call.writableNeedDrain && !this.#call.cancelled;
+  }
+
+  sendCommand(command: ClaimedCommand): void {
+    const { id, seq, traceparent, tracestate, createdAtMs, expiresAtMs } = command;
+    this.#write({
+      case: 'command',
+      value: {
+        seq: BigInt(seq),
+        id,
+        statement: fromBinary(SignedPayloadSchema, command.statement),
+        issueTime: timestampFromMs(createdAtMs),
+        expireTime: timestampFromMs(expiresAtMs),
+        traceparent,
+        tracestate,
+      },
+    });
+  }
+
+  sendCancel(commandId: string, reason: string): void {
+    this.#write({ case: 'cancel', value: { commandId, reason } });
+  }
+
+  failed(error: unknown): void {
+    this.#end(error);
+  }
+
+  confirmed(commandId: string): void {
+    this.#dispatch.confirmed(commandId);
+  }
+
+  ended(commandId: string): void {
+    this.#dispatch.ended(commandId);
+  }
+
+  acknowledgeResult(commandId: string): void {
+    this.#resultAcks.push(commandId);
+    this.#scheduleFlush();
+  }
+
+  acknowledgeCheckpoint(chainId: string, sequence: bigint): void {
+    if (sequence > (this.#checkpointAcks.get(chainId) ?? -1n)) this.#checkpointAcks.set(chainId, sequence);
+    this.#scheduleFlush();
+  }
+
+  /** Asks the agent to connect anew within the window. */
+  drain(windowMs: number, reason: string): void {
+    if (this.#state === 'serving') this.#write({ case: 'drain', value: { window: durationFromMs(windowMs), reason } });
+  }
+
+  /** Ends the stream; with an error as its status, if one is given. */
+  end(error?: LonglineError): void {
+    this.#end(error);
+  }
+
+  /** The latest sign of life, once, and whether the load changed since the one before. */
+  takeSighting(): { readonly sighting: AgentSighting; readonly loadChanged: boolean } | undefined {
+    const sighting = this.#sighting;
+    if (sighting === undefined) return undefined;
+    const load = JSON.stringify(sighting.usage?.load ?? {});
+    const loadChanged = load !== this.#load;
+    this.#sighting = undefined;
+    this.#load = load;
+    return { sighting, loadChanged };
+  }
+
+  beat(nowMs: number): void {
+    const { heartbeatMs, helloTimeoutMs, replacedGraceMs } = this.#needs.options;
+    if (this.#state === 'greeting' && nowMs - this.#stateSinceMs > helloTimeoutMs) {
+      this.#end(new LonglineError('late', `Hello didn't come within ${helloTimeoutMs} ms`));
+    } else if (this.#state === 'replaced' && nowMs - this.#stateSinceMs > replacedGraceMs) {
+      this.#end(undefined);
+    } else if (this.#state === 'serving' && nowMs - this.#heardMs > SILENT_PERIODS * heartbeatMs) {
+      this.#end(
+        new LonglineError('late', `nothing was heard for ${SILENT_PERIODS} heartbeat periods of ${heartbeatMs} ms`),
+      );
+    } else this.#sendBeat(nowMs);
+  }
+
+  #heard(message: AgentMessage): void {
+    this.#heardMs = this.#needs.clock.monotonic();
+    if (this.#state === 'ended') return;
+    if (this.#state === 'greeting') {
+      this.#call.pause();
+      void this.#greet(message);
+      return;
+    }
+    if (message.message.case === 'heartbeat') {
+      this.#heartbeat(message.message.value);
+      return;
+    }
+    try {
+      this.#track(this.#inbox.take(message));
+    } catch (error) {
+      this.#end(error);
+    }
+  }
+
+  #track(storing: Promise<void> | undefined): void {
+    if (storing === undefined) return;
+    const { maxPendingWrites } = this.#needs.options;
+    this.#pendingWrites += 1;
+    if (this.#pendingWrites >= maxPendingWrites) this.#call.pause();
+    storing.then(
+      () => {
+        this.#pendingWrites -= 1;
+        this.#readOn();
+      },
+      (error: unknown) => this.#end(error),
+    );
+  }
+
+  /** Reads on unless the store or the agent's own reading is behind. */
+  #readOn(): void {
+    const { maxPendingWrites } = this.#needs.options;
+    const behind = this.#pendingWrites >= maxPendingWrites / 2 || this.#resultAcks.length >= maxPendingWrites;
+    if (this.#call.isPaused() && !behind && this.#state !== 'greeting') this.#call.resume();
+  }
+
+  async #greet({ message }: AgentMessage): Promise<void> {
+    try {
+      if (message.case !== 'hello') {
+        throw new LonglineError(
+          'wrong_state',
+          `the first message must be Hello, it was ${message.case ?? 'of an unknown kind'}`,
+        );
+      }
+      checkHello(message.value, this.agentId);
+      await this.#serve(message.value);
+    } catch (error) {
+      this.#end(error);
+    }
+  }
+
+  async #serve(hello: Hello): Promise<void> {
+    const { bus } = this.#needs;
+    this.#listening = await bus.listen(agentTopic(this.agentId), (event) => this.#signalled(event));
+    const welcome = await greet(this.#needs, hello, this.connectionId);
+    if (this.#state !== 'greeting') return;
+    this.#enter('serving');
+    this.#call.write(welcome);
+    this.#call.resume();
+    this.#dispatch.wake();
+  }
+
+  #signalled(event: BusEvent<AgentSignal>): void {
+    if (event.kind === 'lagged' || event.message.kind === 'commands') {
+      if (this.#state === 'serving') this.#dispatch.wake();
+      return;
+    }
+    if (event.message.kind === 'revoked') this.#end(new LonglineError('identity', `agent ${this.agentId} was revoked`));
+    else if (event.message.connectionId !== this.connectionId) this.#replaced();
+  }
+
+  #replaced(): void {
+    if (this.#state !== 'serving') return;
+    this.#dispatch.close();
+    this.#enter('replaced');
+  }
+
+  #heartbeat(beat: AgentHeartbeat): void {
+    const { clock } = this.#needs;
+    this.#heardBeat = beat.number;
+    const { usage } = beat;
+    this.#sighting = {
+      agentId: this.agentId,
+      connectionId: this.connectionId,
+      seenAtMs: clock.now(),
+      roundTripMs: beat.roundTrip === undefined ? undefined : durationMs(beat.roundTrip),
+      usage:
+        usage === undefined ? this.#sighting?.usage : { bytes: toBinary(AgentUsageSchema, usage), load: loadOf(usage) },
+    };
+    this.#sendBeat(clock.monotonic());
+  }
+
+  /** Not oftener than twice a period, so that two sides that answer each other's beats don't do so for ever. */
+  #sendBeat(nowMs: number): void {
+    if (!this.writable || (this.#beatsSent > 0n && nowMs - this.#beatSentMs < this.#needs.options.heartbeatMs / 2))
+      return;
+    this.#beatsSent += 1n;
+    this.#beatSentMs = nowMs;
+    const time = timestampFromMs(this.#needs.clock.now());
+    this.#write({ case: 'heartbeat', value: { number: this.#beatsSent, time, answers: this.#heardBeat } });
+  }
+
+  #roomAgain(): void {
+    this.#scheduleFlush();
+    if (this.#state === 'serving') this.#dispatch.roomAgain();
+  }
+
+  #scheduleFlush(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    // After the store's group has settled all its writes, so that one message acknowledges them.
+    setImmediate(() => {
+      this.#flushScheduled = false;
+      this.#flushAcks();
+    });
+  }
+
+  #flushAcks(): void {
+    if (this.#state === 'ended' || this.#call.writableNeedDrain) return;
+    if (this.#resultAcks.length > 0)
+      this.#write({ case: 'resultAck', value: { commandIds: this.#resultAcks.splice(0) } });
+    for (const [chainId, sequence] of this.#checkpointAcks) {
+      if (this.#call.writableNeedDrain) return;
+      this.#checkpointAcks.delete(chainId);
+      this.#write({ case: 'auditCheckpointAck', value: { chainId, sequence } });
+    }
+    this.#readOn();
+  }
+
+  #write(message: NonNullable<Parameters<typeof create<typeof ControllerMessageSchema>>[1]>['message']): void {
+    if (this.#state === 'ended' || this.#call.cancelled) return;
+    this.#call.write(create(ControllerMessageSchema, message === undefined ? {} : { message }));
+  }
+
+  #enter(state: State): void {
+    this.#state = state;
+    this.#stateSinceMs = this.#needs.clock.monotonic();
+  }
+
+  #end(error: unknown): void {
+    if (this.#state === 'ended') return;
+    this.#enter('ended');
+    this.#dispatch.close();
+    this.#listening?.[Symbol.dispose]();
+    if (error === undefined) this.#settle.resolve();
+    else this.#settle.reject(error);
+  }
+
+  async #leave(): Promise<void> {
+    const { store, bus, clock } = this.#needs;
+    const left = await store.agents.disconnect(this.agentId, this.connectionId, clock.now());
+    if (left) bus.publish(fleetTopic, { agentId: this.agentId });
+  }
+}

@@ -1,0 +1,152 @@
+// Between the link's messages and the store's records. Pure.
+import { create, toBinary } from '@bufbuild/protobuf';
+import { timestampDate } from '@bufbuild/protobuf/wkt';
+import {
+  type AuditCheckpoint,
+  Outcome,
+  type Progress,
+  type Rejected,
+  type Result,
+} from '#gen/longline/link/v1/link_pb.js';
+import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
+import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
+import { type JobProgress, JobProgressSchema, JobReason, JobResultSchema, JobState } from '#gen/longline/v1/job_pb.js';
+import type { LonglineError } from '../../core/errors.ts';
+import type { AgentLoad, Labels } from '../store/agent.ts';
+import type { AuditCheckpointRecord } from '../store/audit-checkpoint.ts';
+import type { ProgressUpdate, ResultUpdate } from '../store/command.ts';
+import { isEnded } from '../store/job-state.ts';
+
+const OUTCOME_STATES: Readonly<Record<Outcome, JobState>> = {
+  [Outcome.UNSPECIFIED]: JobState.INDETERMINATE,
+  [Outcome.SUCCEEDED]: JobState.SUCCEEDED,
+  [Outcome.FAILED]: JobState.FAILED,
+  [Outcome.CANCELLED]: JobState.CANCELLED,
+  [Outcome.TIMED_OUT]: JobState.TIMED_OUT,
+  [Outcome.INDETERMINATE]: JobState.INDETERMINATE,
+};
+
+/** A result as it is stored. A detail whose state isn't an end is overruled by the outcome. */
+export function resultUpdate(result: Result, agentId: string, nowMs: number): ResultUpdate {
+  const state = OUTCOME_STATES[result.outcome] ?? JobState.INDETERMINATE;
+  const detail = result.detail.case === 'job' ? result.detail.value : create(JobResultSchema);
+  if (!isEnded(detail.state)) detail.state = state;
+  if (detail.error === undefined && result.error !== undefined) detail.error = result.error;
+  if (detail.endTime === undefined && result.time !== undefined) detail.endTime = result.time;
+  return {
+    commandId: result.commandId,
+    agentId,
+    rejected: false,
+    jobState: detail.state,
+    result: toBinary(JobResultSchema, detail),
+    nowMs,
+  };
+}
+
+/** A refusal as it is stored. */
+export function rejectionUpdate(rejected: Rejected, agentId: string, nowMs: number): ResultUpdate {
+  const detail = create(JobResultSchema, {
+    state: JobState.REJECTED,
+    reason: JobReason.REJECTED,
+    ...(rejected.error === undefined ? {} : { error: rejected.error }),
+  });
+  return {
+    commandId: rejected.commandId,
+    agentId,
+    rejected: true,
+    jobState: JobState.REJECTED,
+    result: toBinary(JobResultSchema, detail),
+    nowMs,
+  };
+}
+
+function stateOfStep(progress: JobProgress): JobState | undefined {
+  switch (progress.step.case) {
+    case 'queued':
+      return JobState.QUEUED;
+    case 'pulling':
+    case 'creating':
+      return JobState.PREPARING;
+    case 'started':
+    case 'adopted':
+      return JobState.RUNNING;
+    case 'stopping':
+      return JobState.STOPPING;
+    default:
+      return undefined;
+  }
+}
+
+/** A step as it is stored; undefined for steps of capabilities that this program doesn't know. */
+export function progressUpdate(progress: Progress, agentId: string): ProgressUpdate | undefined {
+  if (progress.detail.case !== 'job') return undefined;
+  const job = progress.detail.value;
+  return {
+    commandId: progress.commandId,
+    agentId,
+    number: Number(progress.number),
+    progress: toBinary(JobProgressSchema, job),
+    jobState: stateOfStep(job),
+  };
+}
+
+/** Load as placement sees it. */
+export function loadOf(usage: AgentUsage): AgentLoad {
+  return { runningJobs: usage.runningJobs, queuedJobs: usage.queuedJobs, maxJobs: usage.maxJobs };
+}
+
+const LABEL_KEY = /^[A-Za-z0-9._/-]{1,63}$/;
+const MAX_LABEL_VALUE = 255;
+
+/** Labels an agent gave itself, without those whose form isn't allowed. */
+export function ownLabels(facts: AgentFacts): Labels {
+  const allowed = ([key, value]: [string, string]): boolean => LABEL_KEY.test(key) && value.length <= MAX_LABEL_VALUE;
+  return Object.fromEntries(Object.entries(facts.labels).filter(allowed));
+}
+
+/** What placement needs of the facts. */
+export function jobsOffer(facts: AgentFacts): { readonly offersJobs: boolean; readonly maxJobs: number } {
+  const jobs = facts.capabilities.find((capability) => capability.name === 'jobs');
+  const limit = jobs?.limits['max_concurrent_jobs'] ?? 0;
+  return { offersJobs: jobs?.available ?? false, maxJobs: Number.isFinite(limit) ? Math.max(0, Math.floor(limit)) : 0 };
+}
+
+/** A checkpoint as it is stored; undefined if its form is wrong. Whether it is true, `audit verify` checks. */
+export function checkpointRecord(
+  checkpoint: AuditCheckpoint,
+  agentId: string,
+  storedAtMs: number,
+): AuditCheckpointRecord | undefined {
+  const [signature] = checkpoint.signed?.signatures ?? [];
+  const sound =
+    checkpoint.chainId !== '' &&
+    checkpoint.chainId.length <= 64 &&
+    checkpoint.sequence <= BigInt(Number.MAX_SAFE_INTEGER) &&
+    checkpoint.head.length === 32 &&
+    checkpoint.publicKey.length === 32;
+  if (!sound || signature === undefined || checkpoint.signed === undefined || checkpoint.time === undefined)
+    return undefined;
+  return {
+    agentId,
+    chainId: checkpoint.chainId,
+    sequence: Number(checkpoint.sequence),
+    head: checkpoint.head,
+    signedAtMs: timestampDate(checkpoint.time).getTime(),
+    storedAtMs,
+    publicKey: checkpoint.publicKey,
+    payload: checkpoint.signed.payload,
+    signature: signature.value,
+  };
+}
+
+/** An error as it travels inside messages. Causes never travel. */
+export function toWireError(error: LonglineError): WireError {
+  const key = error.reason.toUpperCase() as keyof typeof ErrorReason;
+  return create(ErrorSchema, {
+    reason: ErrorReason[key],
+    message: error.message,
+    retryable: error.retryable,
+    violations: error.violations.map((violation) => ({ ...violation })),
+    rule: error.rule ?? '',
+  });
+}

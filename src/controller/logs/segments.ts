@@ -1,0 +1,181 @@
+// The segment files of one log: bytes by position, where a position counts from the log's first byte over all segments.
+// A segment is named for the position it begins at. Knows nothing of records. Only the last segment is ever written to.
+import { type FileHandle, mkdir, open, readdir, rename, truncate, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LonglineError } from '../../core/errors.ts';
+
+const SUFFIX = '.segment';
+const NAME = /^(\d{16})\.segment$/;
+
+interface Segment {
+  readonly begins: number;
+  readonly path: string;
+}
+
+/** Makes names created in a folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/** A failed write as an error people can act on. */
+export function writeError(path: string, error: unknown): LonglineError {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new LonglineError('limit', `log folder ${path}: no room left; free some or shorten the retention`, {
+      cause: error,
+    });
+  }
+  return new LonglineError('unavailable', `log folder ${path} can't be written`, { cause: error });
+}
+
+/** Segment files in one folder. The owner disposes it; a handle that was let go is opened again when needed. */
+export class Segments implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #segmentBytes: number;
+  readonly #segments: Segment[];
+  #end: number;
+  #handle: FileHandle | undefined;
+
+  private constructor(folder: string, segmentBytes: number, segments: Segment[], end: number) {
+    this.#folder = folder;
+    this.#segmentBytes = segmentBytes;
+    this.#segments = segments;
+    this.#end = end;
+  }
+
+  /** Opens a folder, creating it. Segments that don't follow on are set aside under another name. */
+  static async open(folder: string, segmentBytes: number): Promise<Segments> {
+    await mkdir(folder, { recursive: true });
+    const found = (await readdir(folder))
+      .map((name) => NAME.exec(name))
+      .filter((match) => match !== null)
+      .map((match) => ({ begins: Number(match[1]), path: join(folder, match[0]) }))
+      .sort((left, right) => left.begins - right.begins);
+    const segments: Segment[] = [];
+    let end = 0;
+    for (const segment of found) {
+      if (segment.begins !== end) {
+        await rename(segment.path, `${segment.path}.damaged`);
+        continue;
+      }
+      segments.push(segment);
+      end += await sizeOf(segment.path);
+    }
+    return new Segments(folder, segmentBytes, segments, end);
+  }
+
+  /** Position after the last byte. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** Appends all of it or nothing. */
+  async append(bytes: Buffer): Promise<void> {
+    try {
+      const last = this.#segments.at(-1);
+      if (last === undefined || this.#end - last.begins >= this.#segmentBytes) await this.#roll();
+      const segment = this.#segments.at(-1)!;
+      const handle = await this.#writable();
+      let written = 0;
+      while (written < bytes.length) {
+        const at = this.#end - segment.begins + written;
+        written += (await handle.write(bytes, written, bytes.length - written, at)).bytesWritten;
+      }
+      this.#end += bytes.length;
+    } catch (error) {
+      throw writeError(this.#folder, error);
+    }
+  }
+
+  /** Makes everything appended durable. */
+  async sync(): Promise<void> {
+    try {
+      await (await this.#writable()).datasync();
+    } catch (error) {
+      throw writeError(this.#folder, error);
+    }
+  }
+
+  /** Bytes from `position`, up to `length` and the end of the segment; empty at the end. */
+  async read(position: number, length: number): Promise<Buffer> {
+    const index = this.#segments.findLastIndex((segment) => segment.begins <= position);
+    const segment = this.#segments[index];
+    if (segment === undefined || position >= this.#end) return Buffer.alloc(0);
+    const segmentEnd = this.#segments[index + 1]?.begins ?? this.#end;
+    const buffer = Buffer.allocUnsafe(Math.min(length, segmentEnd - position));
+    const handle = await open(segment.path, 'r');
+    try {
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length, position - segment.begins);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Drops everything from `position` on; it must lie in the last segment, or be 0. */
+  async cut(position: number): Promise<void> {
+    await this.letGo();
+    const last = this.#segments.at(-1);
+    if (last === undefined) return;
+    if (position < last.begins)
+      throw new RangeError(`can't cut at ${position}, before the last segment at ${last.begins}`);
+    await truncate(last.path, position - last.begins);
+    this.#end = position;
+  }
+
+  /** Removes all segments, the last first, so that what is left after a crash is still a whole log. */
+  async clear(): Promise<void> {
+    await this.letGo();
+    while (this.#segments.length > 0) {
+      const last = this.#segments.at(-1)!;
+      await unlink(last.path);
+      this.#segments.pop();
+      this.#end = last.begins;
+    }
+  }
+
+  /** Closes the handle; the next write opens it again. */
+  async letGo(): Promise<void> {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    await handle?.close();
+  }
+
+  async #roll(): Promise<void> {
+    // Synced before its successor exists: only the last segment can have a damaged tail.
+    if (this.#segments.length > 0) await (await this.#writable()).datasync();
+    await this.letGo();
+    const path = join(this.#folder, String(this.#end).padStart(16, '0') + SUFFIX);
+    this.#handle = await open(path, 'w', 0o600);
+    await syncFolder(this.#folder);
+    this.#segments.push({ begins: this.#end, path });
+  }
+
+  async #writable(): Promise<FileHandle> {
+    const last = this.#segments.at(-1);
+    if (last === undefined) {
+      await this.#roll();
+      return this.#handle!;
+    }
+    this.#handle ??= await open(last.path, 'r+');
+    return this.#handle;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.letGo();
+  }
+}
+
+async function sizeOf(path: string): Promise<number> {
+  const handle = await open(path, 'r');
+  try {
+    return (await handle.stat()).size;
+  } finally {
+    await handle.close();
+  }
+}

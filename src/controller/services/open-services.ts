@@ -1,0 +1,82 @@
+// The services of a controller put together: link, dispatch, log store, bus, AgentService and JobService. To wire it, give
+// `openServices` to the composition root as its OpenServices: register `agentRoutes` on the agents' stack and
+// `operatorRoutes` on the Connect stack, serve, and at shutdown drain `agentRoutes`, stop the front, dispose this, dispose
+// the store. Knows no sockets. Opening fails with the store's or the log folder's own error.
+import type { ConnectRouter } from '@connectrpc/connect';
+import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
+import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { TaskGroup } from '../../core/task-group.ts';
+import { MemoryBus } from '../bus/memory/memory-bus.ts';
+import { fleetTopic } from '../bus/topics.ts';
+import { DEFAULT_RETENTION, type RetentionOptions, runSweeper } from '../dispatch/sweeper.ts';
+import type { ControllerServices, ServiceParts } from '../front/routes.ts';
+import { DEFAULT_LINK_OPTIONS, type LinkOptions } from '../link/link-options.ts';
+import { LinkServer } from '../link/link-server.ts';
+import { FileLogStore } from '../logs/file-log-store.ts';
+import { StatementSigner } from '../signer/statement-signer.ts';
+import { createAgentService } from './agent-service.ts';
+import { createJobService } from './job-service.ts';
+import { DEFAULT_SERVICE_OPTIONS, type ServiceOptions } from './service-dependencies.ts';
+
+/** A controller that isn't replicated has one replica, always of this name. */
+const ONLY_REPLICA = 'only';
+
+/** What may be set apart from the parts. */
+export interface ServicesOptions {
+  readonly link?: Partial<LinkOptions>;
+  readonly services?: Partial<ServiceOptions>;
+  readonly retention?: Partial<RetentionOptions>;
+}
+
+/** Services, with what tests and later parts reach into. */
+export interface OpenedServices extends ControllerServices {
+  readonly link: LinkServer;
+}
+
+/** Opens the services of a single controller. */
+export async function openServices(parts: ServiceParts, options: ServicesOptions = {}): Promise<OpenedServices> {
+  const { store, clock, log, controllerId } = parts;
+  await using opened = new AsyncDisposableStack();
+  const bus = opened.use(new MemoryBus(log));
+  const logs = opened.use(new FileLogStore(parts.logDirectory, log));
+  for (const agentId of await store.agents.releaseReplica(ONLY_REPLICA, clock.now()))
+    bus.publish(fleetTopic, { agentId });
+  const link = opened.use(
+    new LinkServer({
+      store,
+      bus,
+      logs,
+      identities: parts.agents,
+      controllerId,
+      replicaId: ONLY_REPLICA,
+      clock,
+      log,
+      options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes: parts.maxMessageBytes, ...options.link },
+    }),
+  );
+  const tasks = opened.use(new TaskGroup());
+  const retention = { ...DEFAULT_RETENTION, ...options.retention };
+  tasks.spawn((signal) => runSweeper({ store, logs, bus, clock, log, retention }, signal));
+  const needs = {
+    store,
+    bus,
+    logs,
+    signer: new StatementSigner(parts.signingKey, controllerId),
+    disconnectAgent: parts.disconnectAgent,
+    clock,
+    log,
+    options: { ...DEFAULT_SERVICE_OPTIONS, ...options.services },
+  };
+  const operatorRoutes = (router: ConnectRouter): void => {
+    router.service(AgentService, createAgentService(needs));
+    router.service(JobService, createJobService(needs));
+  };
+  const owned = opened.move();
+  return {
+    link,
+    agentRoutes: link,
+    operatorRoutes,
+    operatorServices: [AgentService, JobService],
+    [Symbol.asyncDispose]: async () => await owned.disposeAsync(),
+  };
+}

@@ -1,0 +1,122 @@
+// The moves of a command, as statements within a unit. Each keeps the job's rolled-up state in step.
+import { create, toBinary } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { ErrorReason } from '#gen/longline/v1/error_pb.js';
+import { JobReason, JobResultSchema, type JobState, JobState as JobStates } from '#gen/longline/v1/job_pb.js';
+import type { CommandChange } from '../command.ts';
+import { rollUp } from '../job-state.ts';
+import { number, text } from './column.ts';
+import type { Row, Sql } from './database.ts';
+
+/** Numbers of the command states in the schema. */
+export const STATE = { stored: 1, sent: 2, received: 3, ended: 4, rejected: 5 } as const;
+
+/** Columns that every move needs. */
+export const MOVE_COLUMNS = 'id, agent_id, job_id, state, job_state, guessed';
+
+/** Counts the executions of a new job. */
+export function countNewCommands(sql: Sql, jobId: string, commands: number): void {
+  sql.run('INSERT INTO job_states (job_id, state, count) VALUES (?, ?, ?)', jobId, JobStates.PENDING, commands);
+}
+
+/** What others are told about a moved command. */
+export function changeOf(row: Row): CommandChange {
+  return { commandId: text(row, 'id'), jobId: text(row, 'job_id'), agentId: text(row, 'agent_id') };
+}
+
+/** Keeps the job's counts and state in step with one command that went from one state to another. */
+export function moveJobState(sql: Sql, jobId: string, from: JobState, to: JobState): void {
+  if (from === to) return;
+  sql.run('UPDATE job_states SET count = count - 1 WHERE job_id = ? AND state = ?', jobId, from);
+  sql.run(
+    'INSERT INTO job_states (job_id, state, count) VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1',
+    jobId,
+    to,
+  );
+  const states = sql.all('SELECT state FROM job_states WHERE job_id = ? AND count > 0', jobId);
+  const rolledUp = rollUp(states.map((row) => number(row, 'state')));
+  sql.run('UPDATE jobs SET state = ?1 WHERE id = ?2 AND state <> ?1', rolledUp, jobId);
+}
+
+/** Marks a command as durable on its agent; also takes back an end that was a guess. */
+export function markReceived(sql: Sql, row: Row, nowMs: number): void {
+  const from = number(row, 'job_state');
+  const to = from === JobStates.PENDING || number(row, 'guessed') === 1 ? JobStates.QUEUED : from;
+  sql.run(
+    `UPDATE commands SET state = ${STATE.received}, job_state = ?, received_at_ms = coalesce(received_at_ms, ?),
+       ended_at_ms = NULL, result = NULL, guessed = 0, version = version + 1 WHERE id = ?`,
+    to,
+    nowMs,
+    text(row, 'id'),
+  );
+  moveJobState(sql, text(row, 'job_id'), from, to);
+}
+
+/** How a command ended. */
+export interface CommandEnd {
+  readonly jobState: JobState;
+  readonly result: Uint8Array;
+  readonly rejected: boolean;
+  /** True if the controller had to guess. */
+  readonly guessed: boolean;
+  readonly nowMs: number;
+}
+
+/** Ends a command. */
+export function endCommand(sql: Sql, row: Row, end: CommandEnd): void {
+  sql.run(
+    `UPDATE commands SET state = ?, job_state = ?, result = ?, guessed = ?, ended_at_ms = ?, version = version + 1
+     WHERE id = ?`,
+    end.rejected ? STATE.rejected : STATE.ended,
+    end.jobState,
+    end.result,
+    end.guessed ? 1 : 0,
+    end.nowMs,
+    text(row, 'id'),
+  );
+  moveJobState(sql, text(row, 'job_id'), number(row, 'job_state'), end.jobState);
+}
+
+/** Why the controller itself ends a command. */
+export type LocalEnd = 'expired' | 'cancelled' | 'lost';
+
+const LOCAL_ENDS = {
+  expired: {
+    state: JobStates.REJECTED,
+    reason: JobReason.REJECTED,
+    error: ErrorReason.LATE,
+    message:
+      'expired before the agent confirmed it; submit it again, with a longer ttl if the agent is away for longer',
+  },
+  cancelled: {
+    state: JobStates.CANCELLED,
+    reason: JobReason.CANCELLED,
+    error: ErrorReason.CANCELLED,
+    message: 'cancelled before it was sent to the agent; nothing was run',
+  },
+  lost: {
+    state: JobStates.INDETERMINATE,
+    reason: JobReason.INTERRUPTED,
+    error: ErrorReason.INTERNAL,
+    message: 'the agent no longer knows this command: it may or may not have run',
+  },
+} as const;
+
+/** Ends a command without the agent's word. */
+export function endLocally(sql: Sql, row: Row, kind: LocalEnd, nowMs: number): void {
+  const { state, reason, error, message } = LOCAL_ENDS[kind];
+  const result = create(JobResultSchema, {
+    state,
+    reason,
+    endTime: timestampFromMs(nowMs),
+    error: { reason: error, message },
+  });
+  endCommand(sql, row, {
+    jobState: state,
+    result: toBinary(JobResultSchema, result),
+    rejected: kind === 'expired',
+    // What was never sent can't have run: that end is certain.
+    guessed: number(row, 'state') !== STATE.stored,
+    nowMs,
+  });
+}

@@ -1,0 +1,26 @@
+// The store on one SQLite file: what a single controller uses when nothing else is configured. It knows nothing of who
+// asks. A file that is locked, read-only, corrupt or newer than this program fails at open with the file and the mend.
+import type { Store } from '../store.ts';
+import { SqliteAgents } from './agents.ts';
+import { SqliteCommands } from './commands.ts';
+import { Database } from './database.ts';
+import { SqliteAgentIdentities, SqliteApiTokens, SqliteEnrollmentTokens } from './identities.ts';
+import { SqliteJobs } from './jobs.ts';
+import { SqliteAuditCheckpoints, SqliteStateReports } from './reports.ts';
+import { MIGRATIONS } from './schema.ts';
+
+/** Opens or creates the store at `path`. Throws LonglineError `unavailable` or `wrong_state` with the mend. */
+export function openSqliteStore(path: string): Store {
+  const db = Database.open(path, MIGRATIONS);
+  return {
+    agents: new SqliteAgents(db),
+    jobs: new SqliteJobs(db),
+    commands: new SqliteCommands(db),
+    auditCheckpoints: new SqliteAuditCheckpoints(db),
+    stateReports: new SqliteStateReports(db),
+    enrollmentTokens: new SqliteEnrollmentTokens(db),
+    apiTokens: new SqliteApiTokens(db),
+    agentIdentities: new SqliteAgentIdentities(db),
+    [Symbol.asyncDispose]: async () => await db[Symbol.asyncDispose](),
+  };
+}

@@ -1,0 +1,34 @@
+// What the controller remembers, by noun. The store knows nothing of streams, buses or log files: whoever changes it
+// publishes the change. Every method is one transaction of its own: it takes effect whole or not at all, and is durable
+// when its promise resolves. Nothing here assumes one process, so PostgreSQL can stand behind the same interfaces.
+// Failures of storage are LonglineError `unavailable`; no method throws for a record that isn't there.
+import type { IdentityRepositories } from '../identity/ports.ts';
+import type { AgentRepository } from './agent.ts';
+import type { AuditCheckpointRepository } from './audit-checkpoint.ts';
+import type { CommandRepository } from './command.ts';
+import type { JobRepository } from './job.ts';
+import type { StateReportRepository } from './state-report.ts';
+
+/** All repositories. Disposing waits for writes under way. */
+export interface Store extends IdentityRepositories, AsyncDisposable {
+  readonly agents: AgentRepository;
+  readonly jobs: JobRepository;
+  readonly commands: CommandRepository;
+  readonly auditCheckpoints: AuditCheckpointRepository;
+  readonly stateReports: StateReportRepository;
+}
+
+/** A part of a listing. */
+export interface PageQuery {
+  /** Most records wanted, 1 to 1000. */
+  readonly pageSize: number;
+  /** Token of the part before; empty for the first. A token that isn't ours is refused as `invalid`. */
+  readonly pageToken: string;
+}
+
+/** A part of a listing and how to get the next. */
+export interface Page<T> {
+  readonly items: readonly T[];
+  /** Empty on the last part. */
+  readonly nextPageToken: string;
+}

@@ -1,0 +1,151 @@
+// The whole controller, as `longline controller` starts it: real store, real services, real port.
+import assert from 'node:assert/strict';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, beforeEach, it } from 'node:test';
+import { Code, type ConnectError } from '@connectrpc/connect';
+import { ServerReflection } from '#gen/grpc/reflection/v1/reflection_pb.js';
+import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
+import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
+import type { ControllerOptions } from '../../src/controller/config.ts';
+import { type Controller, runController } from '../../src/controller/controller.ts';
+import { parseEnrollmentToken } from '../../src/core/enrollment-token.ts';
+import type { LonglineError } from '../../src/core/errors.ts';
+import { AgentClient, enrollAgent, failureOf, withConnect } from './front/agent-client.ts';
+
+let root: string;
+let dataDir: string;
+
+before(async () => {
+  root = await mkdtemp(join(tmpdir(), 'longline-controller-'));
+});
+after(() => rm(root, { recursive: true, force: true }));
+beforeEach(async () => {
+  dataDir = join(await mkdtemp(join(root, 'case-')), 'data');
+});
+
+const start = (options: Partial<ControllerOptions> = {}): Promise<Controller> =>
+  runController({ dataDir, listen: '127.0.0.1:0', logLevel: 'silent', drainWindowMs: 200, ...options });
+
+async function contextOf(
+  controller: Controller,
+): Promise<{ url: string; token: string; ca: string; controller_id: string }> {
+  return JSON.parse(await readFile(controller.contextPath, 'utf8'));
+}
+
+it('starts from nothing, writes a context that works, and enrols an agent', async () => {
+  await using controller = await start();
+  const context = await contextOf(controller);
+  assert.deepEqual([context.url, context.controller_id], [controller.url, controller.controllerId]);
+  const { token } = await withConnect(
+    context,
+    TokenService,
+    (client) => client.createEnrollmentToken({ labels: { zone: 'a' } }),
+    context.token,
+  );
+  const identity = await enrollAgent(context, 'host-1', parseEnrollmentToken(token).secret);
+  await withConnect(
+    context,
+    AgentService,
+    async (client) => {
+      const { agents } = await client.listAgents({});
+      assert.deepEqual(
+        agents.map(({ id, assignedLabels }) => [id, assignedLabels]),
+        [['host-1', { zone: 'a' }]],
+      );
+    },
+    context.token,
+  );
+  // A heartbeat before Hello: the link server is there, and tells a proven agent what is wrong.
+  using agent = new AgentClient(`localhost:${new URL(context.url).port}`, identity);
+  const stream = agent.control();
+  const failure = failureOf(stream);
+  stream.write({ $typeName: 'longline.link.v1.AgentMessage', message: { case: undefined } });
+  assert.equal((await failure).code, Code.FailedPrecondition);
+});
+
+it('cuts off a revoked agent', async () => {
+  await using controller = await start();
+  const context = await contextOf(controller);
+  const { token } = await withConnect(
+    context,
+    TokenService,
+    (client) => client.createEnrollmentToken({}),
+    context.token,
+  );
+  const identity = await enrollAgent(context, 'host-1', parseEnrollmentToken(token).secret);
+  await withConnect(context, AgentService, (client) => client.revokeAgent({ agentId: 'host-1' }), context.token);
+  using agent = new AgentClient(`localhost:${new URL(context.url).port}`, identity);
+  const failure = await failureOf(agent.control());
+  assert.deepEqual([failure.code, failure.details], [Code.Unauthenticated, 'agent host-1 was revoked']);
+});
+
+it('keeps identity, token and agents over a restart', async () => {
+  const contexts = [];
+  for (let i = 0; i < 2; i++) {
+    await using controller = await start();
+    const context = await contextOf(controller);
+    contexts.push(context);
+    await withConnect(context, AgentService, (client) => client.listAgents({}), context.token);
+  }
+  const [first, second] = contexts;
+  assert.deepEqual({ ...second, url: '' }, { ...first, url: '' });
+});
+
+it('reflects every service it serves', async () => {
+  await using controller = await start();
+  const names = await withConnect(await contextOf(controller), ServerReflection, async (client) => {
+    const question = async function* () {
+      yield { host: '', messageRequest: { case: 'listServices' as const, value: '' } };
+    };
+    for await (const { messageResponse } of client.serverReflectionInfo(question())) {
+      return messageResponse.case === 'listServicesResponse'
+        ? messageResponse.value.service.map(({ name }) => name)
+        : [];
+    }
+    return [];
+  });
+  assert.deepEqual(names, [
+    'grpc.health.v1.Health',
+    'grpc.reflection.v1.ServerReflection',
+    'grpc.reflection.v1alpha.ServerReflection',
+    'longline.fleet.v1.AgentService',
+    'longline.fleet.v1.JobService',
+    'longline.fleet.v1.TokenService',
+    'longline.link.v1.EnrollmentService',
+  ]);
+});
+
+it('lets go of everything when a start fails, and says why it did', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => taken.once('listening', resolve));
+  const { port } = taken.address() as { port: number };
+  await assert.rejects(start({ listen: `127.0.0.1:${port}` }), (error: LonglineError) => {
+    return error.reason === 'unavailable' && error.message.includes(`can't bind 127.0.0.1:${port}`);
+  });
+  await new Promise((resolve) => taken.close(resolve));
+  await using _ = await start();
+  await assert.rejects(start(), (error: LonglineError) => error.reason === 'already_exists');
+});
+
+it('refuses a CA key that others can read', async () => {
+  await (await start())[Symbol.asyncDispose]();
+  await chmod(join(dataDir, 'ca.pem'), 0o640);
+  await assert.rejects(
+    start(),
+    (error: LonglineError) => error.reason === 'policy' && /mode 0640 .* run: chmod 600/.test(error.message),
+  );
+});
+
+it('stops twice, and answers nobody afterwards', async () => {
+  const controller = await start({ plaintextListen: '127.0.0.1:0' });
+  const context = await contextOf(controller);
+  assert.ok((controller.plaintextPort ?? 0) > 0);
+  await Promise.all([controller[Symbol.asyncDispose](), controller[Symbol.asyncDispose]()]);
+  await assert.rejects(
+    withConnect(context, AgentService, (client) => client.listAgents({}), context.token),
+    (error: ConnectError) => error.code === Code.Unavailable || error.code === Code.Internal,
+  );
+});
