@@ -1,0 +1,430 @@
+// ContainerEngine over the Docker API, for Docker (20.10 and newer) and Podman's compatible socket (4.x and newer).
+// Must not know jobs: what to run, when to pull and what to keep is decided elsewhere. Holds no state that matters: after
+// a crash a new one on the same address does as well. Every call ends within its limit, with a LonglineError if it fails;
+// `unavailable` means that the daemon was not there or was lost, and says nothing about the container.
+import type {
+  Attachment,
+  ContainerEngine,
+  ContainerExit,
+  ContainerFacts,
+  ContainerSpec,
+  ContainerUsage,
+  EngineEvent,
+  EngineFacts,
+  ImageFacts,
+  OutputPiece,
+  PullProgress,
+  RegistryCredentials,
+} from '../../capabilities/jobs/ports.ts';
+import { LonglineError } from '../../core/errors.ts';
+import { SocketAttachment } from './attachment.ts';
+import { createBody } from './container-config.ts';
+import { containerFacts, type RawContainer } from './container-facts.ts';
+import { DaemonWatch } from './daemon-watch.ts';
+import { demultiplex } from './demultiplexer.ts';
+import type { EngineAddress } from './engine-address.ts';
+import { EngineClient, type EngineRequest, type OpenResponse, RefusedError } from './engine-client.ts';
+import { pullError, saysNotRunning, saysRemovalInProgress } from './engine-errors.ts';
+import { engineEvents } from './engine-events.ts';
+import { pullProgress, pullQuery, registryAuth, stallGuard } from './image-pull.ts';
+import { matchingDigest, parseImageReference } from './image-reference.ts';
+import { lastMessageEndsLine, localLogPieces } from './local-log.ts';
+import { localLogFile, logCut } from './log-cut.ts';
+import { UsageSampler, usageFilesOf } from './usage-sampler.ts';
+
+/** Limits of a DockerEngine. */
+export interface DockerEngineOptions {
+  /** Most time for any call but pulls and streams; the default is 30 s. */
+  readonly callLimitMs?: number;
+  /** Most time that a pull may go without a word from the engine; the default is 120 s. */
+  readonly pullStallMs?: number;
+}
+
+const CALL_LIMIT_MS = 30_000;
+const PULL_STALL_MS = 120_000;
+const LIST_CONCURRENCY = 8;
+const REMOVAL_POLL_MS = 50;
+
+/** The engine at an address. Makes no connection before its first call. Dispose ends calls and streams under way. */
+export class DockerEngine implements ContainerEngine {
+  readonly #client: EngineClient;
+  readonly #watch: DaemonWatch;
+  readonly #sampler = new UsageSampler();
+  readonly #attachments = new Set<Attachment>();
+  readonly #local: boolean;
+  readonly #pullStallMs: number;
+  #root: string | undefined;
+
+  constructor(address: EngineAddress, options: DockerEngineOptions = {}) {
+    this.#client = new EngineClient(address, options.callLimitMs ?? CALL_LIMIT_MS);
+    this.#watch = new DaemonWatch(this.#client);
+    this.#local = address.kind === 'unix';
+    this.#pullStallMs = options.pullStallMs ?? PULL_STALL_MS;
+  }
+
+  async facts(signal?: AbortSignal): Promise<EngineFacts> {
+    const info = await this.#info(signal);
+    const { kind, version } = await this.#client.version(signal);
+    return {
+      kind,
+      version,
+      // Podman lists runtimes that it might know, and lets its compatible API choose none but the default.
+      runtimes: kind === 'podman' ? [info.DefaultRuntime ?? ''] : Object.keys(info.Runtimes ?? {}).sort(),
+      defaultRuntime: info.DefaultRuntime ?? '',
+    };
+  }
+
+  async findImage(reference: string, signal?: AbortSignal): Promise<ImageFacts | undefined> {
+    const parsed = /^sha256:[0-9a-f]{64}$/.test(reference) ? undefined : parseImageReference(reference);
+    const raw = await this.#found(() =>
+      this.#ask<RawImage>(
+        `look for image ${reference}`,
+        'GET',
+        `/images/${encodeURIComponent(reference)}/json`,
+        signal,
+      ),
+    );
+    if (raw === undefined) return undefined;
+    const id = raw.Id.startsWith('sha256:') ? raw.Id : `sha256:${raw.Id}`;
+    const digest = parsed === undefined ? undefined : matchingDigest(parsed, raw.RepoDigests ?? []);
+    return { id, pinned: digest ?? id, sizeBytes: raw.Size };
+  }
+
+  async *pullImage(
+    reference: string,
+    credentials: RegistryCredentials | undefined,
+    signal?: AbortSignal,
+  ): AsyncGenerator<PullProgress, void, undefined> {
+    const parsed = parseImageReference(reference);
+    const what = `pull image ${reference}`;
+    const response = await this.#client
+      .open(
+        {
+          method: 'POST',
+          path: '/images/create',
+          query: pullQuery(parsed),
+          what,
+          limitMs: this.#pullStallMs,
+          ...(credentials === undefined ? {} : { registryAuth: registryAuth(parsed, credentials) }),
+        },
+        signal,
+      )
+      .catch((error: unknown) => {
+        throw error instanceof RefusedError ? pullError(reference, error.refusal.message) : error;
+      });
+    const chunks = stallGuard(reference, bodyOf(response), this.#pullStallMs);
+    yield* closing(response, pullProgress(reference, chunks));
+  }
+
+  async createContainer(spec: ContainerSpec, signal?: AbortSignal): Promise<string> {
+    const { kind } = await this.#client.version(signal);
+    if (kind === 'podman' && spec.runtime !== '') await this.#refuseOtherRuntime(spec.runtime, signal);
+    const created = await this.#client.json<{ readonly Id: string }>(
+      {
+        method: 'POST',
+        path: '/containers/create',
+        query: { name: spec.name },
+        body: createBody(spec, kind),
+        what: `create container ${spec.name} from ${spec.image}`,
+        limitMs: this.#client.limitMs,
+      },
+      signal,
+    );
+    if (created === undefined) throw new LonglineError('internal', 'the container engine gave no container id');
+    return created.Id;
+  }
+
+  async attach(id: string, withInput: boolean, signal?: AbortSignal): Promise<Attachment> {
+    const life = await this.#watch.life(signal);
+    const input = withInput ? { stdin: '1' } : {};
+    const socket = await this.#client.upgrade(
+      {
+        path: `/containers/${id}/attach`,
+        query: { stream: '1', stdout: '1', stderr: '1', ...input },
+        what: `attach to container ${short(id)}`,
+        limitMs: this.#client.limitMs,
+      },
+      signal,
+    );
+    const attachment = new SocketAttachment(socket, withInput, {
+      where: this.#client.where,
+      confirmEnd: async () => {
+        this.#sampler.sample(id);
+        await this.#watch.confirm(life);
+      },
+      closed: () => this.#attachments.delete(attachment),
+    });
+    this.#attachments.add(attachment);
+    return attachment;
+  }
+
+  async armExit(id: string, signal?: AbortSignal): Promise<{ readonly exit: Promise<ContainerExit> }> {
+    const what = `wait for container ${short(id)}`;
+    const response = await this.#client.open(
+      {
+        method: 'POST',
+        path: `/containers/${id}/wait`,
+        query: { condition: 'next-exit' },
+        what,
+        limitMs: this.#client.limitMs,
+      },
+      signal,
+    );
+    const exit = readExit(response, what);
+    // Whoever armed it may have gone by then; the failure stays visible to those who await.
+    exit.catch(() => undefined);
+    return { exit };
+  }
+
+  async start(id: string, signal?: AbortSignal): Promise<void> {
+    if (this.#local) this.#sampler.watchAhead(id);
+    await this.#ask(`start container ${short(id)}`, 'POST', `/containers/${id}/start`, signal);
+    if (this.#local && !this.#sampler.knows(id)) this.#beginSampling(id);
+  }
+
+  async kill(id: string, signalName: string, signal?: AbortSignal): Promise<void> {
+    const what = `send ${signalName} to container ${short(id)}`;
+    await this.#client
+      .json(
+        {
+          method: 'POST',
+          path: `/containers/${id}/kill`,
+          query: { signal: signalName },
+          what,
+          limitMs: this.#client.limitMs,
+        },
+        signal,
+      )
+      .catch((error: unknown) => {
+        if (!(error instanceof RefusedError && saysNotRunning(error.refusal))) throw error;
+      });
+  }
+
+  async inspect(id: string, signal?: AbortSignal): Promise<ContainerFacts | undefined> {
+    const raw = await this.#raw(id, signal);
+    return raw === undefined ? undefined : containerFacts(raw);
+  }
+
+  async remove(id: string, signal?: AbortSignal): Promise<void> {
+    const request: EngineRequest = {
+      method: 'DELETE',
+      path: `/containers/${id}`,
+      query: { force: 'true', v: 'true' },
+      what: `remove container ${short(id)}`,
+      limitMs: this.#client.limitMs,
+    };
+    try {
+      await this.#client.json(request, signal);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      if (saysRemovalInProgress(error.refusal)) await this.#waitUntilGone(id, signal);
+      else if (error.reason !== 'not_found') throw error;
+    }
+    this.#sampler.forget(id);
+  }
+
+  async list(label: string, value: string, signal?: AbortSignal): Promise<readonly ContainerFacts[]> {
+    const filters = JSON.stringify({ label: [`${label}=${value}`] });
+    const rows =
+      (await this.#client.json<readonly { readonly Id: string }[]>(
+        {
+          method: 'GET',
+          path: '/containers/json',
+          query: { all: 'true', filters },
+          what: `list containers with label ${label}=${value}`,
+          limitMs: this.#client.limitMs,
+        },
+        signal,
+      )) ?? [];
+    const found: ContainerFacts[] = [];
+    for (let at = 0; at < rows.length; at += LIST_CONCURRENCY) {
+      const batch = rows.slice(at, at + LIST_CONCURRENCY);
+      const facts = await Promise.all(batch.map((row) => this.inspect(row.Id, signal)));
+      // Those removed meanwhile are left out. Podman takes a label's value for a prefix, so it is checked here.
+      for (const one of facts) if (one?.labels[label] === value) found.push(one);
+    }
+    return found;
+  }
+
+  async *readLogs(id: string, follow: boolean, signal?: AbortSignal): AsyncGenerator<OutputPiece, void, undefined> {
+    const raw = await this.#raw(id, signal);
+    if (raw === undefined) throw new LonglineError('not_found', `container ${short(id)} doesn't exist`);
+    const root = this.#local ? await this.#rootFolder(signal) : undefined;
+    const cut = logCut(raw, root);
+    cut.check();
+    const parts = raw.HostConfig?.LogConfig?.Type === 'local';
+    const response = await this.#client.open(
+      {
+        method: 'GET',
+        path: `/containers/${id}/logs`,
+        query: { stdout: '1', stderr: '1', ...(follow ? { follow: '1' } : {}), ...(parts ? { timestamps: '1' } : {}) },
+        what: `read the log of container ${short(id)}`,
+        // Podman sends nothing, not even headers, before a followed container's first output.
+        limitMs: follow ? undefined : this.#client.limitMs,
+      },
+      signal,
+    );
+    const chunks = bodyOf(response);
+    const file = localLogFile(raw, root);
+    const pieces = parts
+      ? localLogPieces(chunks, (stream) => file !== undefined && lastMessageEndsLine(file, stream))
+      : demultiplex(chunks);
+    for await (const piece of closing(response, pieces)) {
+      // After reading and before giving: what is given was read while nothing had been dropped.
+      cut.check();
+      yield piece;
+    }
+    cut.check();
+  }
+
+  async *events(signal: AbortSignal): AsyncGenerator<EngineEvent, void, undefined> {
+    const since = (Date.now() / 1000).toFixed(3);
+    const { kind } = await this.#client.version(signal);
+    // The request itself has no limit, because Podman may answer only when something happens.
+    await this.#client.ping(signal);
+    const response = await this.#client.open(
+      {
+        method: 'GET',
+        path: '/events',
+        // Docker repeats what happened while the request travelled. Podman's times are too coarse for that.
+        query: kind === 'docker' ? { since, filters: JSON.stringify({ type: ['container'] }) } : {},
+        what: 'listen to events',
+        limitMs: undefined,
+      },
+      signal,
+    );
+    yield* closing(response, engineEvents(bodyOf(response)));
+  }
+
+  async usage(id: string, signal?: AbortSignal): Promise<ContainerUsage | undefined> {
+    if (this.#local && !this.#sampler.knows(id)) await this.#watchUsage(id, signal);
+    if (this.#sampler.knows(id)) return this.#sampler.sample(id);
+    const stats = await this.#found(() =>
+      this.#client.json<RawStats>(
+        {
+          method: 'GET',
+          path: `/containers/${id}/stats`,
+          query: { stream: 'false', 'one-shot': 'true' },
+          what: `read the usage of container ${short(id)}`,
+          limitMs: this.#client.limitMs,
+        },
+        signal,
+      ),
+    );
+    const cpuNanos = stats?.cpu_stats?.cpu_usage?.total_usage ?? 0;
+    return cpuNanos === 0 ? undefined : { cpuNanos, memoryPeakBytes: stats?.memory_stats?.max_usage ?? 0 };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const attachment of this.#attachments) attachment.destroy();
+    this.#sampler[Symbol.dispose]();
+    this.#watch[Symbol.dispose]();
+    this.#client[Symbol.dispose]();
+  }
+
+  async #ask<T>(what: string, method: 'GET' | 'POST', path: string, signal?: AbortSignal): Promise<T | undefined> {
+    return await this.#client.json<T>({ method, path, what, limitMs: this.#client.limitMs }, signal);
+  }
+
+  async #raw(id: string, signal?: AbortSignal): Promise<RawContainer | undefined> {
+    return await this.#found(() =>
+      this.#ask<RawContainer>(`inspect container ${short(id)}`, 'GET', `/containers/${id}/json`, signal),
+    );
+  }
+
+  async #info(signal?: AbortSignal): Promise<RawInfo> {
+    return (await this.#ask<RawInfo>('ask for facts', 'GET', '/info', signal)) ?? {};
+  }
+
+  async #rootFolder(signal?: AbortSignal): Promise<string | undefined> {
+    this.#root ??= (await this.#info(signal)).DockerRootDir;
+    return this.#root;
+  }
+
+  async #found<T>(ask: () => Promise<T | undefined>): Promise<T | undefined> {
+    try {
+      return await ask();
+    } catch (error) {
+      if (error instanceof RefusedError && error.reason === 'not_found') return undefined;
+      throw error;
+    }
+  }
+
+  /** Off the critical path of a start, and never a reason for it to fail: what isn't known is reported as not known. */
+  #beginSampling(id: string): void {
+    this.#watchUsage(id, undefined).catch(() => undefined);
+  }
+
+  async #watchUsage(id: string, signal: AbortSignal | undefined): Promise<void> {
+    const files = usageFilesOf((await this.#raw(id, signal))?.State.Pid ?? 0);
+    if (files !== undefined) this.#sampler.watch(id, files);
+  }
+
+  /** Podman's compatible API ignores the runtime: a job that asks for gVisor would run without it. */
+  async #refuseOtherRuntime(runtime: string, signal?: AbortSignal): Promise<void> {
+    const { defaultRuntime } = await this.facts(signal);
+    if (runtime === defaultRuntime) return;
+    throw new LonglineError(
+      'unsupported',
+      `runtime ${JSON.stringify(runtime)}: this podman runs containers with ${JSON.stringify(defaultRuntime)} only`,
+    );
+  }
+
+  async #waitUntilGone(id: string, signal?: AbortSignal): Promise<void> {
+    const endsAt = performance.now() + this.#client.limitMs;
+    while ((await this.#raw(id, signal)) !== undefined) {
+      if (performance.now() > endsAt) {
+        throw new LonglineError('unavailable', `the container engine doesn't get done removing container ${short(id)}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, REMOVAL_POLL_MS));
+    }
+  }
+}
+
+interface RawImage {
+  readonly Id: string;
+  readonly Size: number;
+  readonly RepoDigests?: readonly string[] | null;
+}
+
+interface RawInfo {
+  readonly Runtimes?: Readonly<Record<string, unknown>>;
+  readonly DefaultRuntime?: string;
+  readonly DockerRootDir?: string;
+}
+
+interface RawStats {
+  readonly cpu_stats?: { readonly cpu_usage?: { readonly total_usage?: number } };
+  readonly memory_stats?: { readonly max_usage?: number };
+}
+
+/** A body's chunks; a broken connection is a LonglineError. */
+async function* bodyOf(response: OpenResponse): AsyncGenerator<Uint8Array, void, undefined> {
+  try {
+    yield* response.body as AsyncIterable<Uint8Array>;
+  } catch (error) {
+    throw response.explain(error);
+  }
+}
+
+/** The items; the connection is closed however the reading ends. */
+async function* closing<T>(response: OpenResponse, items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+  try {
+    yield* items;
+  } finally {
+    response.body.destroy();
+  }
+}
+
+async function readExit(response: OpenResponse, what: string): Promise<ContainerExit> {
+  let text = '';
+  for await (const chunk of bodyOf(response)) text += Buffer.from(chunk).toString('utf8');
+  const answer: unknown = text === '' ? undefined : JSON.parse(text);
+  const exitCode = (answer as { readonly StatusCode?: unknown } | undefined)?.StatusCode;
+  if (typeof exitCode === 'number') return { exitCode };
+  throw new LonglineError('unavailable', `${what}: the container engine ended the wait without an exit code`);
+}
+
+function short(id: string): string {
+  return id.length === 64 ? id.slice(0, 12) : id;
+}
