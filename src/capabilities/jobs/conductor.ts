@@ -1,0 +1,316 @@
+// Carries a job through: it chooses a course from what is left of it (nothing, a container, a record), follows it, and
+// chooses anew when the engine went away. It never starts a job that may have run before.
+
+import { Backoff } from '../../core/backoff.ts';
+import type { CapabilityCommand } from '../../core/capability.ts';
+import { LonglineError } from '../../core/errors.ts';
+import { keepLogBytes } from './config.ts';
+import type { JobStep, Verdict } from './events.ts';
+import type { InputDelivery } from './input-delivery.ts';
+import { type FoundAgain, follow, type LiveContainer, launch, recovered } from './live-container.ts';
+import { OutputRecorder } from './output-recorder.ts';
+import { type Course, chooseCourse, containerName, containerSpec, LABEL } from './plan.ts';
+import type { ContainerFacts, ContainerSpec } from './ports.ts';
+import { early, type Preparation } from './preparation.ts';
+import { EarlyEnd, type RunControl } from './run-control.ts';
+import type { RunState } from './run-state.ts';
+import type { JobServices } from './services.ts';
+import { recordAll, supervise } from './supervision.ts';
+import { judge, stoppedUnstarted, unknown, unstarted, unstoppable } from './verdict.ts';
+import { initToken, RefusalScreen } from './warm-init.ts';
+import { launchWarm } from './warm-launch.ts';
+
+/** One job and what is needed for it. */
+export interface ConductorParts {
+  readonly services: JobServices;
+  readonly command: CapabilityCommand;
+  /** An earlier process may have begun it. */
+  readonly resumed: boolean;
+  readonly control: RunControl;
+  readonly preparation: Preparation;
+  readonly state: RunState;
+  readonly input: InputDelivery;
+  tell(step: JobStep): void;
+}
+
+const MAX_LAUNCHES = 5;
+
+/** Conducts one job whose spec is parsed. Throws EarlyEnd or LetGo to end otherwise than with a verdict of its own. */
+export class Conductor {
+  readonly #parts: ConductorParts;
+  #launches = 0;
+  #mayBeWarm = true;
+  #engineWasLost = false;
+
+  constructor(parts: ConductorParts) {
+    this.#parts = parts;
+  }
+
+  /** Runs it, or goes on with it, to its verdict. */
+  async conduct(): Promise<Verdict> {
+    let course: Course | undefined;
+    for (;;) {
+      try {
+        course ??= this.#parts.resumed ? await this.#observe() : { kind: 'launch' };
+        const next = await this.#take(course);
+        if ('state' in next) return next;
+        course = next;
+      } catch (error) {
+        if (!(error instanceof LonglineError) || error.reason !== 'unavailable') throw error;
+        course = await this.#reconnect(error);
+      }
+    }
+  }
+
+  async #take(course: Course): Promise<Verdict | Course> {
+    const { services, state, input } = this.#parts;
+    switch (course.kind) {
+      case 'launch':
+        return await this.#launch();
+      case 'replace':
+        // In this order: a record without a container would count as one that may have run.
+        await input.forget();
+        await services.engine.remove(state.observed!.id);
+        return { kind: 'launch' };
+      case 'follow':
+        return await this.#follow();
+      case 'collect':
+        return await this.#collect();
+      case 'lost': {
+        const message = 'the container of the job is gone, and nothing tells whether it ran to its end';
+        return unknown(this.#engineWasLost ? 'engine_lost' : 'interrupted', new LonglineError('unavailable', message));
+      }
+    }
+  }
+
+  async #launch(): Promise<Verdict | Course> {
+    const { services, state, control, preparation, command, resumed } = this.#parts;
+    if (++this.#launches > MAX_LAUNCHES) {
+      const error = new LonglineError(
+        'unavailable',
+        `the engine went away in each of ${MAX_LAUNCHES} tries to start it`,
+      );
+      throw new EarlyEnd(unstarted('failed', 'start_failed', error));
+    }
+    control.armExpiry(command.expiresAtMs);
+    await preparation.place(resumed);
+    const image = await preparation.resolveImage(state.spec!);
+    control.early.throwIfAborted();
+    state.imageName = image.pinned;
+    const spec = containerSpec(state.spec!, { executionId: command.id, instanceId: services.instanceId, image });
+    try {
+      if (this.#mayBeWarm) {
+        const executionId = command.id;
+        const openLog = () => this.#openLog();
+        const warming = launchWarm({ services, state, executionId, spec, image, openLog, signal: control.early });
+        const warm = await warming.catch((error: unknown) => {
+          throw early(error, (cause) => unstarted('failed', 'host_limit', cause));
+        });
+        if (warm !== undefined) return await this.#attend(warm);
+      }
+      return await this.#attend(await this.#launchCold(spec));
+    } catch (error) {
+      // An earlier try whose answer got lost, or one by a process before this: see what is there.
+      if (error instanceof LonglineError && error.reason === 'already_exists') return await this.#observe();
+      throw error;
+    }
+  }
+
+  async #launchCold(spec: ContainerSpec): Promise<LiveContainer> {
+    const { services, state, control, command, tell } = this.#parts;
+    const { engine, records, clock, log } = services;
+    tell({ kind: 'creating', image: state.imageName });
+    const ready = this.#openLog();
+    ready.catch(() => undefined);
+    try {
+      return await launch({
+        ...{ engine, records, clock, log, spec, ready },
+        executionId: command.id,
+        inputDone: state.inputDone,
+        signal: control.early,
+      });
+    } catch (error) {
+      if (error instanceof LonglineError && (error.reason === 'unavailable' || error.reason === 'already_exists'))
+        throw error;
+      throw early(error, (cause) =>
+        unstarted('failed', cause.reason === 'limit' ? 'host_limit' : 'start_failed', cause),
+      );
+    }
+  }
+
+  async #attend(live: LiveContainer): Promise<Verdict | Course> {
+    const { services, control, state, input, tell } = this.#parts;
+    const spec = state.spec!;
+    state.phase = { kind: 'running', containerId: live.id };
+    state.ran = { containerId: live.id, startedAtMs: live.startedAtMs, warm: live.warm };
+    control.armTimeout(live.startedAtMs, spec.timeoutMs);
+    if (!state.foundAgain) tell({ kind: 'started', containerId: live.id, atMs: live.startedAtMs, warm: live.warm });
+    const given = input.give(live);
+    try {
+      const supervised = await supervise({
+        ...{ services, control, live, tell },
+        recorder: state.recorder!,
+        noticed: state.noticed,
+        stopGraceMs: spec.stopGraceMs,
+        keptLogBytes: keepLogBytes(spec.outputBytes),
+      });
+      if (supervised.kind === 'refused') return await this.#afterRefusal(supervised.why);
+      if (supervised.kind === 'stuck') return unstoppable(live.id, control.cause!);
+      return await this.#conclude(supervised.exitCode);
+    } finally {
+      live.close();
+      await given;
+    }
+  }
+
+  async #conclude(exitCode: number | undefined): Promise<Verdict> {
+    const { services, state } = this.#parts;
+    const ran = state.ran!;
+    // What the engine knows beyond the exit code is worth a question, not a wait for an engine that went away.
+    const facts = await services.engine.inspect(ran.containerId).catch(() => undefined);
+    if (!ran.warm && facts?.startedAtMs !== undefined) state.ran = { ...ran, startedAtMs: facts.startedAtMs };
+    return this.#judge(exitCode ?? facts?.exitCode, facts);
+  }
+
+  async #follow(): Promise<Verdict | Course> {
+    const { services, state, preparation, tell } = this.#parts;
+    const found = this.#found();
+    preparation.takePlaceAnyway();
+    const recorder = await this.#openLog();
+    const live = await follow(services.engine, found, recorder, keepLogBytes(state.spec!.outputBytes));
+    if (live === undefined) return await this.#observe();
+    const offsets = { stdoutOffset: recorder.position('stdout'), stderrOffset: recorder.position('stderr') };
+    tell({ kind: 'adopted', containerId: found.id, ...offsets });
+    return await this.#attend(live);
+  }
+
+  async #collect(): Promise<Verdict | Course> {
+    const { services, state, control, tell } = this.#parts;
+    const { engine, hostBootedAtMs } = services;
+    const found = this.#found();
+    const facts = state.observed!;
+    const recorder = await this.#openLog();
+    const offsets = { stdoutOffset: recorder.position('stdout'), stderrOffset: recorder.position('stderr') };
+    tell({ kind: 'adopted', containerId: found.id, ...offsets });
+    state.ran = { containerId: found.id, startedAtMs: found.startedAtMs, warm: found.screen !== undefined };
+    const reading = { follow: false, signal: control.gone };
+    await recordAll(recovered(engine, found, recorder, keepLogBytes(state.spec!.outputBytes), reading), recorder);
+    if (found.screen?.refusal !== undefined) return await this.#afterRefusal(found.screen.refusal);
+    // Whoever was running when the host went down is said to have ended when it came up.
+    if (found.startedAtMs < hostBootedAtMs && (facts.finishedAtMs ?? hostBootedAtMs) >= hostBootedAtMs) {
+      return unknown('interrupted', new LonglineError('unavailable', 'the host went down while the job ran'));
+    }
+    return this.#judge(facts.exitCode, facts);
+  }
+
+  #judge(exitCode: number | undefined, facts: ContainerFacts | undefined): Verdict {
+    const { services, state, control, tell } = this.#parts;
+    if (facts?.oomKilled) state.noticed.oomSeen = true;
+    state.endedAtMs = facts?.finishedAtMs ?? services.clock.now();
+    const verdict = judge({
+      exitCode,
+      stoppedFor: state.noticed.signalled ? control.cause : undefined,
+      oomSeen: state.noticed.oomSeen,
+      // A job that went on running while the engine was away was not ended by it.
+      engineWasLost: this.#engineWasLost && state.phase.kind === 'reconnecting',
+      inputCut: state.foundAgain && !state.inputDone,
+    });
+    if (verdict.reason === 'out_of_memory') tell({ kind: 'out_of_memory', main: true });
+    return verdict;
+  }
+
+  // The init never became the job, so it can run cold, as if there had been no warm container.
+  async #afterRefusal(why: string): Promise<Verdict | Course> {
+    const { services, state, control, input, command } = this.#parts;
+    services.log.info('a warm container could not run a job', { executionId: command.id, why });
+    await input.forget();
+    services.reaper.removeLater(state.ran!.containerId);
+    state.ran = undefined;
+    this.#mayBeWarm = false;
+    if (control.cause !== undefined) return stoppedUnstarted(control.cause);
+    const kind = state.spec!.input.kind;
+    if (kind === 'stream' && !input.gate.reopen()) {
+      return unstarted('failed', 'start_failed', new LonglineError('invalid', `${state.spec!.argv[0]}: ${why}`));
+    }
+    state.inputDone = kind === 'none';
+    state.foundAgain = false;
+    return { kind: 'launch' };
+  }
+
+  /** Looks for what is left of the job. Throws `unavailable` if the engine is away. */
+  async #observe(): Promise<Course> {
+    const { services, state, command } = this.#parts;
+    state.record = await services.records.get(command.id);
+    const warm = state.record?.warm === true;
+    const facts = await services.engine.inspect(warm ? state.record!.containerId : containerName(command.id));
+    if (facts !== undefined && facts.labels[LABEL.instance] !== services.instanceId) {
+      const message = `the container name ${facts.name} is taken by a container that is not this agent's`;
+      throw new EarlyEnd(unstarted('failed', 'start_failed', new LonglineError('already_exists', message)));
+    }
+    state.observed = facts;
+    return chooseCourse(facts, state.record);
+  }
+
+  #found(): FoundAgain {
+    const { state } = this.#parts;
+    const { observed, record } = state;
+    const facts = observed!;
+    const warm = facts.labels[LABEL.role] === 'warm';
+    state.foundAgain = true;
+    state.inputDone ||= record?.inputDone ?? false;
+    if (state.imageName === '') state.imageName = facts.labels[LABEL.image] ?? facts.image;
+    const recordedAtMs = record?.atMs ?? this.#parts.services.clock.now();
+    return {
+      id: facts.id,
+      startedAtMs: warm ? recordedAtMs : (facts.startedAtMs ?? recordedAtMs),
+      screen: warm ? new RefusalScreen(initToken(facts.name.replace('longline-warm-', ''))) : undefined,
+    };
+  }
+
+  async #reconnect(cause: LonglineError): Promise<Course> {
+    const { services, state, control, command } = this.#parts;
+    const { clock, config, log } = services;
+    log.warn('the container engine is away; asking again', { executionId: command.id, detail: cause.message });
+    state.phase = { kind: 'reconnecting' };
+    this.#engineWasLost = true;
+    const backoff = new Backoff({ baseMs: 100, capMs: 5000 });
+    const untilMs = clock.monotonic() + config.engineLossLimitMs;
+    for (;;) {
+      await clock.sleep(backoff.next(50), control.gone);
+      try {
+        return await this.#observe();
+      } catch (error) {
+        if (!(error instanceof LonglineError) || error.reason !== 'unavailable') throw error;
+        if (clock.monotonic() >= untilMs) throw new EarlyEnd(await this.#givenUp(error));
+      }
+    }
+  }
+
+  async #givenUp(error: LonglineError): Promise<Verdict> {
+    const { services, control, command, state } = this.#parts;
+    const record = await services.records.get(command.id);
+    if (record === undefined && state.ran === undefined) {
+      // Not started, but perhaps made: the name is enough to remove it by.
+      services.reaper.removeLater(containerName(command.id));
+      if (control.cause === 'cancelled') return unstarted('cancelled', 'cancelled');
+      return unstarted('failed', 'start_failed', error);
+    }
+    if (record !== undefined) services.reaper.removeLater(record.containerId);
+    const awayMs = services.config.engineLossLimitMs;
+    const message = `the engine was away for more than ${awayMs / 1000} s while the job ran: ${error.message}`;
+    return unknown('engine_lost', new LonglineError('unavailable', message), state.noticed.oomSeen);
+  }
+
+  async #openLog(): Promise<OutputRecorder> {
+    const { services, state, command } = this.#parts;
+    if (state.recorder !== undefined) return state.recorder;
+    try {
+      const log = await services.logs.open(command.id);
+      state.recorder = new OutputRecorder(log, state.spec!.outputBytes, services.clock);
+      return state.recorder;
+    } catch (cause) {
+      const error = new LonglineError('limit', 'the log for the output could not be opened', { cause });
+      throw new EarlyEnd(unstarted('failed', 'host_limit', error));
+    }
+  }
+}
