@@ -10,7 +10,7 @@ import { makeKeyAndRequest } from '../../src/agent/identity/certificate-request.
 import { CredentialStore, type Credentials } from '../../src/agent/identity/credential-store.ts';
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-const FACTS = { controllerUrl: 'https://c', controllerId: 'c', agentId: 'a', tokenSha256: '00' };
+const FACTS = { controllerUrl: 'https://c', controllerId: 'c', agentId: 'a', tokenSha256: '00', labels: {} };
 
 let base: string;
 before(async () => {

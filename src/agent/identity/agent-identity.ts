@@ -28,7 +28,7 @@ export interface IdentityOptions {
   /** Instead of a certificate: 64 hex characters. */
   readonly apiKey: string | undefined;
   /** PEM; for an API key over TLS with a private CA. */
-  readonly trustedCertificates: string | undefined;
+  readonly trustedCertificates: () => Promise<string | undefined>;
   readonly clock: Clock;
   readonly log: Logger;
   /** Called after an enrolment, before it is stored: the place to take over the controller's signing keys. */
@@ -56,6 +56,11 @@ export class AgentIdentity implements TargetSource {
   /** The controller's id as learnt at enrolment; undefined with an API key. */
   get controllerId(): string | undefined {
     return this.#store.facts.controllerId;
+  }
+
+  /** Labels bound to the registration token. */
+  get labels(): Readonly<Record<string, string>> {
+    return this.#store.facts.labels ?? {};
   }
 
   /** Reads what is stored and enrols if that isn't enough. Retries while the controller can't be reached. */
@@ -122,7 +127,9 @@ export class AgentIdentity implements TargetSource {
   async current(): Promise<LinkTarget> {
     const { controllerUrl: url, agentId, instanceId, bootId, apiKey, trustedCertificates } = this.#options;
     const target = { url, agentId, instanceId, bootId, leaderEpoch: 0n };
-    if (apiKey !== undefined) return { ...target, credentials: { kind: 'api_key', apiKey, trustedCertificates } };
+    if (apiKey !== undefined) {
+      return { ...target, credentials: { kind: 'api_key', apiKey, trustedCertificates: await trustedCertificates() } };
+    }
     // The candidate first, then in turn with the current set until one of them is proven.
     const offered = this.#candidate !== undefined && this.#offers++ % 2 === 0 ? this.#candidate : this.#current;
     if (offered === undefined) throw new LonglineError('identity', 'the agent has no certificate; it must enrol first');
@@ -154,6 +161,7 @@ export class AgentIdentity implements TargetSource {
       controllerUrl,
       controllerId: grant.controllerId,
       tokenSha256: grant.tokenSha256,
+      labels: grant.labels,
     });
     await this.#load();
     log.info('enrolled', { agentId, controllerId: grant.controllerId });

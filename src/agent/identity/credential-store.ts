@@ -28,6 +28,8 @@ interface CredentialIndex {
   readonly agentId?: string;
   /** SHA-256 of the registration token used last, so that a used one isn't tried again. */
   readonly tokenSha256?: string;
+  /** Labels bound to that token. */
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 /** Keeps the current credentials, and new ones as candidate until a connection with them worked. */

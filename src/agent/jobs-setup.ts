@@ -1,0 +1,26 @@
+// The jobs capability as the agent's configuration wants it.
+import { JobsCapability } from '../capabilities/jobs/capability.ts';
+import { type JobsConfig, parseJobsConfig } from '../capabilities/jobs/config.ts';
+import type { OutputLogs } from '../capabilities/jobs/ports.ts';
+import { DockerEngine } from '../platform/docker/docker-engine.ts';
+import { parseEngineAddress } from '../platform/docker/engine-address.ts';
+import type { AgentConfig } from './config.ts';
+import { RegistryCredentialFile } from './registry-credentials.ts';
+
+/** The bounds of jobs on this host. Throws `invalid` with every setting that is out of range. */
+export function jobsConfigOf({ jobs: { credentialsFile: _, ...settings } }: AgentConfig): JobsConfig {
+  return parseJobsConfig(settings);
+}
+
+/** The capability on the configured engine. The engine is the stack's to dispose, after the capability. */
+export function openJobs(
+  config: AgentConfig,
+  jobs: JobsConfig,
+  instanceId: string,
+  logs: OutputLogs,
+  stack: AsyncDisposableStack,
+): JobsCapability {
+  const engine = stack.use(new DockerEngine(parseEngineAddress(config.dockerHost)));
+  const credentials = new RegistryCredentialFile(config.jobs.credentialsFile);
+  return new JobsCapability({ engine, logs, credentials, instanceId, config: jobs });
+}

@@ -1,0 +1,60 @@
+// What the local service tells of the agent.
+
+import { create } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { LocalCommandSchema } from '#gen/longline/local/v1/local_pb.js';
+import type { Link } from '../../link/link.ts';
+import type { LinkState } from '../../link/link-state.ts';
+import type { HostReport } from '../../link/ports.ts';
+import { type ExplanationParts, explainJob } from '../job-explanation.ts';
+import type { LocalView } from './local-server.ts';
+
+/** What the view looks at. */
+export interface AgentViewParts extends ExplanationParts {
+  readonly agentId: string;
+  readonly instanceId: string;
+  readonly controllerUrl: string;
+  readonly startedAtMs: number;
+  readonly link: Link;
+  readonly report: HostReport;
+  readonly certificateExpiresAtMs: () => number | undefined;
+  readonly reload: () => Promise<readonly string[]>;
+}
+
+/** The view of a running agent. */
+export function agentView(parts: AgentViewParts): LocalView {
+  const { agentId, instanceId, controllerUrl: controller, link, report } = parts;
+  return {
+    status: async () => {
+      const { state } = link.status();
+      const expiresAtMs = parts.certificateExpiresAtMs();
+      return {
+        agentId,
+        instanceId,
+        controller,
+        linkState: state.kind,
+        linkReason: reasonOf(state),
+        facts: report.facts(),
+        usage: await report.usage(),
+        startTime: timestampFromMs(parts.startedAtMs),
+        ...(expiresAtMs === undefined ? {} : { certificateExpireTime: timestampFromMs(expiresAtMs) }),
+      };
+    },
+    commands: async () => ({
+      commands: link.commands().map(({ id, capability, state, receivedAtMs }) =>
+        create(LocalCommandSchema, {
+          id,
+          capability,
+          state,
+          ...(receivedAtMs === undefined ? {} : { receiveTime: timestampFromMs(receivedAtMs) }),
+        }),
+      ),
+    }),
+    explain: async (request) => explainJob(parts, request),
+    reload: parts.reload,
+  };
+}
+
+function reasonOf(state: LinkState): string {
+  return 'reason' in state ? state.reason : '';
+}

@@ -1,0 +1,231 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
+import { type Command, CommandSchema } from '#gen/longline/link/v1/link_pb.js';
+import type { JobSpecSchema } from '#gen/longline/v1/job_pb.js';
+import { JobActionSchema, type SignedPayload } from '#gen/longline/v1/signature_pb.js';
+import { Admission } from '../../src/agent/admission.ts';
+import { AuditLog } from '../../src/agent/audit/audit-log.ts';
+import { exportAuditLog } from '../../src/agent/audit/export.ts';
+import { hostPaths } from '../../src/agent/policy/host-paths.ts';
+import { PolicyStore } from '../../src/agent/policy/policy-store.ts';
+import { formatTrustEntry } from '../../src/agent/trust/trust-entry-text.ts';
+import { TrustStore } from '../../src/agent/trust/trust-store.ts';
+import { parseJobsConfig } from '../../src/capabilities/jobs/config.ts';
+import { silentLogger } from '../../src/core/logger.ts';
+import { generateSigningKey } from '../../src/core/signing/signing-key.ts';
+import { NOW_MS, nonce, signed, statementBytes } from './trust/statement-fixture.ts';
+
+const key = generateSigningKey('ed25519', 'ops');
+const clock = { now: () => NOW_MS, monotonic: () => 0, sleep: async () => undefined };
+const unseen = () => false;
+
+let folder = '';
+let audit: AuditLog;
+let admission: Admission;
+let policy: PolicyStore;
+
+beforeEach(async () => {
+  folder = await realpath(await mkdtemp(join(tmpdir(), 'longline-admission-')));
+  await mkdir(join(folder, 'srv/data'), { recursive: true });
+  await symlink(join(folder, 'srv'), join(folder, 'link'));
+  const grant = {
+    keyId: 'ops',
+    publicKey: key.publicKey,
+    secretFile: undefined,
+    controllers: ['main'],
+    capabilities: ['jobs'],
+    selectors: [],
+    scopes: [],
+    notAfterMs: undefined,
+  };
+  await writeFile(join(folder, 'trust.toml'), formatTrustEntry(grant), { mode: 0o644 });
+  await writePolicy(`[[images.mounts]]\nsource = "${folder}/srv"\n`);
+  // No wait ever ends by itself here: the periodic checkpoint must not spin on a clock that stands still.
+  const stopped = { ...clock, sleep: (_ms: number, signal?: AbortSignal) => aborted(signal) };
+  audit = await AuditLog.open({ dataDir: folder, clock: stopped, log: silentLogger, onCheckpoint: () => undefined });
+  const trust = new TrustStore({
+    trustFile: { path: join(folder, 'trust.toml'), required: true },
+    enrollmentFile: undefined,
+    enrollmentScopes: [],
+  });
+  await trust.load();
+  const paths = hostPaths([join(folder, 'audit.db')]);
+  policy = new PolicyStore(join(folder, 'policy.toml'), { paths, defaultUser: '65534:65534', defaultRuntime: '' });
+  await policy.load();
+  admission = new Admission({
+    trust,
+    policy,
+    audit,
+    paths,
+    clock,
+    jobs: parseJobsConfig({ allowedImages: ['**'] }),
+    nameplate: () => ({ agentId: 'web-1', labels: {} }),
+    allowedControllers: () => ['main'],
+    maxSkewMs: 60_000,
+  });
+});
+
+afterEach(async () => {
+  await audit[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function aborted(signal: AbortSignal | undefined): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  signal?.addEventListener('abort', () => resolve(), { once: true });
+  await promise;
+}
+
+function writePolicy(rest: string): Promise<void> {
+  return writeFile(join(folder, 'policy.toml'), `version = 1\n[[images]]\nname = "x"\npattern = "alpine"\n${rest}`, {
+    mode: 0o644,
+  });
+}
+
+function command(statement: SignedPayload, id = 'c1'): Command {
+  return create(CommandSchema, { id, seq: 7n, statement });
+}
+
+function job(spec: MessageInitShape<typeof JobSpecSchema>): Command {
+  return command(signed(statementBytes({}, { argv: ['id'], ...spec } as typeof spec), key));
+}
+
+const auditRecords = () =>
+  [...exportAuditLog(join(folder, 'audit.db'), {})]
+    .join('')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+test('a good job is admitted with its action and nonce, and audited before', async () => {
+  const used = nonce();
+  const admitted = await admission.admit(command(signed(statementBytes({ nonce: used }), key)), unseen);
+  assert.equal(admitted.capability, 'jobs');
+  assert.deepEqual(admitted.nonce, used);
+  assert.equal(admitted.nonceExpiresAtMs, NOW_MS + 60_000 + 60_000);
+  const action = fromBinary(JobActionSchema, admitted.action).action;
+  assert.deepEqual(action.case === 'run' && action.value.argv, ['id']);
+  const records = auditRecords();
+  assert.deepEqual(
+    records.map(({ event, command_id: id }) => [event, id]),
+    [
+      ['received', 'c1'],
+      ['admitted', 'c1'],
+    ],
+  );
+  assert.equal(records[1].key_id, 'ops');
+  assert.equal(records[1].controller_id, 'main');
+});
+
+test('the audit log holds what was asked, and no secret of it', async () => {
+  const secrets = { password: 'hunter2-hunter2', input: 'stdin-secret-bytes' };
+  await admission.admit(
+    job({
+      argv: ['deploy', '--token=argv-secret'],
+      env: { PASSWORD: secrets.password },
+      stdinMode: 2,
+      stdinData: Buffer.from(secrets.input),
+      metadata: { prompt: 'ship it', candidate: { risk: 'low' } },
+    }),
+    unseen,
+  );
+  const text = JSON.stringify(auditRecords());
+  for (const secret of [
+    secrets.password,
+    secrets.input,
+    'argv-secret',
+    Buffer.from(secrets.input).toString('base64'),
+  ]) {
+    assert.ok(!text.includes(secret), secret);
+  }
+  const { summary } = auditRecords()[1];
+  assert.equal(summary.program, 'deploy');
+  assert.match(summary.command_sha256, /^[0-9a-f]{64}$/);
+  assert.match(summary.env.PASSWORD, /^hmac-sha256:/);
+  assert.deepEqual([summary.prompt, summary.candidate], ['ship it', { risk: 'low' }]);
+});
+
+test('each refusal names its rule, to the caller and in the audit log', async () => {
+  const cases: readonly (readonly [Command, string, string])[] = [
+    [command(signed(statementBytes())), 'policy', 'signatures.require'],
+    [command(signed(statementBytes(), generateSigningKey('ed25519', 'stranger'))), 'identity', 'statement.signatures'],
+    [command(signed(statementBytes({ audience: { agentIds: ['db-1'] } }), key)), 'policy', 'statement.audience'],
+    [job({ image: 'ubuntu' }), 'policy', 'images'],
+    [job({ networkMode: 3 }), 'policy', 'images.x.networks'],
+    [job({ mounts: [{ source: '/etc', target: '/x' }] }), 'policy', 'images.x.mounts'],
+    [job({ mounts: [{ source: `${folder}/audit.db`, target: '/x' }] }), 'policy', 'sandbox.protected_paths'],
+  ];
+  for (const [refused, reason, rule] of cases) await assert.rejects(admission.admit(refused, unseen), { reason, rule });
+  await assert.rejects(admission.admit(job({ argv: [] }), unseen), { reason: 'invalid', message: /spec.argv/ });
+  await assert.rejects(admission.admit(create(CommandSchema, { id: 'c9' }), unseen), {
+    reason: 'invalid',
+    rule: 'statement',
+  });
+  const refusals = auditRecords().filter(({ event }) => event === 'refused');
+  assert.deepEqual(
+    refusals.slice(0, cases.length).map(({ outcome, rule }) => [outcome, rule]),
+    cases.map(([, reason, rule]) => [reason, rule]),
+  );
+  assert.equal(refusals.length, cases.length + 2);
+});
+
+test('a nonce serves one command: after a restart by the journal, before that by itself', async () => {
+  const statement = signed(statementBytes(), key);
+  await admission.admit(command(statement, 'c1'), unseen);
+  // The journal forgot the first, for example since the link broke in between: the same command may come again.
+  await admission.admit(command(statement, 'c1'), unseen);
+  await assert.rejects(admission.admit(command(statement, 'c2'), unseen), { reason: 'stale', rule: 'statement.nonce' });
+  const fresh = signed(statementBytes(), key);
+  await assert.rejects(
+    admission.admit(command(fresh, 'c3'), () => true),
+    { reason: 'stale', rule: 'statement.nonce' },
+  );
+  const [first, second] = await Promise.allSettled(
+    ['c4', 'c5'].map((id) => admission.admit(command(fresh, id), unseen)),
+  );
+  assert.deepEqual([first!.status, second!.status], ['fulfilled', 'rejected']);
+});
+
+test('what the engine mounts is the path that was judged, without links', async () => {
+  const admitted = await admission.admit(job({ mounts: [{ source: `${folder}/link/data`, target: '/data' }] }), unseen);
+  const action = fromBinary(JobActionSchema, admitted.action).action;
+  assert.equal(action.case === 'run' && action.value.mounts[0]!.source, `${folder}/srv/data`);
+});
+
+test('a policy that is reloaded counts from then on; a bad one changes nothing', async () => {
+  const mounting = () => job({ mounts: [{ source: `${folder}/srv`, target: '/data' }] });
+  await admission.admit(mounting(), unseen);
+  await writeFile(join(folder, 'policy.toml'), 'version = 1\nimages = 5\n');
+  await assert.rejects(policy.load(), { reason: 'invalid', message: /policy file .*policy.toml: images: got 5/ });
+  await admission.admit(mounting(), unseen);
+  await writePolicy('');
+  await policy.load();
+  await assert.rejects(admission.admit(mounting(), unseen), { rule: 'images.x.mounts' });
+});
+
+test('what can not be recorded is not admitted', async () => {
+  await audit[Symbol.asyncDispose]();
+  await assert.rejects(admission.admit(job({}), unseen), { reason: 'unavailable' });
+});
+
+test('no job can be so large that the audit log leaves out what it was', async () => {
+  const text = '"'.repeat(5000);
+  const many = Array.from({ length: 60 }, (_, index) => `${index}${text}`);
+  const stuffed = job({
+    argv: [text],
+    image: 'alpine',
+    env: Object.fromEntries(many.map((name) => [name, name])),
+    mounts: many.map((source) => ({ source, target: source })),
+    sandbox: { addCapabilities: many, user: text, runtime: text },
+    networkName: text,
+    metadata: { prompt: text, snapshot: text, extra: { a: text }, candidate: { b: '"'.repeat(900) } },
+  });
+  await assert.rejects(admission.admit(stuffed, unseen), { reason: 'invalid' });
+  const { summary } = auditRecords().findLast(({ event }) => event === 'refused');
+  assert.equal(summary.image, 'alpine');
+  assert.deepEqual([Object.keys(summary.env).length, summary.mounts.length, summary.capabilities.length], [32, 16, 32]);
+});
