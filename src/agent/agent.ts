@@ -124,9 +124,9 @@ async function assemble(base: Foundation, stack: AsyncDisposableStack, signal: A
     log,
   );
   const report = hostReport(base, registry, capability, () => parts.link);
+  const nameplate = () => ({ agentId: config.agentId, labels: { ...identity.labels, ...config.labels } });
   const admission = new Admission({
-    ...{ trust, policy, audit, paths, clock, jobs },
-    nameplate: () => ({ agentId: config.agentId, labels: { ...identity.labels, ...config.labels } }),
+    ...{ trust, policy, audit, paths, clock, jobs, nameplate },
     allowedControllers: () => (config.allowedControllers.length > 0 ? config.allowedControllers : undefined),
     maxSkewMs: config.clockSkewMs,
   });
@@ -163,7 +163,14 @@ async function assemble(base: Foundation, stack: AsyncDisposableStack, signal: A
   stack.defer(() => stopping.abort(new LonglineError('cancelled', 'the agent stops')));
   const reload = () => reloadRules(base, audit);
   const view = agentView({
-    ...{ trust, policy, jobs, link, report, reload },
+    ...{ link, report, reload },
+    explaining: () => ({
+      jobs,
+      nameplate: nameplate(),
+      nowMs: clock.now(),
+      findKey: (keyId) => trust.find(keyId),
+      evaluate: (request) => policy.evaluate(request),
+    }),
     agentId: config.agentId,
     instanceId: folder.instanceId,
     controllerUrl: config.controllerUrl ?? '',

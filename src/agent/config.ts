@@ -47,13 +47,6 @@ const link = {
     group: LINK,
     description: 'PEM file of the CAs to trust with an API key; without it those of the system.',
   }),
-  heartbeatMs: setting(type.duration({ min: SECOND, max: 5 * MINUTE }), {
-    key: 'heartbeat',
-    group: LINK,
-    envAliases: ['HEALTH_CHECK_INTERVAL'],
-    default: 15 * SECOND,
-    description: 'Period of heartbeats until the controller names another.',
-  }),
   reconnectCapMs: setting(type.duration({ min: SECOND, max: 10 * MINUTE }), {
     key: 'reconnect_cap',
     group: LINK,
@@ -65,7 +58,8 @@ const link = {
     flag: '--allowed-controller',
     group: LINK,
     default: [],
-    description: 'Ids of the controllers in whose name commands are taken; empty for the one that enrolled this host.',
+    description:
+      'Ids of the controllers in whose name commands are taken; empty for all that a trusted key speaks for.',
   }),
   enrollmentTrust: setting(type.bool(), {
     key: 'enrollment_trust',

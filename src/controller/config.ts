@@ -25,6 +25,8 @@ export interface ControllerOptions {
   readonly agentCertificateLifetimeMs?: number;
   /** How long agents and calls have to end at shutdown, milliseconds; default 10 s, at most 10 min. */
   readonly drainWindowMs?: number;
+  /** Period of heartbeats each way, milliseconds; default 15 s, 1 s to 5 min. An agent silent for three is cut off. */
+  readonly heartbeatMs?: number;
 }
 
 /** A host and a port. */
@@ -44,6 +46,7 @@ export interface ControllerConfig {
   readonly limits: FrontLimits;
   readonly agentCertificateLifetimeMs: number;
   readonly drainWindowMs: number;
+  readonly heartbeatMs: number;
 }
 
 /** Address that a controller listens on unless told otherwise. */
@@ -73,9 +76,10 @@ export function compileControllerOptions(options: ControllerOptions): Controller
       description: `is ${JSON.stringify(logLevel)}; it must be one of ${LOG_LEVELS.join(', ')}`,
     });
   }
-  const { agentCertificateLifetimeMs = DAY_MS, drainWindowMs = 10_000 } = options;
+  const { agentCertificateLifetimeMs = DAY_MS, drainWindowMs = 10_000, heartbeatMs = 15_000 } = options;
   range('agent-certificate-lifetime', agentCertificateLifetimeMs, 10_000, 90 * DAY_MS, violations);
   range('drain-window', drainWindowMs, 0, 600_000, violations);
+  range('heartbeat', heartbeatMs, 1000, 300_000, violations);
   if (violations.length > 0) throw invalid(violations);
   return Object.freeze({
     dataDir: options.dataDir,
@@ -86,6 +90,7 @@ export function compileControllerOptions(options: ControllerOptions): Controller
     limits: Object.freeze({ ...DEFAULT_FRONT_LIMITS, ...options.limits }),
     agentCertificateLifetimeMs,
     drainWindowMs,
+    heartbeatMs,
   });
 }
 

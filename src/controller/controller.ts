@@ -86,6 +86,7 @@ export async function runController(options: ControllerOptions, seams: Controlle
       signingKey: identity.signingKey,
       agents,
       maxMessageBytes: config.limits.maxMessageBytes,
+      heartbeatMs: config.heartbeatMs,
       disconnectAgent: (agentId) => front?.disconnectAgent(agentId),
       clock,
       log,

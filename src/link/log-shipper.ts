@@ -103,6 +103,7 @@ export class LogShipper {
 
   async #write(signal: AbortSignal): Promise<void> {
     const { call, quiet } = this.#options;
+    let before: Promise<void> = Promise.resolve();
     while (!signal.aborted) {
       const message = await this.#next();
       if (message === undefined) {
@@ -110,8 +111,13 @@ export class LogShipper {
         continue;
       }
       await quiet(signal);
-      await call.write(create(LogsRequestSchema, { message }));
+      // Two batches at most wait for the socket: one is read from disk while the other is sent.
+      const writing = call.write(create(LogsRequestSchema, { message }));
+      writing.catch(() => undefined);
+      await before;
+      before = writing;
     }
+    await before;
   }
 
   /** The next message: input acknowledgements, then new logs, then data in turn. */

@@ -204,6 +204,7 @@ export class RecordFile implements AsyncDisposable {
       this.#dirtyTail = false;
       this.#sizeBytes = startBytes + bytes;
     } catch (error) {
+      // If even this fails it is tried again before the next write, which then fails instead of landing on a torn record.
       await this.#cutBackIfDirty().catch(() => undefined);
       const failure = storageError('append to', this.path, error);
       for (const append of round) append.reject(failure);

@@ -50,6 +50,8 @@ type ControlCall = DuplexCall<AgentMessage, ControllerMessage>;
 
 const STREAM_RETRY = { baseMs: 500, capMs: 30_000 } as const;
 /** How long a closing session waits for its last messages to be written. */
+/** Longest wait for a write under way when a session ends. */
+const STOP_SENDING_MS = 1000;
 const FLUSH_MS = 2000;
 
 /** Opened by `Session.open`. The owner calls `start` once, and `close` in any case. */
@@ -183,7 +185,10 @@ export class Session {
 
   /** Writes no more; reading goes on. When it resolves another session may write. */
   async stopSending(): Promise<void> {
+    // A write that a dead peer never takes would be waited for until the keepalive ends the connection.
+    const limit = setTimeout(() => this.#connection[Symbol.dispose](), STOP_SENDING_MS);
     await this.#senders[Symbol.asyncDispose]();
+    clearTimeout(limit);
   }
 
   /** Waits until everything in the outbox is written, up to a limit. */

@@ -43,8 +43,8 @@ export interface StreamSummary {
   readonly sha256: string;
 }
 
-/** Most data bytes in one chunk, as longline.v1.LogChunk allows. */
-export const MAX_CHUNK_BYTES = 64 * 1024;
+/** Most data bytes in one chunk: half of what longline.v1.LogChunk allows, so that two may wait for the socket. */
+export const MAX_CHUNK_BYTES = 32 * 1024;
 
 const FIRST_CAPACITY_BYTES = 4096;
 /** Offset, capture time, CRC. */
@@ -82,7 +82,7 @@ export class ChunkBuilder {
     const count = Math.min(MAX_CHUNK_BYTES - this.dataBytes, data.length);
     const needBytes = this.#used + count;
     if (needBytes > this.#frame.length) {
-      const capacity = Math.min(Math.max(needBytes, this.#frame.length * 2), this.#dataStart + MAX_CHUNK_BYTES);
+      const capacity = Math.min(Math.max(needBytes, this.#frame.length * 4), this.#dataStart + MAX_CHUNK_BYTES);
       const grown = Buffer.allocUnsafe(capacity);
       this.#frame.copy(grown, 0, 0, this.#used);
       this.#frame = grown;

@@ -75,7 +75,7 @@ test('wrong input gets an answer that names field, value and what would be right
     [submit, '{"job":{"target":{"agentId":"api-1"},"spec":{}}}', 400, /argv/],
     [submit, '{"job":{"target":{"agentId":"nobody"},"spec":{"argv":["true"]}}}', 404, /nobody/],
     [submit, '{"job":{"target":{"agentId":"api-1"},"spec":{"argv":["true"],"env":{"1X":"y"}}}}', 400, /env.*1X/],
-    [submit, '{"job":{"target":{"anyOf":{"matchLabels":{"a":"b"}}},"spec":{"argv":["true"]}}}', 400, /match/],
+    [submit, '{"job":{"target":{"anyOf":{"matchLabels":{"a":"b"}}},"spec":{"argv":["true"]}}}', 404, /match/],
     ['longline.fleet.v1.JobService/GetJob', '{"jobId":"nope"}', 404, /nope/],
   ];
   for (const [method, body, status, message] of cases) {

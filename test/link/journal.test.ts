@@ -5,8 +5,16 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { LonglineError } from '../../src/core/errors.ts';
 import { silentLogger } from '../../src/core/logger.ts';
+import { decodeRecord } from '../../src/core/record-codec.ts';
 import { Journal } from '../../src/link/journal.ts';
-import type { ReceivedCommand } from '../../src/link/journal-record.ts';
+import {
+  encodeJournalRecord,
+  JOURNAL_RECORD,
+  type ReceivedCommand,
+  receivedRecord,
+  repliedRecord,
+} from '../../src/link/journal-record.ts';
+import { JournalState } from '../../src/link/journal-state.ts';
 import type { OpenFile } from '../../src/link/record-file.ts';
 import { RecordedLog, SetClock, scratchFolder } from './scratch.ts';
 
@@ -81,6 +89,24 @@ describe('journal', () => {
       }),
       { numRuns: 40 },
     );
+  });
+
+  it('is not moved back by records that come twice, as compaction may leave them', () => {
+    const frames = [receivedRecord(command('a', 1, 'ab')), repliedRecord(reply('a'))];
+    const acknowledged = encodeJournalRecord(JOURNAL_RECORD.acknowledged, { ids: ['a'] });
+    const apply = (state: JournalState, frame: Buffer) => {
+      const found = decodeRecord(frame, 0);
+      assert.ok(found.kind === 'record');
+      state.apply(found.record);
+    };
+    const state = new JournalState();
+    for (const frame of [...frames, acknowledged, ...frames]) apply(state, frame);
+    assert.equal(state.find('a')?.phase, 'acknowledged');
+    assert.equal(state.replied.size + state.received.size, 0);
+    const copy = new JournalState();
+    for (const frame of state.snapshot(clock.nowMs)) apply(copy, frame);
+    assert.deepEqual(copy, state);
+    assert.equal(state.unreadable, 0);
   });
 
   it('loses nothing that was promised when the file is cut after it', async () => {

@@ -313,7 +313,7 @@ describe('link', () => {
     assert.equal(controller.inputAcks.at(-1)?.offset, 6n);
   });
 
-  it('measures round trips and notices a controller that has gone silent', async () => {
+  it('measures round trips and tells them with the usage of the host', async () => {
     await using folder = await scratchFolder();
     await using controller = await TestController.start();
     controller.behaviour.heartbeatMs = 100;

@@ -124,6 +124,41 @@ describe('log spool', () => {
     );
   });
 
+  it('goes on from any offset, in the middle of chunks and gaps too', async () => {
+    await using folder = await scratchFolder();
+    await using spool = await openSpool(folder.path, { segmentBytes: 150 });
+    const log = await spool.open('x');
+    for (const text of ['one', 'twelve', 'hundred']) {
+      await log.append(piece('stdout', Buffer.from(text)), 1);
+      await log.gap('stdout', 4, 'unrecoverable');
+      while (only(spool).writtenLengths().get('stdout') !== log.length('stdout')) await new Promise(setImmediate);
+    }
+    await log.close();
+    assert.ok(only(spool).segments.length > 1);
+    const whole = 'one....twelve....hundred....';
+    for (let from = 0; from <= whole.length; from++) {
+      const found = await readAll(only(spool), new Map([['stdout', from]]));
+      assert.equal(String(found.stdout), whole.slice(from).replaceAll('.', ''), `from ${from}`);
+      assert.equal(found.lengths.get('stdout'), whole.length);
+      assert.ok(found.gaps.every(({ reason }) => reason === 'unrecoverable'));
+    }
+  });
+
+  it('closes logs that nobody goes on with, with the right digests, and leaves the others', async () => {
+    await using folder = await scratchFolder();
+    for (const id of ['orphan', 'alive']) {
+      await using spool = await openSpool(folder.path);
+      await (await spool.open(id)).append(piece('stderr', Buffer.from('left behind')), 1);
+    }
+    await using spool = await openSpool(folder.path);
+    await spool.closeOrphans(new Set(['alive']));
+    const summaries = new Map([...spool.logs()].map((log) => [log.name.id, log.summary]));
+    assert.equal(summaries.get('alive'), undefined);
+    assert.deepEqual(summaries.get('orphan'), [
+      { stream: 'stderr', lengthBytes: 11, gapBytes: 0, sha256: sha256(Buffer.from('left behind')) },
+    ]);
+  });
+
   it('joins small pieces into large chunks and never makes one above 64 KiB', async () => {
     await using folder = await scratchFolder();
     await using spool = await openSpool(folder.path);

@@ -2,15 +2,16 @@
 
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { LocalCommandSchema } from '#gen/longline/local/v1/local_pb.js';
+import { LocalCommandSchema, PolicyDecisionSchema } from '#gen/longline/local/v1/local_pb.js';
+import { JobSpecSchema } from '#gen/longline/v1/job_pb.js';
 import type { Link } from '../../link/link.ts';
 import type { LinkState } from '../../link/link-state.ts';
 import type { HostReport } from '../../link/ports.ts';
-import { type ExplanationParts, explainJob } from '../job-explanation.ts';
+import { type ExplainingHost, explainJob } from '../policy/job-explanation.ts';
 import type { LocalView } from './local-server.ts';
 
 /** What the view looks at. */
-export interface AgentViewParts extends ExplanationParts {
+export interface AgentViewParts {
   readonly agentId: string;
   readonly instanceId: string;
   readonly controllerUrl: string;
@@ -19,6 +20,8 @@ export interface AgentViewParts extends ExplanationParts {
   readonly report: HostReport;
   readonly certificateExpiresAtMs: () => number | undefined;
   readonly reload: () => Promise<readonly string[]>;
+  /** The host as explanations see it, now. */
+  readonly explaining: () => ExplainingHost;
 }
 
 /** The view of a running agent. */
@@ -50,7 +53,19 @@ export function agentView(parts: AgentViewParts): LocalView {
         }),
       ),
     }),
-    explain: async (request) => explainJob(parts, request),
+    explain: async ({ spec, keyId, controllerId }) => {
+      const signer = keyId === '' ? undefined : keyId;
+      const answer = explainJob(parts.explaining(), {
+        spec: spec ?? create(JobSpecSchema),
+        keyId: signer,
+        controllerId,
+      });
+      return {
+        allowed: answer.allowed,
+        decisions: answer.decisions.map((decision) => create(PolicyDecisionSchema, decision)),
+        ...(answer.effective === undefined ? {} : { effective: answer.effective }),
+      };
+    },
     reload: parts.reload,
   };
 }

@@ -108,7 +108,9 @@ export class JobsCapability implements Capability, Recoverable, HealthChecked, I
     const run = new JobRun(this.#services, command, context, (begun, settled) => {
       this.#active.set(command.id, { run: begun, settled });
       this.#cameMeanwhile?.add(command.id);
-      settled.finally(() => this.#active.delete(command.id));
+      settled.finally(() => {
+        if (this.#active.get(command.id)?.run === begun) this.#active.delete(command.id);
+      });
       if (this.#stop.signal.aborted) begun.letGo();
     });
     return run.events;
@@ -139,7 +141,8 @@ export class JobsCapability implements Capability, Recoverable, HealthChecked, I
     try {
       const facts = await services.engine.facts();
       const { running, queued, max, warm } = this.counts();
-      const pool = services.pool.state.kind === 'on' ? `${warm} warm` : 'no warm pool';
+      const { state } = services.pool;
+      const pool = state.kind === 'off' ? `no warm pool: ${state.reason}` : `${warm} warm`;
       const left = services.reaper.pending;
       const detail = `${facts.kind} ${facts.version}: ${running} of ${max} jobs run, ${queued} wait, ${pool}`;
       return left === 0

@@ -15,7 +15,7 @@ import { early, type Preparation } from './preparation.ts';
 import { EarlyEnd, type RunControl } from './run-control.ts';
 import type { RunState } from './run-state.ts';
 import type { JobServices } from './services.ts';
-import { recordAll, supervise } from './supervision.ts';
+import { recordKept, supervise } from './supervision.ts';
 import { judge, stoppedUnstarted, unknown, unstarted, unstoppable } from './verdict.ts';
 import { initToken, RefusalScreen } from './warm-init.ts';
 import { launchWarm } from './warm-launch.ts';
@@ -34,6 +34,9 @@ export interface ConductorParts {
 }
 
 const MAX_LAUNCHES = 5;
+const RECONNECT = { baseMs: 100, capMs: 5000 };
+/** Losses that are further apart than this have nothing to do with each other. */
+const NEW_LOSS_MS = 60_000;
 
 /** Conducts one job whose spec is parsed. Throws EarlyEnd or LetGo to end otherwise than with a verdict of its own. */
 export class Conductor {
@@ -41,6 +44,9 @@ export class Conductor {
   #launches = 0;
   #mayBeWarm = true;
   #engineWasLost = false;
+  #lostSinceMs = Number.NEGATIVE_INFINITY;
+  #lastLossMs = Number.NEGATIVE_INFINITY;
+  #backoff = new Backoff(RECONNECT);
 
   constructor(parts: ConductorParts) {
     this.#parts = parts;
@@ -194,7 +200,8 @@ export class Conductor {
     tell({ kind: 'adopted', containerId: found.id, ...offsets });
     state.ran = { containerId: found.id, startedAtMs: found.startedAtMs, warm: found.screen !== undefined };
     const reading = { follow: false, signal: control.gone };
-    await recordAll(recovered(engine, found, recorder, keepLogBytes(state.spec!.outputBytes), reading), recorder);
+    const rest = recovered(engine, found, recorder, keepLogBytes(state.spec!.outputBytes), reading);
+    await Promise.race([recordKept(rest, recorder, services), control.whenGone]);
     if (found.screen?.refusal !== undefined) return await this.#afterRefusal(found.screen.refusal);
     // Whoever was running when the host went down is said to have ended when it came up.
     if (found.startedAtMs < hostBootedAtMs && (facts.finishedAtMs ?? hostBootedAtMs) >= hostBootedAtMs) {
@@ -273,15 +280,22 @@ export class Conductor {
     log.warn('the container engine is away; asking again', { executionId: command.id, detail: cause.message });
     state.phase = { kind: 'reconnecting' };
     this.#engineWasLost = true;
-    const backoff = new Backoff({ baseMs: 100, capMs: 5000 });
-    const untilMs = clock.monotonic() + config.engineLossLimitMs;
-    for (;;) {
-      await clock.sleep(backoff.next(50), control.gone);
+    const nowMs = clock.monotonic();
+    if (nowMs - this.#lastLossMs > NEW_LOSS_MS) {
+      this.#lostSinceMs = nowMs;
+      this.#backoff = new Backoff(RECONNECT);
+    }
+    // An engine that answers this but breaks off everything else is given up in the same time.
+    for (let error = cause; ; ) {
+      this.#lastLossMs = clock.monotonic();
+      if (this.#lastLossMs - this.#lostSinceMs > config.engineLossLimitMs)
+        throw new EarlyEnd(await this.#givenUp(error));
+      await clock.sleep(this.#backoff.next(50), control.gone);
       try {
         return await this.#observe();
-      } catch (error) {
-        if (!(error instanceof LonglineError) || error.reason !== 'unavailable') throw error;
-        if (clock.monotonic() >= untilMs) throw new EarlyEnd(await this.#givenUp(error));
+      } catch (again) {
+        if (!(again instanceof LonglineError) || again.reason !== 'unavailable') throw again;
+        error = again;
       }
     }
   }
@@ -294,6 +308,12 @@ export class Conductor {
       services.reaper.removeLater(containerName(command.id));
       if (control.cause === 'cancelled') return unstarted('cancelled', 'cancelled');
       return unstarted('failed', 'start_failed', error);
+    }
+    const { observed, recorder } = state;
+    if (observed?.exitCode !== undefined && recorder !== undefined) {
+      // How it ended is known; the rest of its output can't be had.
+      await recorder.declareLoss();
+      return this.#judge(observed.exitCode, observed);
     }
     if (record !== undefined) services.reaper.removeLater(record.containerId);
     const awayMs = services.config.engineLossLimitMs;

@@ -41,14 +41,17 @@ export class EngineWatch implements AsyncDisposable {
   async #follow(engine: ContainerEngine, clock: Clock, log: Logger): Promise<void> {
     const { signal } = this.#stop;
     const backoff = new Backoff({ baseMs: 200, capMs: 10_000 });
+    let told = false;
     while (!signal.aborted) {
       try {
         for await (const event of engine.events(signal)) {
           backoff.reset();
+          told = false;
           if (event.kind === 'oom') this.#tell(event.containerId);
         }
       } catch (error) {
-        if (!signal.aborted) log.warn('lost the events of the container engine', { detail: describeError(error) });
+        if (!signal.aborted && !told) log.warn('lost the container engine', { detail: describeError(error) });
+        told = true;
       }
       await clock.sleep(backoff.next(50), signal).catch(() => undefined);
     }

@@ -27,6 +27,7 @@ export class RunControl implements Disposable {
   readonly #early = new AbortController();
   readonly #gone = new AbortController();
   readonly #stop = Promise.withResolvers<StopCause>();
+  readonly #whenGone = Promise.withResolvers<never>();
   readonly #timers = new AbortController();
   readonly #cancelSignal: AbortSignal;
   readonly #onCancel: () => void;
@@ -35,6 +36,8 @@ export class RunControl implements Disposable {
 
   constructor(clock: Clock, cancelSignal: AbortSignal) {
     this.#clock = clock;
+    // Whoever waits looks at it; often nobody does.
+    this.#whenGone.promise.catch(() => undefined);
     this.#cancelSignal = cancelSignal;
     this.#onCancel = () => {
       const reason: unknown = cancelSignal.reason;
@@ -54,6 +57,11 @@ export class RunControl implements Disposable {
   /** Aborts with a LetGo when the job is let go. */
   get gone(): AbortSignal {
     return this.#gone.signal;
+  }
+
+  /** Rejects with that LetGo; never fulfils. */
+  get whenGone(): Promise<never> {
+    return this.#whenGone.promise;
   }
 
   /** Resolves with the first cause to stop what runs. */
@@ -76,6 +84,7 @@ export class RunControl implements Disposable {
   letGo(): void {
     const reason = new LetGo();
     this.#gone.abort(reason);
+    this.#whenGone.reject(reason);
     this.#early.abort(reason);
   }
 

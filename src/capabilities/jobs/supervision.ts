@@ -98,8 +98,7 @@ async function pumpOutput(parts: SupervisionParts): Promise<PumpEnd> {
   }
 }
 
-/** Records all pieces, at the recorder's pace. */
-export async function recordAll(pieces: AsyncIterable<OutputPiece>, recorder: OutputRecorder): Promise<void> {
+async function recordAll(pieces: AsyncIterable<OutputPiece>, recorder: OutputRecorder): Promise<void> {
   for await (const piece of pieces) await recorder.record(piece);
 }
 
@@ -117,13 +116,13 @@ async function untilExit(parts: SupervisionParts, pump: Promise<PumpEnd>): Promi
   const over = Promise.race([exited, broken]);
   over.catch(() => undefined);
   recorder.failed.then(() => control.requestStop('host_limit'));
-  const stop = await Promise.race([over, control.stopAsked, untilGone(control)]);
+  const stop = await Promise.race([over, control.stopAsked, control.whenGone]);
   if (stop === undefined) return { kind: 'ended', exitCode };
   const outcome = await stopContainer({
     engine: services.engine,
     clock: services.clock,
     containerId: live.id,
-    exit: Promise.race([over, untilGone(control)]),
+    exit: Promise.race([over, control.whenGone]),
     graceMs: parts.stopGraceMs,
     signalling: (signal) => {
       parts.noticed.signalled = true;
@@ -146,16 +145,41 @@ async function drain(parts: SupervisionParts, pump: Promise<PumpEnd>): Promise<v
   let seen: number;
   do {
     seen = recorder.total;
-    if (!(await fulfils(Promise.race([pump, untilGone(parts.control)]), STALL_MS, clock))) continue;
+    if (!(await fulfils(Promise.race([pump, parts.control.whenGone]), STALL_MS, clock))) continue;
     if ((await pump).kind === 'ended' || live.refusal() !== undefined) return;
     break;
   } while (recorder.total !== seen);
   live.close();
   if (!(await fulfils(pump, DETACH_MS, clock))) {
-    recorder.abandon(new LonglineError('limit', `the log took no output for ${STALL_MS / 1000} s`));
+    recorder.abandon(stalled());
     return;
   }
-  await recordAll(unseen(engine.readLogs(live.id, false), recorder, parts.keptLogBytes), recorder);
+  await recordKept(unseen(engine.readLogs(live.id, false), recorder, parts.keptLogBytes), recorder, services);
+}
+
+/**
+ * Records what the engine kept of a container that ended. What the engine can't give is declared lost, and a log that
+ * takes nothing any more is given up. Throws `unavailable` if the engine is away.
+ */
+export async function recordKept(
+  pieces: AsyncIterable<OutputPiece>,
+  recorder: OutputRecorder,
+  { clock, log }: Pick<JobServices, 'clock' | 'log'>,
+): Promise<void> {
+  const recording = recordAll(pieces, recorder);
+  try {
+    for (let seen = -1; seen !== recorder.total; ) {
+      seen = recorder.total;
+      if (await fulfils(recording, STALL_MS, clock)) return;
+    }
+  } catch (error) {
+    if (error instanceof LonglineError && error.reason === 'unavailable') throw error;
+    log.warn('the engine does not give the rest of the output', { detail: describeError(error) });
+    await recorder.declareLoss();
+    return;
+  }
+  recording.catch(() => undefined);
+  recorder.abandon(stalled());
 }
 
 async function sampleUsage(parts: SupervisionParts, signal: AbortSignal): Promise<void> {
@@ -176,12 +200,8 @@ async function sampleUsage(parts: SupervisionParts, signal: AbortSignal): Promis
   }
 }
 
-function untilGone(control: RunControl): Promise<never> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  if (control.gone.aborted) reject(control.gone.reason);
-  else control.gone.addEventListener('abort', () => reject(control.gone.reason), { once: true });
-  promise.catch(() => undefined);
-  return promise;
+function stalled(): LonglineError {
+  return new LonglineError('limit', `the log took no output for ${STALL_MS / 1000} s`);
 }
 
 function connectionLost(error: unknown): LonglineError {

@@ -65,7 +65,7 @@ LL__r=; IFS= read -r -n 4 LL__r <"$LL__p"
 case $LL__r in '#!'*|?ELF) ;; *) LL__f "not a program" ;; esac
 LL__c=$1; shift
 unset PWD OLDPWD SHLVL
-[ "$LL__i" = 1 ] || exec </dev/null
+[ "$LL__i" = 1 ] || exec <>/dev/null
 exec -a "$LL__c" "$LL__p" "$@"
 `;
 

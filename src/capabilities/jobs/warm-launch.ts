@@ -33,7 +33,10 @@ export async function launchWarm(parts: WarmLaunchParts): Promise<LiveContainer 
   const startedAtMs = clock.now();
   try {
     const record = { containerId: id, warm: true, atMs: startedAtMs, inputDone: state.inputDone };
-    await Promise.all([records.put(executionId, record), parts.openLog()]);
+    // Both are waited for in any case, so that what is undone below is done by then.
+    const outcomes = await Promise.allSettled([records.put(executionId, record), parts.openLog()]);
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
     parts.signal.throwIfAborted();
   } catch (error) {
     // It got no command: it goes as if it had never been taken.

@@ -66,6 +66,12 @@ export const controllerConfig = defineConfig('controller', {
     default: 10 * SECOND,
     description: 'How long agents and calls have to end at shutdown.',
   }),
+  heartbeatMs: setting(type.duration({ min: SECOND, max: 300 * SECOND }), {
+    key: 'heartbeat',
+    group: AGENTS,
+    default: 15 * SECOND,
+    description: 'Period of heartbeats each way; a side that hears nothing for three ends the connection.',
+  }),
   logLevel: setting(type.oneOf(['debug', 'info', 'warn', 'error']), {
     key: 'log_level',
     group: LOG,

@@ -35,6 +35,8 @@ export interface ServiceParts {
   readonly agents: AgentAuthenticator;
   /** Largest message either way, for Welcome.max_message_bytes. */
   readonly maxMessageBytes: number;
+  /** Period of heartbeats each way. */
+  readonly heartbeatMs: number;
   /** Cuts an agent's connections, after its revocation was stored. */
   readonly disconnectAgent: (agentId: string) => void;
   readonly clock: Clock;

@@ -42,12 +42,22 @@ export class BeatWheel<T extends Beating> {
     return this.#slotOf.keys();
   }
 
-  /** Turns until the signal aborts. */
+  /** Turns until the signal aborts. A late timer is made up for, so that a period stays a period. */
   async run(signal: AbortSignal): Promise<void> {
-    for (let at = 0; !signal.aborted; at = (at + 1) % this.#slots.length) {
+    let slot = 0;
+    let turnedMs = this.#clock.monotonic();
+    while (!signal.aborted) {
       await this.#clock.sleep(this.#tickMs, signal).catch(() => undefined);
       if (signal.aborted) return;
-      for (const item of this.#slots[at]!) item.beat(this.#clock.monotonic());
+      const nowMs = this.#clock.monotonic();
+      const lateTicks = Math.max(1, Math.floor((nowMs - turnedMs) / this.#tickMs));
+      // After a standstill of this process what peers sent meanwhile isn't read yet: it must not be held against them.
+      const ticks = lateTicks > this.#slots.length / 2 ? 1 : lateTicks;
+      turnedMs = lateTicks === ticks ? turnedMs + ticks * this.#tickMs : nowMs;
+      for (let tick = 0; tick < ticks; tick++) {
+        for (const item of this.#slots[slot]!) item.beat(nowMs);
+        slot = (slot + 1) % this.#slots.length;
+      }
     }
   }
 }

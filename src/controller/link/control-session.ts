@@ -211,9 +211,18 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
 
   async #serve(hello: Hello): Promise<void> {
     const { bus } = this.#needs;
-    this.#listening = await bus.listen(agentTopic(this.agentId), (event) => this.#signalled(event));
+    const listening = await bus.listen(agentTopic(this.agentId), (event) => this.#signalled(event));
+    if (this.#state !== 'greeting') {
+      listening[Symbol.dispose]();
+      return;
+    }
+    this.#listening = listening;
     const welcome = await greet(this.#needs, hello, this.connectionId);
-    if (this.#state !== 'greeting') return;
+    if (this.#state !== 'greeting') {
+      // The stream ended meanwhile: its leaving may have been stored before its coming.
+      await this.#leave();
+      return;
+    }
     this.#enter('serving');
     this.#call.write(welcome);
     this.#call.resume();

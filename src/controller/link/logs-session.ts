@@ -12,6 +12,7 @@ import {
   type LogsResponse,
   LogsResponseSchema,
 } from '#gen/longline/link/v1/link_pb.js';
+import { Channel } from '../../core/channel.ts';
 import { invalid, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { agentInputTopic, logTopic } from '../bus/topics.ts';
 import type { LogWriter } from '../logs/log-store.ts';
@@ -24,6 +25,9 @@ export type LogsCall = ServerDuplexStream<LogsRequest, LogsResponse>;
 
 /** Logs that one stream may have open. */
 const MAX_HANDLES = 10_000;
+
+/** Messages read and not yet handled. */
+const READ_AHEAD = 8;
 
 interface OpenLog {
   readonly logId: string;
@@ -40,6 +44,8 @@ export class LogsSession implements InputSink {
   readonly #logs = new Map<number, OpenLog>();
   readonly #unsynced = new Set<number>();
   readonly #gone = new AbortController();
+  /** Room for one more than makes the call pause, so that nothing that was read is ever turned away. */
+  readonly #requests = new Channel<LogsRequest>(READ_AHEAD + 1);
   #syncing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
 
@@ -48,6 +54,8 @@ export class LogsSession implements InputSink {
     this.#call = call;
     this.#agentId = agentId;
     this.#relay = relay;
+    call.on('data', (request: LogsRequest) => this.#heard(request));
+    call.on('end', () => this.#requests.close());
     call.on('cancelled', () => this.end());
     call.on('error', () => this.end());
     call.on('drain', () => relay.roomAgain());
@@ -64,7 +72,7 @@ export class LogsSession implements InputSink {
   /** Ends the stream, with an error as its status if one is given. */
   end(error?: LonglineError): void {
     if (error !== undefined) this.#failure ??= { error };
-    this.#gone.abort();
+    this.#stop();
   }
 
   /** Serves until the agent leaves or `end` is called. */
@@ -76,7 +84,11 @@ export class LogsSession implements InputSink {
     });
     this.#relay.attach(this);
     try {
-      for await (const request of this.#requests()) await this.#take(request);
+      for await (const request of this.#requests) {
+        await this.#take(request);
+        if (this.#gone.signal.aborted) break;
+        if (this.#requests.size < READ_AHEAD / 2) this.#call.resume();
+      }
       await this.#syncing;
     } finally {
       this.#gone.abort();
@@ -87,21 +99,14 @@ export class LogsSession implements InputSink {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** Like iterating over the call, but it also ends when the stream is told to end. */
-  async *#requests(): AsyncGenerator<LogsRequest, void, undefined> {
-    const gone = new Promise<undefined>((resolve) => {
-      this.#gone.signal.addEventListener('abort', () => resolve(undefined), { once: true });
-    });
-    const requests = this.#call[Symbol.asyncIterator]() as AsyncIterator<LogsRequest, void>;
-    for (;;) {
-      const next = requests.next().catch((error: unknown) => {
-        if (this.#gone.signal.aborted || this.#call.cancelled) return undefined;
-        throw error;
-      });
-      const request = await Promise.race([next, gone]);
-      if (request === undefined || request.done || this.#gone.signal.aborted) return;
-      yield request.value;
-    }
+  #heard(request: LogsRequest): void {
+    this.#requests.trySend(request);
+    if (this.#requests.size >= READ_AHEAD) this.#call.pause();
+  }
+
+  #stop(): void {
+    this.#gone.abort();
+    this.#requests.close();
   }
 
   async #take({ message }: LogsRequest): Promise<void> {
@@ -179,7 +184,7 @@ export class LogsSession implements InputSink {
       }
     } catch (error) {
       this.#failure ??= { error };
-      this.#gone.abort();
+      this.#stop();
     } finally {
       this.#syncing = undefined;
     }

@@ -55,10 +55,13 @@ export class LogFile implements AsyncDisposable {
   /** Opens or creates a log; a damaged tail is cut off. */
   static async open(folder: string, segmentBytes: number, generations: Generations): Promise<LogFile> {
     const segments = await Segments.open(folder, segmentBytes);
-    const entries = await readFile(join(folder, INDEX_FILE)).then(decodeIndex, () => []);
-    const index = new LogIndex(entries);
-    index.cut(segments.end);
-    const file = new LogFile(folder, segments, index, generations);
+    const stored = await readFile(join(folder, INDEX_FILE)).catch(() => Buffer.alloc(0));
+    const { entries, whole } = decodeIndex(stored, segments.end);
+    const file = new LogFile(folder, segments, new LogIndex(entries), generations);
+    if (!whole) {
+      await rm(join(folder, INDEX_FILE));
+      file.#unsavedEntries.push(...entries);
+    }
     await file.#recover();
     return file;
   }
@@ -207,7 +210,9 @@ export class LogFile implements AsyncDisposable {
       else extend(extents, record);
       position = end;
       if (position - (this.#index.last?.position ?? 0) >= INDEX_INTERVAL_BYTES) {
-        this.#index.add({ position, extents: new Map(extents) });
+        const entry = { position, extents: new Map(extents) };
+        this.#index.add(entry);
+        this.#unsavedEntries.push(entry);
       }
     }
     if (position < this.end) await this.#segments.cut(position);
@@ -215,6 +220,7 @@ export class LogFile implements AsyncDisposable {
     if (this.end > 0) {
       // What was found may be in the page cache only.
       await this.#segments.sync();
+      await this.#saveEntries();
       this.#digests = undefined;
     }
     this.#durable = extents;

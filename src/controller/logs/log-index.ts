@@ -18,12 +18,19 @@ export function encodeIndexEntry({ position, extents }: IndexEntry): Buffer {
   return encodeRecord(ENTRY, Buffer.from(JSON.stringify([position, streams])));
 }
 
-/** Entries of an index file, up to the first that is damaged. */
-export function decodeIndex(bytes: Buffer): IndexEntry[] {
+/** What an index file holds of use. */
+export interface DecodedIndex {
+  readonly entries: readonly IndexEntry[];
+  /** False if something of the file isn't among them: it has to be written anew before it is appended to. */
+  readonly whole: boolean;
+}
+
+/** Entries of an index file for a log of `length` bytes, up to the first that is damaged or lies past the log's end. */
+export function decodeIndex(bytes: Buffer, length: number): DecodedIndex {
   const entries: IndexEntry[] = [];
   for (let at = 0; ; ) {
     const found = decodeRecord(bytes, at);
-    if (found.kind !== 'record' || found.record.type !== ENTRY) return entries;
+    if (found.kind !== 'record' || found.record.type !== ENTRY) return { entries, whole: at === bytes.length };
     const [position, streams] = JSON.parse(Buffer.from(found.record.body).toString()) as [
       number,
       [string, number, number][],
@@ -31,6 +38,7 @@ export function decodeIndex(bytes: Buffer): IndexEntry[] {
     const extents = new Map(
       streams.map(([name, length, gapBytes]): [string, StreamExtent] => [name, { length, gapBytes }]),
     );
+    if (position > length) return { entries, whole: false };
     entries.push({ position, extents });
     at = found.record.end;
   }
@@ -38,7 +46,7 @@ export function decodeIndex(bytes: Buffer): IndexEntry[] {
 
 /** Entries in order of position. */
 export class LogIndex {
-  #entries: IndexEntry[];
+  readonly #entries: IndexEntry[];
 
   constructor(entries: readonly IndexEntry[]) {
     this.#entries = [...entries];
@@ -51,11 +59,6 @@ export class LogIndex {
 
   add(entry: IndexEntry): void {
     this.#entries.push(entry);
-  }
-
-  /** Drops entries past `position`. */
-  cut(position: number): void {
-    this.#entries = this.#entries.filter((entry) => entry.position <= position);
   }
 
   /** A position at or before the record that holds byte `offset` of a stream. */

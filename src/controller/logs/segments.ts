@@ -117,15 +117,19 @@ export class Segments implements AsyncDisposable {
     }
   }
 
-  /** Drops everything from `position` on; it must lie in the last segment, or be 0. */
+  /** Drops everything from `position` on; whole segments behind it are set aside under another name. */
   async cut(position: number): Promise<void> {
     await this.letGo();
-    const last = this.#segments.at(-1);
-    if (last === undefined) return;
-    if (position < last.begins)
-      throw new RangeError(`can't cut at ${position}, before the last segment at ${last.begins}`);
-    await truncate(last.path, position - last.begins);
-    this.#end = position;
+    for (let last = this.#segments.at(-1); last !== undefined; last = this.#segments.at(-1)) {
+      if (last.begins <= position) {
+        await truncate(last.path, position - last.begins);
+        this.#end = position;
+        return;
+      }
+      await rename(last.path, `${last.path}.damaged`);
+      this.#segments.pop();
+      this.#end = last.begins;
+    }
   }
 
   /** Removes all segments, the last first, so that what is left after a crash is still a whole log. */

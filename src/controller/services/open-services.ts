@@ -35,7 +35,7 @@ export interface OpenedServices extends ControllerServices {
 
 /** Opens the services of a single controller. */
 export async function openServices(parts: ServiceParts, options: ServicesOptions = {}): Promise<OpenedServices> {
-  const { store, clock, log, controllerId } = parts;
+  const { store, clock, log, controllerId, maxMessageBytes, heartbeatMs } = parts;
   await using opened = new AsyncDisposableStack();
   const bus = opened.use(new MemoryBus(log));
   const logs = opened.use(new FileLogStore(parts.logDirectory, log));
@@ -51,7 +51,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
       replicaId: ONLY_REPLICA,
       clock,
       log,
-      options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes: parts.maxMessageBytes, ...options.link },
+      options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, ...options.link },
     }),
   );
   const tasks = opened.use(new TaskGroup());

@@ -59,6 +59,7 @@ export class DaemonWatch implements Disposable {
       resolve();
     });
     request.end();
-    await promise;
+    const late = setTimeout(() => request.destroy(), this.#client.limitMs);
+    await promise.finally(() => clearTimeout(late));
   }
 }

@@ -20,16 +20,14 @@ import { LonglineError } from '../../core/errors.ts';
 import { SocketAttachment } from './attachment.ts';
 import { createBody } from './container-config.ts';
 import { containerFacts, type RawContainer } from './container-facts.ts';
+import { containerLog } from './container-log.ts';
 import { DaemonWatch } from './daemon-watch.ts';
-import { demultiplex } from './demultiplexer.ts';
 import type { EngineAddress } from './engine-address.ts';
-import { EngineClient, type EngineRequest, type OpenResponse, RefusedError } from './engine-client.ts';
-import { pullError, saysNotRunning, saysRemovalInProgress } from './engine-errors.ts';
+import { EngineClient, type EngineRequest, RefusedError } from './engine-client.ts';
+import { saysNotRunning, saysRemovalInProgress } from './engine-errors.ts';
 import { engineEvents } from './engine-events.ts';
-import { pullProgress, pullQuery, registryAuth, stallGuard } from './image-pull.ts';
-import { matchingDigest, parseImageReference } from './image-reference.ts';
-import { lastMessageEndsLine, localLogPieces } from './local-log.ts';
-import { localLogFile, logCut } from './log-cut.ts';
+import { ImageStore } from './image-store.ts';
+import { bodyOf, closing, readExit } from './response-body.ts';
 import { UsageSampler, usageFilesOf } from './usage-sampler.ts';
 
 /** Limits of a DockerEngine. */
@@ -52,14 +50,14 @@ export class DockerEngine implements ContainerEngine {
   readonly #sampler = new UsageSampler();
   readonly #attachments = new Set<Attachment>();
   readonly #local: boolean;
-  readonly #pullStallMs: number;
+  readonly #images: ImageStore;
   #root: string | undefined;
 
   constructor(address: EngineAddress, options: DockerEngineOptions = {}) {
     this.#client = new EngineClient(address, options.callLimitMs ?? CALL_LIMIT_MS);
     this.#watch = new DaemonWatch(this.#client);
     this.#local = address.kind === 'unix';
-    this.#pullStallMs = options.pullStallMs ?? PULL_STALL_MS;
+    this.#images = new ImageStore(this.#client, options.pullStallMs ?? PULL_STALL_MS);
   }
 
   async facts(signal?: AbortSignal): Promise<EngineFacts> {
@@ -75,45 +73,15 @@ export class DockerEngine implements ContainerEngine {
   }
 
   async findImage(reference: string, signal?: AbortSignal): Promise<ImageFacts | undefined> {
-    const parsed = /^sha256:[0-9a-f]{64}$/.test(reference) ? undefined : parseImageReference(reference);
-    const raw = await this.#found(() =>
-      this.#ask<RawImage>(
-        `look for image ${reference}`,
-        'GET',
-        `/images/${encodeURIComponent(reference)}/json`,
-        signal,
-      ),
-    );
-    if (raw === undefined) return undefined;
-    const id = raw.Id.startsWith('sha256:') ? raw.Id : `sha256:${raw.Id}`;
-    const digest = parsed === undefined ? undefined : matchingDigest(parsed, raw.RepoDigests ?? []);
-    return { id, pinned: digest ?? id, sizeBytes: raw.Size };
+    return await this.#images.find(reference, signal);
   }
 
-  async *pullImage(
+  pullImage(
     reference: string,
     credentials: RegistryCredentials | undefined,
     signal?: AbortSignal,
   ): AsyncGenerator<PullProgress, void, undefined> {
-    const parsed = parseImageReference(reference);
-    const what = `pull image ${reference}`;
-    const response = await this.#client
-      .open(
-        {
-          method: 'POST',
-          path: '/images/create',
-          query: pullQuery(parsed),
-          what,
-          limitMs: this.#pullStallMs,
-          ...(credentials === undefined ? {} : { registryAuth: registryAuth(parsed, credentials) }),
-        },
-        signal,
-      )
-      .catch((error: unknown) => {
-        throw error instanceof RefusedError ? pullError(reference, error.refusal.message) : error;
-      });
-    const chunks = stallGuard(reference, bodyOf(response), this.#pullStallMs);
-    yield* closing(response, pullProgress(reference, chunks));
+    return this.#images.pull(reference, credentials, signal);
   }
 
   async createContainer(spec: ContainerSpec, signal?: AbortSignal): Promise<string> {
@@ -178,7 +146,15 @@ export class DockerEngine implements ContainerEngine {
 
   async start(id: string, signal?: AbortSignal): Promise<void> {
     if (this.#local) this.#sampler.watchAhead(id);
-    await this.#ask(`start container ${short(id)}`, 'POST', `/containers/${id}/start`, signal);
+    await this.#client.json(
+      {
+        method: 'POST',
+        path: `/containers/${id}/start`,
+        what: `start container ${short(id)}`,
+        limitMs: this.#client.limitMs,
+      },
+      signal,
+    );
     if (this.#local && !this.#sampler.knows(id)) this.#beginSampling(id);
   }
 
@@ -213,12 +189,9 @@ export class DockerEngine implements ContainerEngine {
       what: `remove container ${short(id)}`,
       limitMs: this.#client.limitMs,
     };
-    try {
-      await this.#client.json(request, signal);
-    } catch (error) {
-      if (!(error instanceof RefusedError)) throw error;
-      if (saysRemovalInProgress(error.refusal)) await this.#waitUntilGone(id, signal);
-      else if (error.reason !== 'not_found') throw error;
+    const endsAt = performance.now() + this.#client.limitMs;
+    while (!(await this.#tryRemove(request, endsAt, signal))) {
+      await new Promise((resolve) => setTimeout(resolve, REMOVAL_POLL_MS));
     }
     this.#sampler.forget(id);
   }
@@ -250,31 +223,7 @@ export class DockerEngine implements ContainerEngine {
     const raw = await this.#raw(id, signal);
     if (raw === undefined) throw new LonglineError('not_found', `container ${short(id)} doesn't exist`);
     const root = this.#local ? await this.#rootFolder(signal) : undefined;
-    const cut = logCut(raw, root);
-    cut.check();
-    const parts = raw.HostConfig?.LogConfig?.Type === 'local';
-    const response = await this.#client.open(
-      {
-        method: 'GET',
-        path: `/containers/${id}/logs`,
-        query: { stdout: '1', stderr: '1', ...(follow ? { follow: '1' } : {}), ...(parts ? { timestamps: '1' } : {}) },
-        what: `read the log of container ${short(id)}`,
-        // Podman sends nothing, not even headers, before a followed container's first output.
-        limitMs: follow ? undefined : this.#client.limitMs,
-      },
-      signal,
-    );
-    const chunks = bodyOf(response);
-    const file = localLogFile(raw, root);
-    const pieces = parts
-      ? localLogPieces(chunks, (stream) => file !== undefined && lastMessageEndsLine(file, stream))
-      : demultiplex(chunks);
-    for await (const piece of closing(response, pieces)) {
-      // After reading and before giving: what is given was read while nothing had been dropped.
-      cut.check();
-      yield piece;
-    }
-    cut.check();
+    yield* containerLog(this.#client, raw, root, follow, signal);
   }
 
   async *events(signal: AbortSignal): AsyncGenerator<EngineEvent, void, undefined> {
@@ -299,17 +248,10 @@ export class DockerEngine implements ContainerEngine {
   async usage(id: string, signal?: AbortSignal): Promise<ContainerUsage | undefined> {
     if (this.#local && !this.#sampler.knows(id)) await this.#watchUsage(id, signal);
     if (this.#sampler.knows(id)) return this.#sampler.sample(id);
-    const stats = await this.#found(() =>
-      this.#client.json<RawStats>(
-        {
-          method: 'GET',
-          path: `/containers/${id}/stats`,
-          query: { stream: 'false', 'one-shot': 'true' },
-          what: `read the usage of container ${short(id)}`,
-          limitMs: this.#client.limitMs,
-        },
-        signal,
-      ),
+    const stats = await this.#client.found<RawStats>(
+      `read the usage of container ${short(id)}`,
+      `/containers/${id}/stats?stream=false&one-shot=true`,
+      signal,
     );
     const cpuNanos = stats?.cpu_stats?.cpu_usage?.total_usage ?? 0;
     return cpuNanos === 0 ? undefined : { cpuNanos, memoryPeakBytes: stats?.memory_stats?.max_usage ?? 0 };
@@ -322,32 +264,17 @@ export class DockerEngine implements ContainerEngine {
     this.#client[Symbol.dispose]();
   }
 
-  async #ask<T>(what: string, method: 'GET' | 'POST', path: string, signal?: AbortSignal): Promise<T | undefined> {
-    return await this.#client.json<T>({ method, path, what, limitMs: this.#client.limitMs }, signal);
-  }
-
   async #raw(id: string, signal?: AbortSignal): Promise<RawContainer | undefined> {
-    return await this.#found(() =>
-      this.#ask<RawContainer>(`inspect container ${short(id)}`, 'GET', `/containers/${id}/json`, signal),
-    );
+    return await this.#client.found<RawContainer>(`inspect container ${short(id)}`, `/containers/${id}/json`, signal);
   }
 
   async #info(signal?: AbortSignal): Promise<RawInfo> {
-    return (await this.#ask<RawInfo>('ask for facts', 'GET', '/info', signal)) ?? {};
+    return (await this.#client.found<RawInfo>('ask for facts', '/info', signal)) ?? {};
   }
 
   async #rootFolder(signal?: AbortSignal): Promise<string | undefined> {
     this.#root ??= (await this.#info(signal)).DockerRootDir;
     return this.#root;
-  }
-
-  async #found<T>(ask: () => Promise<T | undefined>): Promise<T | undefined> {
-    try {
-      return await ask();
-    } catch (error) {
-      if (error instanceof RefusedError && error.reason === 'not_found') return undefined;
-      throw error;
-    }
   }
 
   /** Off the critical path of a start, and never a reason for it to fail: what isn't known is reported as not known. */
@@ -370,21 +297,19 @@ export class DockerEngine implements ContainerEngine {
     );
   }
 
-  async #waitUntilGone(id: string, signal?: AbortSignal): Promise<void> {
-    const endsAt = performance.now() + this.#client.limitMs;
-    while ((await this.#raw(id, signal)) !== undefined) {
-      if (performance.now() > endsAt) {
-        throw new LonglineError('unavailable', `the container engine doesn't get done removing container ${short(id)}`);
-      }
-      await new Promise((resolve) => setTimeout(resolve, REMOVAL_POLL_MS));
+  /** True if it is gone; false if it is on its way, or ended while it was being killed, and should be tried again. */
+  async #tryRemove(request: EngineRequest, endsAt: number, signal?: AbortSignal): Promise<boolean> {
+    try {
+      await this.#client.json(request, signal);
+      return true;
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      if (error.reason === 'not_found') return true;
+      const underWay = saysRemovalInProgress(error.refusal) || saysNotRunning(error.refusal);
+      if (underWay && performance.now() < endsAt) return false;
+      throw error;
     }
   }
-}
-
-interface RawImage {
-  readonly Id: string;
-  readonly Size: number;
-  readonly RepoDigests?: readonly string[] | null;
 }
 
 interface RawInfo {
@@ -396,33 +321,6 @@ interface RawInfo {
 interface RawStats {
   readonly cpu_stats?: { readonly cpu_usage?: { readonly total_usage?: number } };
   readonly memory_stats?: { readonly max_usage?: number };
-}
-
-/** A body's chunks; a broken connection is a LonglineError. */
-async function* bodyOf(response: OpenResponse): AsyncGenerator<Uint8Array, void, undefined> {
-  try {
-    yield* response.body as AsyncIterable<Uint8Array>;
-  } catch (error) {
-    throw response.explain(error);
-  }
-}
-
-/** The items; the connection is closed however the reading ends. */
-async function* closing<T>(response: OpenResponse, items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
-  try {
-    yield* items;
-  } finally {
-    response.body.destroy();
-  }
-}
-
-async function readExit(response: OpenResponse, what: string): Promise<ContainerExit> {
-  let text = '';
-  for await (const chunk of bodyOf(response)) text += Buffer.from(chunk).toString('utf8');
-  const answer: unknown = text === '' ? undefined : JSON.parse(text);
-  const exitCode = (answer as { readonly StatusCode?: unknown } | undefined)?.StatusCode;
-  if (typeof exitCode === 'number') return { exitCode };
-  throw new LonglineError('unavailable', `${what}: the container engine ended the wait without an exit code`);
 }
 
 function short(id: string): string {

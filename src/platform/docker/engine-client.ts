@@ -108,6 +108,16 @@ export class EngineClient implements Disposable {
     });
   }
 
+  /** A whole answer to a GET, parsed; undefined if the engine says that there is no such thing. */
+  async found<T>(what: string, path: string, signal?: AbortSignal): Promise<T | undefined> {
+    try {
+      return await this.json<T>({ method: 'GET', path, what, limitMs: this.#limitMs }, signal);
+    } catch (error) {
+      if (error instanceof RefusedError && error.reason === 'not_found') return undefined;
+      throw error;
+    }
+  }
+
   /** An answer that is read as it comes. `signal` stays in force until the body closes. */
   async open(request: EngineRequest, signal?: AbortSignal): Promise<OpenResponse> {
     const { api } = await this.version(signal);
@@ -147,11 +157,10 @@ export class EngineClient implements Disposable {
       });
       post.on('error', reject);
       post.end();
-      try {
-        return await promise;
-      } finally {
-        bounds.removeEventListener('abort', onAbort);
-      }
+      const socket = await promise.finally(() => bounds.removeEventListener('abort', onAbort));
+      // Nobody waits for it any more.
+      if (bounds.aborted) socket.destroy();
+      return socket;
     });
   }
 
@@ -220,7 +229,7 @@ export class EngineClient implements Disposable {
     const query = new URLSearchParams(request.query);
     this.#modem.dial(
       {
-        path: `${api === undefined ? '' : `/${api}`}${request.path}?${query}`,
+        path: `${api === undefined ? '' : `/${api}`}${request.path}${request.path.includes('?') ? '&' : '?'}${query}`,
         method: request.method,
         // docker-modem cuts the last character of a path with "?" that has no query options; `_query` keeps it whole.
         options: { _query: {}, _body: request.body ?? {} },

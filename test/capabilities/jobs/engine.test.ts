@@ -181,9 +181,7 @@ for (const { kind, missing, start } of ENGINES) {
       await assertNothingLeft();
     });
 
-    test('a killed engine is waited for', {
-      skip: kind === 'podman' && 'the service of podman holds no containers',
-    }, async () => {
+    test('a killed engine is waited for', async () => {
       const job = shell('i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo "line $i"; sleep 0.1; done; exit 6');
       await job.step('started');
       await engine.kill9();
@@ -196,6 +194,22 @@ for (const { kind, missing, start } of ENGINES) {
     });
   });
 }
+
+suite('jobs on a docker without live restore', { skip: dockerMissing() ?? testImageMissing() ?? false }, () => {
+  test('whose end takes the job with it fail with the engine as the reason', async () => {
+    await using engine = await startDocker();
+    await loadTestImages(engine);
+    await using world = newWorld(engine);
+    const jobs = await world.start();
+    const job = new Reading(jobs, { argv: ['sleep', '100'], image: BARE_IMAGE });
+    await job.step('started');
+    await engine.stop();
+    await engine.restart();
+    const result = await job.result();
+    assert.deepEqual([result.state, result.reason], [JobState.FAILED, JobReason.ENGINE_LOST]);
+    assert.deepEqual(await listContainers(engine.socketPath), []);
+  });
+});
 
 function newWorld(engine: TestEngine): JobsWorld {
   return new JobsWorld(new DockerEngine({ kind: 'unix', socketPath: engine.socketPath }), {

@@ -294,6 +294,35 @@ suite('a lost engine', () => {
     }
   });
 
+  test('that can not give the rest of the output tells the end, and declares the loss', async () => {
+    for (const reason of ['unavailable', 'internal'] as const) {
+      const end = Promise.withResolvers<void>();
+      const engine = fakeEngine({
+        program: () => async (process) => {
+          await process.write('stdout', 'first\n');
+          await end.promise;
+          await process.write('stdout', 'last\n');
+          return 4;
+        },
+      });
+      await using world = new JobsWorld(engine, { engineLossLimitMs: 3000 }, fastClock(50));
+      const job = new Reading(await world.start(), RUN);
+      await job.step('started');
+      await until(() => world.logs.get(job.id).text() === 'first\n', 'the first line');
+      engine.lose();
+      end.resolve();
+      await until(() => engine.containerIds.length === 1, 'the container to be there');
+      for (let count = 0; count < 1000; count++) engine.failNext('readLogs', new LonglineError(reason, 'no logs'));
+      engine.recover();
+      const result = await job.result();
+      assert.deepEqual([result.state, result.exitCode], [JobState.FAILED, 4], reason);
+      assert.equal(result.outputTruncated, true);
+      assert.equal(world.logs.get(job.id).text(), 'first\n');
+      assert.ok(world.logs.get(job.id).gaps.every((gap) => gap.reason === 'unrecoverable'));
+      assert.deepEqual(engine.containerIds, []);
+    }
+  });
+
   test('before the start ends as START_FAILED if it never comes back', async () => {
     const engine = fakeEngine({ program: () => async () => 0 });
     await using world = new JobsWorld(engine, { engineLossLimitMs: 500 }, fastClock(100));

@@ -123,6 +123,7 @@ export class FleetUnderTest implements AsyncDisposable {
           }),
         } as unknown as AgentAuthenticator,
         maxMessageBytes: 4 * 1024 * 1024,
+        heartbeatMs: 15_000,
         disconnectAgent: () => undefined,
         clock: systemClock,
         log,

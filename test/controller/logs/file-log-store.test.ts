@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFile, mkdtemp, open, readdir, rm, stat, truncate, utimes } from 'node:fs/promises';
+import { appendFile, mkdtemp, open, readdir, readFile, rm, stat, truncate, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -165,6 +165,82 @@ describe('file log store', () => {
       const parts = await drain(await store.cursor({ logId: `log-${i}`, attempt: 1 }, ALL));
       assert.equal(assemble(parts, 'stdout').toString(), `line ${i}`);
     }
+  });
+
+  it('drops whole records at the tail that do not follow on', async () => {
+    await write({ chunks: [chunk('stdout', 0, 'abc')], gaps: [] });
+    await store[Symbol.asyncDispose]();
+    const [file] = await segmentFiles(root);
+    const first = await readFile(file!);
+    store = begin();
+    await write({ chunks: [chunk('stdout', 3, 'def')], gaps: [] });
+    await store[Symbol.asyncDispose]();
+    await appendFile(file!, first);
+    store = begin();
+    const writer = await store.writer(KEY);
+    assert.deepEqual([...writer.durableOffsets()], [['stdout', 6]]);
+    await writer.close(closeOf({ stdout: Buffer.from('abcdef') }));
+    writer.release();
+  });
+
+  it('finds any byte of a long log through its index, also after it was opened again', async () => {
+    const bytes = { stdout: Buffer.alloc(900_000), stderr: Buffer.alloc(90_000) };
+    for (let at = 0; at < bytes.stdout.length; at++) bytes.stdout[at] = (at * 31 + (at >> 8)) & 255;
+    for (let at = 0; at < bytes.stderr.length; at++) bytes.stderr[at] = (at * 17) & 255;
+    await store[Symbol.asyncDispose]();
+    store = begin({ segmentBytes: 200_000 });
+    const writer = await store.writer(KEY);
+    for (let step = 0; step < 300; step++) {
+      const out = bytes.stdout.subarray(step * 3000, (step + 1) * 3000);
+      const err = bytes.stderr.subarray(step * 300, (step + 1) * 300);
+      await writer.append({ chunks: [chunk('stdout', step * 3000, out), chunk('stderr', step * 300, err)], gaps: [] });
+      if (step % 50 === 0) await writer.sync();
+    }
+    writer.release();
+    const check = async () => {
+      for (const [out, err] of [
+        [0, 89_999],
+        [450_001, 10],
+        [899_999, 45_000],
+        [123_456, 90_000],
+      ] as const) {
+        const from = new Map([
+          ['stdout', out],
+          ['stderr', err],
+        ]);
+        const parts = await drain(await store.cursor(KEY, { from, streams: new Set() }));
+        assert.deepEqual(assemble(parts, 'stdout', out), bytes.stdout.subarray(out));
+        assert.deepEqual(assemble(parts, 'stderr', err), bytes.stderr.subarray(err));
+      }
+    };
+    await check();
+    await store[Symbol.asyncDispose]();
+    store = begin({ segmentBytes: 200_000 });
+    await check();
+    // An index that is torn, gone, or knows more than the segments hold must not mislead.
+    for (const harm of ['torn', 'gone', 'cut'] as const) {
+      await store[Symbol.asyncDispose]();
+      const index = (await readdir(root, { recursive: true })).find((name) => name.endsWith('index'))!;
+      if (harm === 'torn') await truncate(join(root, index), 300);
+      if (harm === 'gone') await rm(join(root, index));
+      if (harm === 'cut') for (const file of (await segmentFiles(root)).slice(2)) await rm(file);
+      store = begin({ segmentBytes: 200_000 });
+      const again = await store.writer(KEY);
+      for (const stream of ['stdout', 'stderr'] as const) {
+        for (let at = again.durableOffsets().get(stream)!; at < bytes[stream].length; at += 30_000) {
+          await again.append({ chunks: [chunk(stream, at, bytes[stream].subarray(at, at + 30_000))], gaps: [] });
+        }
+      }
+      await again.sync();
+      again.release();
+      await check();
+    }
+    await store[Symbol.asyncDispose]();
+    store = begin({ segmentBytes: 200_000 });
+    await check();
+    const closing = await store.writer(KEY);
+    await closing.close(closeOf(bytes));
+    closing.release();
   });
 
   it('declares damage in the middle and reads on behind it', async () => {

@@ -57,20 +57,19 @@ test('a dump shows sources and no secrets', () => {
     dump.find((row) => row.key === 'agent_id'),
     { key: 'agent_id', value: '"web-1"', source: 'environment AGENT_ID' },
   );
-  assert.equal(dump.find((row) => row.key === 'heartbeat')?.source, 'default');
+  assert.equal(dump.find((row) => row.key === 'reconnect_cap')?.source, 'default');
 });
 
 test('agent: what the seeds of this system set is understood', () => {
   const env = {
     CONTROL_PLANE_URL: 'wss://control.example.com',
     AGENT_ID: 'a',
-    HEALTH_CHECK_INTERVAL: '30',
     REGION: 'eu',
   };
   const result = resolveConfig(agentConfig, { env });
   assert.ok(result.ok);
   assert.equal(result.config.controllerUrl, 'https://control.example.com');
-  assert.equal(result.config.heartbeatMs, 30_000);
+  assert.equal(result.config.region, 'eu');
 });
 
 test('agent: limits below defaults and plain http are refused', () => {

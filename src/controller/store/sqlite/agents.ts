@@ -1,5 +1,4 @@
 // Agents on SQLite.
-import { AgentState } from '#gen/longline/v1/agent_pb.js';
 import type {
   AgentCandidate,
   AgentConnection,
@@ -14,87 +13,15 @@ import type {
   Labels,
 } from '../agent.ts';
 import type { Page } from '../store.ts';
-import { labels, number, optionalBlob, optionalNumber, optionalText, sameBytes, text } from './column.ts';
+import { SELECT_AGENT, STATE_SQL, selectorConditions, toAgent, toCandidate } from './agent-rows.ts';
+import { labels, number, optionalBlob, sameBytes, text } from './column.ts';
 import { endLocally, MOVE_COLUMNS, STATE } from './command-transitions.ts';
-import type { Database, Row, Sql } from './database.ts';
+import type { Database, Sql } from './database.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
 
-const STATE_SQL = `CASE
-  WHEN a.revoked = 1 THEN ${AgentState.REVOKED}
-  WHEN a.connection_id <> '' AND a.drain_reason IS NOT NULL THEN ${AgentState.DRAINING}
-  WHEN a.connection_id <> '' THEN ${AgentState.ONLINE}
-  WHEN a.connected_at_ms IS NULL THEN ${AgentState.ENROLLED}
-  ELSE ${AgentState.OFFLINE} END`;
-
-const SELECT = `SELECT a.*, ${STATE_SQL} AS state, i.certificate_expires_at_ms
-  FROM agents a LEFT JOIN agent_identities i ON i.agent_id = a.id`;
-
-function toRecord(row: Row): AgentRecord {
-  return {
-    id: text(row, 'id'),
-    state: number(row, 'state'),
-    labels: labels(row, 'labels'),
-    assignedLabels: labels(row, 'assigned_labels'),
-    facts: optionalBlob(row, 'facts'),
-    factsDigest: optionalBlob(row, 'facts_digest'),
-    usage: optionalBlob(row, 'usage'),
-    instanceId: text(row, 'instance_id'),
-    bootId: text(row, 'boot_id'),
-    leaderEpoch: BigInt(text(row, 'leader_epoch')),
-    connectionId: text(row, 'connection_id'),
-    replicaId: text(row, 'replica_id'),
-    enrolledAtMs: number(row, 'enrolled_at_ms'),
-    connectedAtMs: optionalNumber(row, 'connected_at_ms'),
-    seenAtMs: optionalNumber(row, 'seen_at_ms'),
-    certificateExpiresAtMs: optionalNumber(row, 'certificate_expires_at_ms'),
-    roundTripMs: optionalNumber(row, 'round_trip_ms'),
-    drainReason: optionalText(row, 'drain_reason'),
-    revoked: number(row, 'revoked') === 1,
-    revokeReason: text(row, 'revoke_reason'),
-  };
-}
-
-function toCandidate(row: Row): AgentCandidate {
-  const offersJobs = optionalNumber(row, 'offers_jobs');
-  return {
-    id: text(row, 'id'),
-    online: text(row, 'connection_id') !== '',
-    drained: row['drain_reason'] !== null,
-    revoked: number(row, 'revoked') === 1,
-    offersJobs: offersJobs === undefined ? undefined : offersJobs === 1,
-    runningJobs: number(row, 'running_jobs'),
-    queuedJobs: number(row, 'queued_jobs'),
-    maxJobs: number(row, 'max_jobs'),
-    openCommands: number(row, 'open_commands'),
-  };
-}
-
-interface Conditions {
-  readonly sql: string;
-  readonly values: readonly string[];
-}
-
-function selectorConditions(selector: AgentSelector): Conditions {
-  const conditions = ['1 = 1'];
-  const values: string[] = [];
-  for (const [key, value] of Object.entries(selector.matchLabels)) {
-    conditions.push('EXISTS (SELECT 1 FROM json_each(a.labels) l WHERE l.key = ? AND l.value = ?)');
-    values.push(key, value);
-  }
-  for (const key of selector.hasLabels) {
-    conditions.push('EXISTS (SELECT 1 FROM json_each(a.labels) l WHERE l.key = ?)');
-    values.push(key);
-  }
-  if (selector.agentIds.length > 0) {
-    conditions.push('a.id IN (SELECT value FROM json_each(?))');
-    values.push(JSON.stringify(selector.agentIds));
-  }
-  return { sql: conditions.join(' AND '), values };
-}
-
 function find(sql: Sql, agentId: string): AgentRecord | undefined {
-  const row = sql.one(`${SELECT} WHERE a.id = ?`, agentId);
-  return row === undefined ? undefined : toRecord(row);
+  const row = sql.one(`${SELECT_AGENT} WHERE a.id = ?`, agentId);
+  return row === undefined ? undefined : toAgent(row);
 }
 
 /** Makes an agent's record if there is none, and overlays labels that its registration token gave. */
@@ -126,8 +53,8 @@ function storeLabels(sql: Sql, agentId: string, change: LabelChange): void {
 
 function connectUnit(sql: Sql, connection: AgentConnection): ConnectOutcome {
   const { agentId, leaderEpoch, instanceId } = connection;
-  const found = sql.one(`${SELECT} WHERE a.id = ?`, agentId);
-  const previous = found === undefined ? undefined : toRecord(found);
+  const found = sql.one(`${SELECT_AGENT} WHERE a.id = ?`, agentId);
+  const previous = found === undefined ? undefined : toAgent(found);
   if (previous?.revoked) return { kind: 'revoked' };
   if (previous !== undefined && previous.leaderEpoch > leaderEpoch) {
     return { kind: 'fenced', newestEpoch: previous.leaderEpoch };
@@ -209,13 +136,13 @@ export class SqliteAgents implements AgentRepository {
     const stateValues = query.states.length === 0 ? [] : [JSON.stringify(query.states)];
     return await this.#db.read((sql) => {
       const rows = sql.all(
-        `${SELECT} WHERE a.id > ? AND ${conditions} AND ${states} ORDER BY a.id LIMIT ?`,
+        `${SELECT_AGENT} WHERE a.id > ? AND ${conditions} AND ${states} ORDER BY a.id LIMIT ?`,
         after,
         ...values,
         ...stateValues,
         query.pageSize + 1,
       );
-      return pageOf(rows, query.pageSize, toRecord, (row) => text(row, 'id'));
+      return pageOf(rows, query.pageSize, toAgent, (row) => text(row, 'id'));
     });
   }
 

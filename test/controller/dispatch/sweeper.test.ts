@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { JobState } from '#gen/longline/v1/job_pb.js';
+import { MemoryBus } from '../../../src/controller/bus/memory/memory-bus.ts';
+import { jobTopic } from '../../../src/controller/bus/topics.ts';
+import { DEFAULT_RETENTION, Sweeper } from '../../../src/controller/dispatch/sweeper.ts';
+import { FileLogStore } from '../../../src/controller/logs/file-log-store.ts';
+import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
+import { systemClock } from '../../../src/core/clock.ts';
+import { newId } from '../../../src/core/ids.ts';
+import { silentLogger } from '../../../src/core/logger.ts';
+import { chunk, closeOf } from '../logs/reference-log.ts';
+
+describe('sweeper', () => {
+  it('ends what expired, prunes old logs, then forgets old jobs with their logs', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'longline-sweep-'));
+    const store = openSqliteStore(join(folder, 'store.db'));
+    const logs = new FileLogStore(join(folder, 'logs'), silentLogger);
+    const bus = new MemoryBus(silentLogger);
+    let nowMs = Date.now();
+    const clock = { ...systemClock, now: () => nowMs };
+    const retention = { ...DEFAULT_RETENTION, jobsMs: 5000, logsMs: 2000 };
+    const sweeper = new Sweeper({ store, logs, bus, clock, log: silentLogger, retention });
+    try {
+      await store.agentIdentities.save({
+        identity: {
+          agentId: 'a',
+          instanceId: '',
+          labels: {},
+          enrolledAtMs: nowMs,
+          enrollmentTokenId: '',
+          publicKeyHash: undefined,
+          certificates: [],
+          apiKeyHash: undefined,
+          revoked: false,
+          version: 1,
+        },
+        spendTokenId: undefined,
+        nowMs,
+      });
+      const jobId = newId();
+      const executionId = newId();
+      const empty = new Uint8Array();
+      await store.jobs.submit({
+        job: {
+          id: jobId,
+          spec: empty,
+          target: empty,
+          createdAtMs: nowMs,
+          expiresAtMs: nowMs + 10,
+          creator: '',
+          requestId: '',
+          labels: {},
+        },
+        requestHash: empty,
+        statements: [empty],
+        commands: [{ id: executionId, agentId: 'a', statement: 0 }],
+        traceparent: '',
+        tracestate: '',
+      });
+      const writer = await logs.writer({ logId: executionId, attempt: 1 });
+      await writer.append({ chunks: [chunk('stdout', 0, 'x')], gaps: [] });
+      await writer.close(closeOf({ stdout: Buffer.from('x') }));
+      writer.release();
+      await logs[Symbol.asyncDispose]();
+      using changes = await bus.subscribe(jobTopic(jobId), 5);
+      assert.equal(await sweeper.expire(), 0);
+      nowMs += 1000;
+      assert.equal(await sweeper.expire(), 1);
+      assert.deepEqual(await changes.next(), { kind: 'message', message: { commandId: executionId } });
+      assert.equal((await store.jobs.get(jobId))?.state, JobState.REJECTED);
+      const signal = new AbortController().signal;
+      await sweeper.retain(signal);
+      assert.notEqual(await store.jobs.get(jobId), undefined);
+      for (const name of await readdir(join(folder, 'logs'), { recursive: true })) {
+        await utimes(join(folder, 'logs', name), 1, 1);
+      }
+      await sweeper.retain(signal);
+      const cursor = await logs.cursor({ logId: executionId, attempt: 1 }, { from: new Map(), streams: new Set() });
+      assert.deepEqual(
+        (await cursor?.read())?.map((part) => part.case),
+        ['gap', 'close'],
+      );
+      nowMs += 10_000;
+      await sweeper.retain(signal);
+      assert.equal(await store.jobs.get(jobId), undefined);
+      assert.equal(await logs.latestAttempt(executionId), undefined);
+    } finally {
+      await bus[Symbol.asyncDispose]();
+      await logs[Symbol.asyncDispose]();
+      await store[Symbol.asyncDispose]();
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});

@@ -1,0 +1,126 @@
+// The test runner must not be able to pass by not testing. Proven by running it on small suites as a process of its own.
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { type CommandResult, runCommand } from '../../deploy/dev/command.ts';
+import { Schedule } from './schedule.ts';
+
+const RUNNER = join(dirname(import.meta.dirname), 'run.ts');
+const HEAD = "import { test, describe } from 'node:test';\n";
+
+const SUITES: Readonly<Record<string, string>> = {
+  'good/a.test.ts': `${HEAD}test('one', () => {}); describe('group', () => { test('two', () => {}); });`,
+  'good/b.test.ts': `${HEAD}test('three', () => {});`,
+  'skip/a.test.ts': `${HEAD}test('one', () => {}); test('two', { skip: 'needs root' }, () => {});`,
+  'dynamic/a.test.ts': `${HEAD}test('one', (t) => { t.skip('no engine'); });`,
+  'group/a.test.ts': `${HEAD}test('one', () => {}); describe('g', { skip: 'no podman' }, () => { test('two', () => {}); });`,
+  'todo/a.test.ts': `${HEAD}test('one', { todo: 'later' }, () => {});`,
+  'bad/a.test.ts': `${HEAD}test('one', () => {}); test('two', () => { throw new Error('as planted'); });`,
+  'empty/a.test.ts': 'export const nothing = 1;',
+  'syntax/a.test.ts': 'import {',
+  'leak/a.test.ts': `${HEAD}test('one', () => {}); setInterval(() => {}, 1000);`,
+  'slow/a.test.ts': `${HEAD}test('one', () => new Promise((done) => setTimeout(done, 60_000)));`,
+  'none/a.ts': 'export {};',
+  'heavy/test/fixtures/engines.ts': 'export const engine = 1;',
+  'heavy/test/plain.test.ts': `${HEAD}test('one', () => {});`,
+  'heavy/test/direct.test.ts': `${HEAD}import './fixtures/engines.ts';\ntest('one', () => {});`,
+  'heavy/test/indirect.test.ts': `${HEAD}import './suite.ts';\ntest('one', () => {});`,
+  'heavy/test/suite.ts': "export * from './fixtures/engines.ts';",
+};
+
+describe('npm test', () => {
+  let root: string;
+  before(async () => {
+    root = await mkdtemp(join(tmpdir(), 'longline-runner-'));
+    for (const [path, text] of Object.entries(SUITES)) {
+      await mkdir(dirname(join(root, path)), { recursive: true });
+      await writeFile(join(root, path), text);
+    }
+  });
+  after(async () => {
+    await rm(root, { recursive: true, force: true });
+  });
+
+  const run = async (suite: string, noSkip: boolean, ...args: string[]): Promise<CommandResult> =>
+    await runCommand([process.execPath, RUNNER, '--root', root, ...args, suite], {
+      // The runner would take itself for a test file of this one.
+      env: { NODE_TEST_CONTEXT: undefined, LONGLINE_NO_SKIP: noSkip ? '1' : undefined, NO_COLOR: '1' },
+    });
+
+  test('files that pass give code 0 and the totals of all', async () => {
+    const result = await run('good', true);
+    assert.equal(result.code, 0, result.stdout);
+    assert.match(result.stdout, /tests 3\n.*suites 1\n.*pass 3\n.*fail 0\n.*cancelled 0\n.*skipped 0\n/);
+  });
+
+  test('a failure gives code 1 and is shown with its message', async () => {
+    const result = await run('bad', false);
+    assert.equal(result.code, 1);
+    assert.match(result.stdout, /as planted/);
+    assert.match(result.stdout, /pass 1\n.*fail 1\n/);
+  });
+
+  for (const [suite, reason] of [
+    ['skip', 'needs root'],
+    ['dynamic', 'no engine'],
+    ['group', 'no podman'],
+    ['todo', 'later'],
+  ] as const) {
+    test(`LONGLINE_NO_SKIP=1 turns ${suite} into a failure that gives the reason; without it it passes`, async () => {
+      const lenient = await run(suite, false);
+      assert.equal(lenient.code, 0, lenient.stdout);
+      const strict = await run(suite, true);
+      assert.equal(strict.code, 1, strict.stdout);
+      assert.match(strict.stdout, new RegExp(`LONGLINE_NO_SKIP makes a failure: ${reason}`));
+      assert.match(strict.stdout, /fail 1\n.*cancelled 0\n.*skipped 0\n.*todo 0\n/);
+    });
+  }
+
+  test('a file that runs no test, and one that does not parse, fail', async () => {
+    const empty = await run('empty', false);
+    assert.equal(empty.code, 1);
+    assert.match(empty.stdout, /the file runs no test/);
+    assert.equal((await run('syntax', false)).code, 1);
+  });
+
+  test('a file that does not end is killed and fails, and so does a test that takes too long', async () => {
+    const leak = await run('leak', false, '--file-limit', '2');
+    assert.equal(leak.code, 1);
+    assert.match(leak.stdout, /did not end within 2 s/);
+    const slow = await run('slow', false, '--test-limit', '0.5', '--file-limit', '3');
+    assert.equal(slow.code, 1);
+    assert.match(slow.stdout, /timed out after 500ms/);
+  });
+
+  test('nothing to test, or a wrong argument, is an error of its own', async () => {
+    assert.equal((await run('none', false)).code, 2);
+    assert.equal((await run('absent', false)).code, 2);
+    assert.equal((await run('good', false, '--concurrency', 'many')).code, 2);
+  });
+
+  test('what reaches the engine fixture is known', async () => {
+    const { stdout } = await run('heavy/test', false, '--list');
+    assert.deepEqual(stdout.trim().split('\n'), [
+      'engine heavy/test/direct.test.ts',
+      'engine heavy/test/indirect.test.ts',
+      'plain  heavy/test/plain.test.ts',
+    ]);
+  });
+});
+
+describe('Schedule', () => {
+  test('engine files go first and never two at a time', () => {
+    const file = (path: string, heavy: boolean) => ({ path, heavy });
+    const schedule = new Schedule([file('a', false), file('b', true), file('c', true), file('d', false)]);
+    const first = schedule.take()!;
+    assert.equal(first.path, 'b');
+    assert.equal(schedule.take()!.path, 'a');
+    assert.equal(schedule.take()!.path, 'd');
+    assert.equal(schedule.take(), undefined, 'c has to wait for b');
+    schedule.done(first);
+    assert.equal(schedule.take()!.path, 'c');
+    assert.equal(schedule.take(), undefined);
+  });
+});
