@@ -89,7 +89,11 @@ const GROUPS: readonly CommandGroup[] = [
     name: 'completion',
     summary: 'completion script for a shell',
     heading: HELP,
-    load: async () => (await import('./commands/completion.ts')).registerCompletionCommands,
+    load: async () => {
+      const { registerCompletionCommands } = await import('./commands/completion.ts');
+      const silent: HelpSink = { out: () => undefined, err: () => undefined };
+      return (program, io) => registerCompletionCommands(program, io, () => createProgram('all', io, silent));
+    },
   },
   {
     name: 'version',

@@ -4,7 +4,7 @@
 import { glob, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { parseArgs } from 'node:util';
+import { inspect, parseArgs } from 'node:util';
 import { type Bench, isMet, ratioOf } from './bench.ts';
 import { machineFacts } from './machine.ts';
 import { benchPlot, benchTable } from './presentation.ts';
@@ -42,7 +42,7 @@ async function runBench(bench: Bench, quick: boolean, machine: Readonly<Record<s
     await writeFile(join(RESULTS, `${name}.svg`), benchPlot(`${name}: ${description}`, rows));
     return judged.some((row) => row.met === false) ? 'short' : 'met';
   } catch (error) {
-    print(`broken: ${(error as Error).stack ?? error}`);
+    print(`broken: ${inspect(error)}`);
     return 'broken';
   }
 }

@@ -140,7 +140,7 @@ export type Course =
  * record without a container means that there was one, which may have run.
  */
 export function chooseCourse(observed: ContainerFacts | undefined, record: RunRecord | undefined): Course {
-  if (observed === undefined) return { kind: 'launch' };
+  if (observed === undefined) return { kind: record === undefined ? 'launch' : 'lost' };
   switch (observed.state) {
     case 'created':
       return { kind: observed.startedAtMs === undefined ? 'replace' : 'collect' };

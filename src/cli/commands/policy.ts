@@ -6,10 +6,10 @@ import type { Command } from 'commander';
 import { type JobSpec, JobSpecSchema } from '#gen/longline/v1/job_pb.js';
 import { hostPaths } from '../../agent/policy/host-paths.ts';
 import { explainJob, type JobExplanation } from '../../agent/policy/job-explanation.ts';
+import { offlineJobs } from '../../agent/policy/offline-jobs.ts';
 import { readPolicyFile } from '../../agent/policy/policy-store.ts';
 import { readGuardedFile } from '../../agent/trust/guarded-file.ts';
 import { readTrustFile } from '../../agent/trust/trust-store.ts';
-import { DEFAULT_JOBS_SETTINGS, parseJobsConfig } from '../../capabilities/jobs/config.ts';
 import { type FieldViolation, LonglineError } from '../../core/errors.ts';
 import { evaluatePolicy } from '../../core/policy/evaluation.ts';
 import { DEFAULT_POLICY } from '../../core/policy/policy.ts';
@@ -91,10 +91,10 @@ async function explain(argv: readonly string[], options: ExplainOptions, io: Cli
   if (options.unsigned === true && options.keyId !== undefined) {
     throw new LonglineError('invalid', '--unsigned and --key-id were given; a job is signed or it is not');
   }
-  const jobs = parseJobsConfig({ allowedImages: options.allowedImage ?? ['**'] });
+  const jobs = offlineJobs(options.allowedImage);
   const policy = options.policy === undefined ? DEFAULT_POLICY : await readPolicyFile(options.policy);
   const entries = options.trust === undefined ? undefined : await readTrustFile(options.trust);
-  const { user: defaultUser, runtime: defaultRuntime } = DEFAULT_JOBS_SETTINGS.defaults;
+  const { user: defaultUser, runtime: defaultRuntime } = jobs.defaults;
   const host = { paths: hostPaths([]), defaultUser, defaultRuntime };
   const explanation = explainJob(
     {

@@ -1,5 +1,5 @@
 // A container's kept output, from its first byte, exactly as the program wrote it.
-import type { OutputPiece } from '../../capabilities/jobs/ports.ts';
+import type { OutputPiece, StreamName } from '../../capabilities/jobs/ports.ts';
 import type { RawContainer } from './container-facts.ts';
 import { demultiplex } from './demultiplexer.ts';
 import type { EngineClient } from './engine-client.ts';
@@ -20,10 +20,30 @@ export async function* containerLog(
 ): AsyncGenerator<OutputPiece, void, undefined> {
   const cut = logCut(container, engineRoot);
   cut.check();
+  const given = { stdout: 0, stderr: 0 };
+  for await (const piece of readOnce(client, container, engineRoot, follow, signal)) {
+    // After reading and before giving: what is given was read while nothing had been dropped.
+    cut.check();
+    given[piece.stream] += piece.data.length;
+    yield piece;
+  }
+  // Podman stops to follow when the container ends, whether or not it has read to the end of the log.
+  if (follow && container.HostConfig?.LogConfig?.Type !== 'local') {
+    yield* after(given, readOnce(client, container, engineRoot, false, signal));
+  }
+  cut.check();
+}
+
+async function* readOnce(
+  client: EngineClient,
+  container: RawContainer,
+  engineRoot: string | undefined,
+  follow: boolean,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<OutputPiece, void, undefined> {
   const inParts = container.HostConfig?.LogConfig?.Type === 'local';
   const query = {
-    stdout: '1',
-    stderr: '1',
+    ...{ stdout: '1', stderr: '1' },
     ...(follow ? { follow: '1' } : {}),
     ...(inParts ? { timestamps: '1' } : {}),
   };
@@ -43,10 +63,18 @@ export async function* containerLog(
   const pieces = inParts
     ? localLogPieces(chunks, (stream) => file !== undefined && lastMessageEndsLine(file, stream))
     : demultiplex(chunks);
-  for await (const piece of closing(response, pieces)) {
-    // After reading and before giving: what is given was read while nothing had been dropped.
-    cut.check();
-    yield piece;
+  yield* closing(response, pieces);
+}
+
+/** The pieces without the first `skipped` bytes of each stream. */
+async function* after(
+  skipped: Readonly<Record<StreamName, number>>,
+  pieces: AsyncIterable<OutputPiece>,
+): AsyncGenerator<OutputPiece, void, undefined> {
+  const left = { ...skipped };
+  for await (const { stream, data } of pieces) {
+    const skip = Math.min(left[stream], data.length);
+    left[stream] -= skip;
+    if (skip < data.length) yield { stream, data: data.subarray(skip) };
   }
-  cut.check();
 }

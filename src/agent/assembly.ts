@@ -1,0 +1,206 @@
+// Puts the agent's parts together. Link, registry and audit log know each other, so each is reached through one holder
+// that is filled as they come up; everything is owned by the stack and let go of in reverse order.
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import type { JobsConfig } from '../capabilities/jobs/config.ts';
+import type { Clock } from '../core/clock.ts';
+import { describeError, LonglineError } from '../core/errors.ts';
+import type { Logger } from '../core/logger.ts';
+import { Link } from '../link/link.ts';
+import type { HostReport, TargetSource } from '../link/ports.ts';
+import { StateDatabase } from '../platform/sqlite/state-store.ts';
+import { Admission } from './admission.ts';
+import { AuditLog } from './audit/audit-log.ts';
+import { auditedExecutor } from './audit/audited-executor.ts';
+import { checkpointMessage } from './audit/checkpoint-message.ts';
+import { CapabilityRegistry } from './capability-registry.ts';
+import type { AgentConfig } from './config.ts';
+import type { DataFolder } from './data-folder.ts';
+import { DiskGuard } from './disk-guard.ts';
+import { hostReport } from './host-report.ts';
+import { AgentIdentity } from './identity/agent-identity.ts';
+import { openJobs } from './jobs-setup.ts';
+import { agentView } from './local/agent-view.ts';
+import { LocalServer } from './local/local-server.ts';
+import { type Rules, reloadRules } from './rules.ts';
+import { ENROLLMENT_TRUST_FILE, writeEnrollmentTrust } from './trust/enrollment-trust.ts';
+
+/** What there is before anything is connected. */
+export interface Foundation extends Rules {
+  readonly config: AgentConfig;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly folder: DataFolder;
+  readonly jobs: JobsConfig;
+}
+
+/** An agent whose parts are there and not yet running. */
+export interface Agent extends Foundation {
+  readonly identity: AgentIdentity;
+  readonly link: Link;
+  readonly registry: CapabilityRegistry;
+  readonly local: LocalServer;
+  readonly reload: () => Promise<readonly string[]>;
+}
+
+/** Filled while the parts come up; nothing calls through it before all are there. */
+interface Holder {
+  link?: Link;
+}
+
+/** Opens audit log, identity (enrolling if needed), capabilities, link and local server. */
+export async function assemble(base: Foundation, stack: AsyncDisposableStack, signal: AbortSignal): Promise<Agent> {
+  const { config, log, folder, jobs } = base;
+  const holder: Holder = {};
+  const audit = await openAudit(base, holder, stack);
+  const identity = makeIdentity(base, audit);
+  await identity.open(signal);
+  const logs = { open: (executionId: string) => holder.link!.logs.open(executionId) };
+  const capability = openJobs(config, jobs, folder.instanceId, logs, stack);
+  const stopping = new AbortController();
+  const registry = makeRegistry(base, [capability], holder, stopping.signal, stack);
+  const report = hostReport({
+    config,
+    registry,
+    jobs: () => capability.counts(),
+    spoolBytes: () => holder.link?.status().spoolBytes ?? 0,
+  });
+  const link = stack.use(await openLink(base, { audit, identity, registry, report, holder }));
+  holder.link = link;
+  // Disposed before the link: the registry's capabilities write to its logs, and it carries their results.
+  stack.use(registry);
+  stack.defer(() => stopping.abort(new LonglineError('cancelled', 'the agent stops')));
+  const reload = () => reloadRules(base, audit, log);
+  const local = stack.use(makeLocalServer(base, { identity, link, report, reload }));
+  return { ...base, identity, link, registry, local, reload };
+}
+
+async function openAudit({ clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
+  const audit = await AuditLog.open({
+    dataDir: folder.path,
+    clock,
+    log,
+    onCheckpoint: (checkpoint) => holder.link?.sendAuditCheckpoint(checkpointMessage(checkpoint)),
+  });
+  return stack.use(audit);
+}
+
+function makeIdentity({ config, clock, log, folder, trust }: Foundation, audit: AuditLog): AgentIdentity {
+  const { caFile } = config;
+  return new AgentIdentity({
+    folder: folder.file('identity'),
+    controllerUrl: config.controllerUrl ?? '',
+    agentId: config.agentId,
+    instanceId: folder.instanceId,
+    bootId: randomUUID(),
+    token: config.token?.reveal(),
+    apiKey: config.apiKey?.reveal(),
+    trustedCertificates: async () => (caFile === undefined ? undefined : await readFile(caFile, 'utf8')),
+    clock,
+    log,
+    onEnrolled: async ({ controllerId, controllerKeys }) => {
+      await writeEnrollmentTrust(folder.file(ENROLLMENT_TRUST_FILE), { controllerId, keys: controllerKeys });
+      await trust.load();
+      await audit.append({ event: 'enrolled', controllerId });
+    },
+  });
+}
+
+function makeRegistry(
+  { clock, log, folder }: Foundation,
+  capabilities: ConstructorParameters<typeof CapabilityRegistry>[0],
+  holder: Holder,
+  signal: AbortSignal,
+  stack: AsyncDisposableStack,
+): CapabilityRegistry {
+  const state = stack.use(new StateDatabase(folder.file('state.db')));
+  const hostFor = (name: string) => ({
+    log: log.child({ capability: name }),
+    clock,
+    state: state.namespace(name),
+    signal,
+    emit: (event: Parameters<Link['emit']>[0]) => holder.link?.emit(event, name),
+  });
+  return new CapabilityRegistry(capabilities, hostFor, log);
+}
+
+interface LinkParts {
+  readonly audit: AuditLog;
+  readonly identity: AgentIdentity;
+  readonly registry: CapabilityRegistry;
+  readonly report: HostReport;
+  readonly holder: Holder;
+}
+
+async function openLink(base: Foundation, { audit, identity, registry, report, holder }: LinkParts): Promise<Link> {
+  const { config, clock, log, folder } = base;
+  const { trust, policy, paths, jobs } = base;
+  const admission = new Admission({
+    ...{ trust, policy, audit, paths, clock, jobs },
+    nameplate: () => nameplateOf(config, identity),
+    allowedControllers: () => (config.allowedControllers.length > 0 ? config.allowedControllers : undefined),
+    maxSkewMs: config.clockSkewMs,
+  });
+  const targets: TargetSource = {
+    current: () => identity.current(),
+    proven: (target) => {
+      identity.proven(target);
+      offerCheckpoints(audit, holder, log);
+    },
+  };
+  return await Link.open({
+    dataDir: folder.file('link'),
+    targets,
+    admission: new DiskGuard(admission, folder.path, config.spool.minFreeBytes, clock),
+    executor: auditedExecutor(registry, audit, log),
+    report,
+    clock,
+    log,
+    limits: {
+      backoffCapMs: config.reconnectCapMs,
+      spoolBytes: config.spool.maxBytes,
+      segmentBytes: config.spool.segmentBytes,
+    },
+    onCheckpointAck: (chainId, sequence) => {
+      audit.acknowledge(chainId, Number(sequence)).catch((error: unknown) => {
+        log.error('an acknowledged audit checkpoint could not be marked', { err: describeError(error) });
+      });
+    },
+  });
+}
+
+/** After each connect: heads that an earlier connection did not get across. The newest covers the older. */
+function offerCheckpoints(audit: AuditLog, holder: Holder, log: Logger): void {
+  audit.unacknowledged().then(
+    (checkpoints) => {
+      for (const checkpoint of checkpoints.slice(-1)) holder.link?.sendAuditCheckpoint(checkpointMessage(checkpoint));
+    },
+    (error: unknown) => log.error('audit checkpoints could not be read', { err: describeError(error) }),
+  );
+}
+
+function nameplateOf(config: AgentConfig, identity: AgentIdentity) {
+  return { agentId: config.agentId, labels: { ...identity.labels, ...config.labels } };
+}
+
+function makeLocalServer(
+  { config, clock, log, folder, jobs, trust, policy }: Foundation,
+  { identity, link, report, reload }: Pick<Agent, 'identity' | 'link' | 'reload'> & { readonly report: HostReport },
+): LocalServer {
+  const view = agentView({
+    ...{ link, report, reload },
+    explaining: () => ({
+      jobs,
+      nameplate: nameplateOf(config, identity),
+      nowMs: clock.now(),
+      findKey: (keyId) => trust.find(keyId),
+      evaluate: (request) => policy.evaluate(request),
+    }),
+    agentId: config.agentId,
+    instanceId: folder.instanceId,
+    controllerUrl: config.controllerUrl ?? '',
+    startedAtMs: clock.now(),
+    certificateExpiresAtMs: () => identity.expiresAtMs,
+  });
+  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), view, log);
+}
