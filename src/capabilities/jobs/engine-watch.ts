@@ -22,7 +22,7 @@ export class EngineWatch implements AsyncDisposable {
   /** Calls `listener` for each memory kill in a container until the returned function is called. */
   onOom(containerId: string, listener: () => void): () => void {
     this.#listeners.set(containerId, listener);
-    
+    if (this.#early.delete(containerId)) listener();
     return () => {
       if (this.#listeners.get(containerId) === listener) this.#listeners.delete(containerId);
     };
