@@ -12,7 +12,7 @@ const node = process.execPath;
 
 describe('runCommand', () => {
   test('gives exit code and output, and passes input', async () => {
-    const script = 'process.stdin.pipe(process.stdout); console.error("e"); process.exitCode = 3';
+    const script = 'process.stdin.pipe(process.stdout); process.stderr.write("e\\n"); process.exitCode = 3';
     const result = await runCommand([node, '-e', script], { input: 'text' });
     assert.deepEqual([result.code, result.stdout, result.stderr, result.timedOut], [3, 'text', 'e\n', false]);
   });

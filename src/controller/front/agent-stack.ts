@@ -7,6 +7,7 @@ import { LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { GrpcServiceRegistry } from './grpc-service.ts';
 import type { FrontLimits } from './limits.ts';
+import { widenReceiveWindows } from './receive-window.ts';
 
 /** Serves agents. Dispose ends all their connections at once. */
 export class AgentStack implements Disposable {
@@ -25,7 +26,9 @@ export class AgentStack implements Disposable {
     this.#server = new GrpcServer(serverOptions(limits));
     register(this.#server);
     // Sockets come with their TLS done, so for grpc-js they are plain connections; it still finds the peer certificate.
-    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#injector = widenReceiveWindows(this.#server, limits.receiveWindowBytes, () =>
+      this.#server.createConnectionInjector(ServerCredentials.createInsecure()),
+    );
   }
 
   /** Takes over the socket of an authenticated agent. */

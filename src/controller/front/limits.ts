@@ -28,6 +28,8 @@ export interface FrontLimits {
   /** Between PINGs to agents, and for their answer. */
   readonly agentPingIntervalMs: number;
   readonly agentPingTimeoutMs: number;
+  /** HTTP/2 receive window of a stream of an agent, in bytes: what may be under way before this side has read it. */
+  readonly receiveWindowBytes: number;
 }
 
 /** Bounds that hold unless told otherwise. */
@@ -45,4 +47,5 @@ export const DEFAULT_FRONT_LIMITS: FrontLimits = {
   failedAuthentications: { perSecond: 0.2, burst: 10 },
   agentPingIntervalMs: 30_000,
   agentPingTimeoutMs: 10_000,
+  receiveWindowBytes: 1024 * 1024,
 };

@@ -2,7 +2,7 @@
 import type { Selector } from '#gen/longline/v1/agent_pb.js';
 import { type FieldViolation, invalid } from '../../core/errors.ts';
 import type { AgentRecord, AgentSelector } from '../store/agent.ts';
-import type { PageQuery } from '../store/store.ts';
+import type { PageQuery } from '../store/page.ts';
 
 const LABEL_KEY = /^[A-Za-z0-9._/-]{1,63}$/;
 const MAX_LABEL_VALUE = 255;

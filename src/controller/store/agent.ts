@@ -1,6 +1,6 @@
 // Agents as the controller knows them: connection, facts, labels, drain and revocation. Credentials are identity's.
 import type { AgentState } from '#gen/longline/v1/agent_pb.js';
-import type { Page, PageQuery } from './store.ts';
+import type { Page, PageQuery } from './page.ts';
 
 /** Labels by key. */
 export type Labels = Readonly<Record<string, string>>;

@@ -1,5 +1,5 @@
 // Signed heads of the agents' audit chains, kept where the agent's host can't reach them.
-import type { Page, PageQuery } from './store.ts';
+import type { Page, PageQuery } from './page.ts';
 
 /** A checkpoint as stored. Times are milliseconds since the epoch. */
 export interface AuditCheckpointRecord {

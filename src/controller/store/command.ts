@@ -2,7 +2,7 @@
 // forward only: stored → sent → received → ended or rejected. A result that the controller had to guess (expired,
 // agent replaced) gives way to what the agent says later; what an agent said is final.
 import type { JobState } from '#gen/longline/v1/job_pb.js';
-import type { Page, PageQuery } from './store.ts';
+import type { Page, PageQuery } from './page.ts';
 
 /** Where a command stands. */
 export type CommandState =

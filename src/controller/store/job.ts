@@ -1,7 +1,7 @@
 // Jobs: what was asked for, by whom, and how it stands over all executions. One job has one command per agent.
 import type { JobState } from '#gen/longline/v1/job_pb.js';
 import type { Labels } from './agent.ts';
-import type { Page, PageQuery } from './store.ts';
+import type { Page, PageQuery } from './page.ts';
 
 /** A job as stored. Times are milliseconds since the epoch. */
 export interface JobRecord {

@@ -390,6 +390,22 @@ suite('a reader', () => {
     assert.deepEqual(engine.containerIds, []);
   });
 
+  test('that never takes the result leaves container and record for the next process', async () => {
+    const engine = fakeEngine({ program: () => async () => 0 });
+    await using world = new JobsWorld(engine);
+    const jobs = await world.start();
+    const reader = eventsOf(jobs).events[Symbol.asyncIterator]();
+    await reader.next();
+    await until(() => world.logs.get('one').closed === 1, 'the job to end');
+    await world.letGo();
+    assert.equal(engine.containerIds.length, 1);
+    assert.equal(world.state.values.size, 1);
+    const again = await world.start(['one']);
+    const result = await new Reading(again, RUN, { id: 'one', resumed: true }).result();
+    assert.equal(result.state, JobState.SUCCEEDED);
+    assert.deepEqual(engine.containerIds, []);
+  });
+
   test('that leaves early leaves the job running', async () => {
     const engine = fakeEngine({ program: () => sleeper });
     await using world = new JobsWorld(engine);

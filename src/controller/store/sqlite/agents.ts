@@ -12,7 +12,7 @@ import type {
   DeleteOutcome,
   Labels,
 } from '../agent.ts';
-import type { Page } from '../store.ts';
+import type { Page } from '../page.ts';
 import { SELECT_AGENT, STATE_SQL, selectorConditions, toAgent, toCandidate } from './agent-rows.ts';
 import { labels, number, optionalBlob, sameBytes, text } from './column.ts';
 import { endLocally, MOVE_COLUMNS, STATE } from './command-transitions.ts';

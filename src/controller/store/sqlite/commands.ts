@@ -12,7 +12,7 @@ import type {
   ProgressUpdate,
   ResultUpdate,
 } from '../command.ts';
-import type { Page, PageQuery } from '../store.ts';
+import type { Page, PageQuery } from '../page.ts';
 import { blob, number, optionalBlob, optionalNumber, optionalText, text } from './column.ts';
 import {
   changeOf,

@@ -2,7 +2,7 @@
 import { JobState } from '#gen/longline/v1/job_pb.js';
 import type { JobQuery, JobRecord, JobRepository, JobSubmission, StoredRequest, SubmitOutcome } from '../job.ts';
 import { isEnded } from '../job-state.ts';
-import type { Page } from '../store.ts';
+import type { Page } from '../page.ts';
 import { blob, labels, number, sameBytes, text } from './column.ts';
 import { countNewCommands, STATE } from './command-transitions.ts';
 import type { Database, Row, Sql } from './database.ts';

@@ -1,6 +1,6 @@
 // Page tokens: the key of the last record seen, wrapped so that callers don't come to depend on it.
 import { invalid } from '../../../core/errors.ts';
-import type { Page } from '../store.ts';
+import type { Page } from '../page.ts';
 
 const PREFIX = 'p1.';
 

@@ -1,7 +1,7 @@
 // Audit checkpoints and state reports on SQLite.
 import type { AuditCheckpointRecord, AuditCheckpointRepository } from '../audit-checkpoint.ts';
+import type { Page, PageQuery } from '../page.ts';
 import type { StateReportRecord, StateReportRepository } from '../state-report.ts';
-import type { Page, PageQuery } from '../store.ts';
 import { blob, number, text } from './column.ts';
 import type { Database, Row } from './database.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
