@@ -67,6 +67,11 @@ export class Admission implements CommandAdmission {
     return admitted;
   }
 
+  refused(command: Command, error: LonglineError): void {
+    const { audit } = this.#parts;
+    audit.note(receivedEntry(command), refusedEntry(command, undefined, error, audit));
+  }
+
   #verify(command: Command, nonceSeen: (nonce: Uint8Array) => boolean): VerifiedStatement {
     const { trust, policy, clock, nameplate, allowedControllers, maxSkewMs } = this.#parts;
     return verifyStatement(command.statement, {

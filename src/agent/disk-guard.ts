@@ -28,12 +28,18 @@ export class DiskGuard implements CommandAdmission {
     const freeBytes = await this.#free();
     if (freeBytes < this.#minFreeBytes) {
       const [free, wanted] = [freeBytes, this.#minFreeBytes].map((bytes) => Math.floor(bytes / MIB));
-      throw new LonglineError(
+      const refusal = new LonglineError(
         'limit',
         `host disk: ${free} MiB are free in ${this.#folder}, and new commands need ${wanted} MiB (spool.min_free)`,
       );
+      this.#inner.refused(command, refusal);
+      throw refusal;
     }
     return await this.#inner.admit(command, nonceSeen);
+  }
+
+  refused(command: Command, error: LonglineError): void {
+    this.#inner.refused(command, error);
   }
 
   async #free(): Promise<number> {

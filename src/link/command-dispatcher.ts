@@ -3,7 +3,7 @@
 // capabilities. A refusal travels as Rejected, a failure as Result; nothing that a controller sends makes it throw.
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../core/clock.ts';
-import { invalid, LonglineError } from '../core/errors.ts';
+import { invalid, LonglineError, toLonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import { CommandRun, receivedMessage } from './command-run.ts';
 import type { Journal } from './journal.ts';
@@ -103,17 +103,19 @@ export class CommandDispatcher implements AsyncDisposable {
     const { id } = command;
     if (!COMMAND_ID.test(id)) {
       const error = invalid([{ field: 'command.id', description: `"${id.slice(0, 64)}" is no id; give a UUIDv7` }]);
+      this.#options.admission.refused(command, error);
       this.#options.outbox.putReply(id, rejectedMessage({ commandId: id, seq: command.seq }, error));
       return;
     }
     if (this.#inAdmission.has(id) || this.#answerKnown(id, command.seq)) return;
-    const admission = { cancelReason: undefined as string | undefined };
+    const admission = { cancelReason: undefined as string | undefined, refusedByAdmission: false };
     this.#inAdmission.set(id, admission);
     try {
-      const received = await this.#admit(command);
+      const received = await this.#admit(command, admission);
       await this.#options.journal.receive(received);
       this.#start(received, false, admission.cancelReason);
     } catch (error) {
+      if (!admission.refusedByAdmission) this.#options.admission.refused(command, toLonglineError(error));
       await this.#reject(command, error);
     } finally {
       this.#inAdmission.delete(id);
@@ -142,7 +144,7 @@ export class CommandDispatcher implements AsyncDisposable {
     return true;
   }
 
-  async #admit(command: Command): Promise<ReceivedCommand> {
+  async #admit(command: Command, progress: { refusedByAdmission: boolean }): Promise<ReceivedCommand> {
     const { journal, admission, clock, maxUnfinished } = this.#options;
     const expiresAtMs = this.#checkTimes(command);
     this.#checkEpoch(command.leaderEpoch);
@@ -153,7 +155,10 @@ export class CommandDispatcher implements AsyncDisposable {
       );
     }
     const seen = (nonce: Uint8Array) => journal.nonceSeen(hex(nonce), command.id);
-    const admitted: AdmittedCommand = await admission.admit(command, seen);
+    const admitted: AdmittedCommand = await admission.admit(command, seen).catch((error: unknown) => {
+      progress.refusedByAdmission = true;
+      throw error;
+    });
     // Admission took time: the command may have expired meanwhile.
     this.#checkTimes(command);
     return {

@@ -3,6 +3,7 @@
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
 import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
 import type { CapabilityCommand, CapabilityEvent, CommandContext } from '../core/capability.ts';
+import type { LonglineError } from '../core/errors.ts';
 
 /** A command that may be carried out. */
 export interface AdmittedCommand {
@@ -22,6 +23,8 @@ export interface CommandAdmission {
    * Throws a LonglineError to refuse; the refusal travels as Rejected and is final. Writes the audit record either way.
    */
   admit(command: Command, nonceSeen: (nonce: Uint8Array) => boolean): Promise<AdmittedCommand>;
+  /** The link itself refused a command (bad id, expired, other epoch, no room): for the audit record. Must not throw. */
+  refused(command: Command, error: LonglineError): void;
 }
 
 /** Carries out admitted commands. */

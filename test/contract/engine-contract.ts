@@ -3,13 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type {
-  Attachment,
-  ContainerEngine,
-  ContainerSpec,
-  EngineEvent,
-  OutputPiece,
-} from '../../src/capabilities/jobs/ports.ts';
+import type { ContainerEngine, ContainerSpec, EngineEvent, OutputPiece } from '../../src/capabilities/jobs/ports.ts';
 import { LonglineError, type Reason } from '../../src/core/errors.ts';
 import { newId } from '../../src/core/ids.ts';
 import {
@@ -490,5 +484,3 @@ function listen(engine: ContainerEngine): Listener {
     },
   };
 }
-
-export type { Attachment };

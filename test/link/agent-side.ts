@@ -4,6 +4,7 @@ import { AgentFactsSchema, AgentUsageSchema } from '#gen/longline/v1/agent_pb.js
 import { JobProgressSchema, JobResultSchema, JobState } from '#gen/longline/v1/job_pb.js';
 import type { CapabilityCommand, CapabilityEvent, CommandContext } from '../../src/core/capability.ts';
 import { systemClock } from '../../src/core/clock.ts';
+import type { LonglineError } from '../../src/core/errors.ts';
 import { Link, type LinkOptions } from '../../src/link/link.ts';
 import type { LinkLimits } from '../../src/link/link-limits.ts';
 import type { AdmittedCommand, CommandAdmission, CommandExecutor, LinkTarget } from '../../src/link/ports.ts';
@@ -22,12 +23,18 @@ export const PROGRESS = toBinary(
 export class OpenAdmission implements CommandAdmission {
   nonce = new Uint8Array();
   before: (id: string) => Promise<void> = async () => undefined;
+  /** What the link refused by itself: command id and reason. */
+  readonly refusals: string[] = [];
 
   async admit(command: { readonly id: string }, seen: (nonce: Uint8Array) => boolean): Promise<AdmittedCommand> {
     await this.before(command.id);
     if (seen(this.nonce)) throw new Error('the dispatcher let a known nonce through');
     const nonceExpiresAtMs = Date.now() + 60_000;
     return { capability: 'jobs', action: Buffer.from(command.id), nonce: this.nonce, nonceExpiresAtMs };
+  }
+
+  refused(command: { readonly id: string }, error: LonglineError): void {
+    this.refusals.push(`${command.id} ${error.reason}`);
   }
 }
 

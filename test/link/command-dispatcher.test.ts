@@ -115,6 +115,7 @@ describe('command dispatcher', () => {
       stage.journal.pendingReplies().map(({ id }) => id),
       ['a', 'b', 'c'],
     );
+    assert.deepEqual(stage.admission.refusals, ['a late', 'b invalid', 'c late', '../etc invalid']);
     assert.equal(stage.executor.starts.length, 0);
   });
 

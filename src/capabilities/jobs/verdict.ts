@@ -35,6 +35,7 @@ export function judge(seen: Observation): Verdict {
     const error = new LonglineError('unavailable', `the engine restarted and ended the job with exit code ${exitCode}`);
     return { ...shared, error, state: 'failed', reason: 'engine_lost' };
   }
+  if (exitCode === KILLED) return { ...shared, state: 'failed', reason: 'signaled', error: killedByOthers() };
   if (exitCode !== 0) return { ...shared, state: 'failed', reason: shared.signal === '' ? 'exited' : 'signaled' };
   if (seen.inputCut) {
     const message =
@@ -47,6 +48,14 @@ export function judge(seen: Observation): Verdict {
     };
   }
   return { ...shared, state: 'succeeded', reason: 'exited' };
+}
+
+// Podman never tells, and Docker misses it now and then when the main process is the victim.
+function killedByOthers(): LonglineError {
+  const message =
+    'the main process was killed with SIGKILL, and not by this agent; most often that is the kernel, for memory, although ' +
+    'the engine did not report it';
+  return new LonglineError('limit', message, { retryable: false });
 }
 
 /** An outcome that can't be known. */

@@ -97,9 +97,10 @@ for (const { kind, missing, start } of ENGINES) {
       const ended = await main.result();
       assert.equal(ended.state, JobState.FAILED);
       assert.equal(ended.exitCode, 137);
-      // Podman does not tell why.
+      // Podman never tells why, and Docker misses it now and then; then the result says what to think of.
+      if (ended.oomKilled) assert.equal(ended.reason, JobReason.OUT_OF_MEMORY);
+      else assert.match(ended.error!.message, /most often that is the kernel, for memory/);
       if (kind === 'docker') {
-        assert.deepEqual([ended.reason, ended.oomKilled], [JobReason.OUT_OF_MEMORY, true]);
         const child = new Reading(jobs, {
           shell: `${eat}; echo alive; sleep 1; exit 0`,
           image: TEST_IMAGE,
