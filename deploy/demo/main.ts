@@ -69,7 +69,7 @@ async function cleanUp(
   const startedMs = performance.now();
   await stage?.[Symbol.asyncDispose]();
   const left: string[] = [];
-  for (const id of (await stage?.removeLeftContainers()) ?? []) left.push(`container ${id.slice(0, 12)}`);
+  for (const id of (await stage?.removeLeftContainers()) ?? []) left.push(`container ${id.slice(0, 12)}, now removed`);
   for (const pid of pids) if (isAlive(pid)) left.push(`process ${pid}`);
   if (folder !== '' && existsSync(folder)) left.push(folder);
   const got = left.length === 0 ? 'nothing' : left.join(', ');

@@ -117,10 +117,14 @@ export class Journal implements AsyncDisposable {
     return [...this.#state.desiredStates.values()];
   }
 
-  /** Whether a nonce (hex) was used by a command other than `id`. */
+  /**
+   * Whether a nonce (hex) was used by a command other than `id`, or by one of this id that is forgotten: how long a command
+   * is remembered is up to the controller, and a statement must not run again by coming under its old id.
+   */
   nonceSeen(nonce: string, id: string): boolean {
     const use = this.#state.nonces.get(nonce);
-    return use !== undefined && use.id !== id && use.expiresAtMs > this.#clock.now();
+    if (use === undefined || use.expiresAtMs <= this.#clock.now()) return false;
+    return use.id !== id || this.find(id) === undefined;
   }
 
   /**

@@ -85,6 +85,24 @@ describe('kill -9', { skip: dockerMissing() ?? testImageMissing() ?? false }, ()
     });
   }
 
+  test('Ctrl-C while the controller is away leaves after a while and says that the job goes on', async () => {
+    const until = ['sh', '-c', 'trap "exit 0" TERM; echo up; sleep 1000 & wait'];
+    await using job = new RunningCommand(
+      ['job', 'run', '--agent', agent.id, '--image', TEST_IMAGE, '--', ...until],
+      fleet.env,
+    );
+    await job.until('output', () => (job.stdout.includes('up') ? true : undefined));
+    await fleet.controller.stop('SIGKILL');
+    job.process.kill('SIGINT');
+    const outcome = await job.outcome(60_000);
+    assert.equal(outcome.code, 5, outcome.stderr);
+    const [, id] = /Job ([0-9a-f-]+) goes on/.exec(outcome.stderr) ?? assert.fail(outcome.stderr);
+    await fleet.startController();
+    assert.equal((await fleet.longline('job', 'cancel', id!)).code, 0);
+    assert.equal((await result(id!)).state, 'cancelled');
+    await ranOnceAndLeftNothing(id!);
+  });
+
   async function submitted(): Promise<string> {
     const args = ['job', 'submit', '--agent', agent.id, '--image', TEST_IMAGE, '--json', '--', 'sh', '-c', SCRIPT];
     return (await fleet.longline(...args)).json<SubmittedJob>().id;

@@ -151,6 +151,29 @@ describe('journal', () => {
     }
   });
 
+  it('takes a nonce for used even by the command that used it, once that command is forgotten', async () => {
+    await using folder = await scratchFolder();
+    await using journal = await Journal.open({ folder: folder.path, clock, log: silentLogger, compactFromBytes: 1 });
+    const before = clock.nowMs;
+    try {
+      // The envelope's expiry is the controller's word; the statement's, and so the nonce's, is the signer's.
+      const short = { ...command('a', 1, 'abcd'), expiresAtMs: clock.nowMs + 1000 };
+      await journal.receive(short);
+      await journal.reply({ ...reply('a'), expiresAtMs: short.expiresAtMs });
+      await journal.acknowledge(['a']);
+      clock.nowMs += 2000;
+      for (let index = 0; journal.find('a') !== undefined; index++) {
+        assert.ok(index < 1000, 'the command is forgotten in the end');
+        await journal.reply(reply(`junk-${index}`));
+      }
+      assert.ok(journal.nonceSeen('abcd', 'a'));
+      await assert.rejects(journal.receive({ ...short, expiresAtMs: clock.nowMs + 1000 }), { reason: 'identity' });
+      assert.equal(journal.unfinishedCount, 0);
+    } finally {
+      clock.nowMs = before;
+    }
+  });
+
   it('stays small: what is over is compacted away after its expiry', async () => {
     await using folder = await scratchFolder();
     await using journal = await Journal.open({

@@ -2,8 +2,14 @@
 // something harmless, so that one pass finds every wrong field.
 
 import type { ContainerMount } from './ports.ts';
-import type { JobNetwork } from './spec.ts';
 import { type JobSpecMessage, networkModeOf } from './wire.ts';
+
+/** Network of a job's container. */
+export type JobNetwork =
+  /** None, the engine's bridge, or the host's own. */
+  | { readonly mode: 'none' | 'bridge' | 'host' }
+  /** A network of the engine. */
+  | { readonly mode: 'named'; readonly name: string };
 
 /** Collects a violation; the path is relative to the spec. */
 export type Refuse = (field: string, description: string) => void;

@@ -6,7 +6,16 @@ import { type FieldViolation, invalid } from '../../core/errors.ts';
 import { imageAllowed, type JobsConfig, MIN_MEMORY_BYTES, MIN_TMP_BYTES } from './config.ts';
 import { type ImageReference, parseImageReference } from './image-reference.ts';
 import type { ContainerMount } from './ports.ts';
-import { capabilityNames, commandOf, environment, mountsOf, networkOf, type Refuse, userOf } from './spec-fields.ts';
+import {
+  capabilityNames,
+  commandOf,
+  environment,
+  type JobNetwork,
+  mountsOf,
+  networkOf,
+  type Refuse,
+  userOf,
+} from './spec-fields.ts';
 import { durationMs, type JobSpecMessage, metadataBytes, pullPolicyOf, stdinModeOf } from './wire.ts';
 
 /** Where a job's standard input comes from. */
@@ -17,13 +26,6 @@ export type JobInput =
   | { readonly kind: 'inline'; readonly data: Uint8Array }
   /** What is sent while it runs. */
   | { readonly kind: 'stream' };
-
-/** Network of a job's container. */
-export type JobNetwork =
-  /** None, the engine's bridge, or the host's own. */
-  | { readonly mode: 'none' | 'bridge' | 'host' }
-  /** A network of the engine. */
-  | { readonly mode: 'named'; readonly name: string };
 
 /** A job with nothing left open. */
 export interface JobSpec {

@@ -1,14 +1,16 @@
 // Cancelling a job that may not even have an id yet.
+import { LonglineError } from '../../core/errors.ts';
 import type { Fleet } from '../fleet-connection.ts';
 import { ReconnectBudget } from './reconnect-budget.ts';
 
 /** Longest time that a cancel is tried again while the controller is away. */
-const LIMITS = { giveUpMs: 60_000, baseMs: 200, capMs: 2_000 };
+const LIMITS = { giveUpMs: 10_000, baseMs: 200, capMs: 2_000 };
 
 /** Sends one CancelJob, as soon as it is both asked for and possible. Dispose to stop trying. */
 export class JobCancel implements AsyncDisposable {
   readonly #fleet: Fleet;
   readonly #disposed = new AbortController();
+  readonly #undelivered = new AbortController();
   #jobId: string | undefined;
   #reason: string | undefined;
   #sending: Promise<void> | undefined;
@@ -19,6 +21,11 @@ export class JobCancel implements AsyncDisposable {
 
   get requested(): boolean {
     return this.#reason !== undefined;
+  }
+
+  /** Aborts when the controller couldn't be reached in time: the job goes on, and nobody waits for its end any more. */
+  get undelivered(): AbortSignal {
+    return this.#undelivered.signal;
   }
 
   /** The job has an id from now on. */
@@ -54,7 +61,11 @@ export class JobCancel implements AsyncDisposable {
           .wait(error, (thrown) => this.#fleet.toError(thrown), signal)
           .then(
             () => true,
-            () => false,
+            (failure: unknown) => {
+              if (failure instanceof LonglineError && failure.reason === 'unavailable')
+                this.#undelivered.abort(failure);
+              return false;
+            },
           );
         if (!again) return;
       }

@@ -50,8 +50,11 @@ export class JobFollower {
     this.#limits = limits;
   }
 
-  /** `giveUp` ends the wait for a connection as long as no job was stored; afterwards only cancelling ends a job. */
-  async *events(giveUp?: AbortSignal): AsyncGenerator<FollowEvent, void> {
+  /**
+   * `giveUp` ends the wait for a connection as long as no job was stored; afterwards only cancelling ends a job.
+   * `leave` ends the following of a stored job while the controller is away; its reason is thrown.
+   */
+  async *events(giveUp?: AbortSignal, leave?: AbortSignal): AsyncGenerator<FollowEvent, void> {
     const budget = new ReconnectBudget(this.#limits);
     while (this.#jobId === undefined) {
       try {
@@ -68,15 +71,11 @@ export class JobFollower {
         }
         throw new LonglineError('unavailable', 'the controller ended the stream before the job ended');
       } catch (error) {
-        await budget.wait(
-          error,
-          (thrown) => this.#fleet.toError(thrown),
-          this.#jobId === undefined ? giveUp : undefined,
-        );
+        await budget.wait(error, (thrown) => this.#fleet.toError(thrown), this.#jobId === undefined ? giveUp : leave);
         yield { kind: 'reconnecting', message: messageOf(this.#fleet.toError(error)) };
       }
     }
-    yield* this.#resume(this.#jobId);
+    yield* this.#resume(this.#jobId, leave);
   }
 
   *#output(events: Iterable<FollowEvent>): Generator<FollowEvent> {
@@ -94,10 +93,10 @@ export class JobFollower {
   }
 
   /** Logs and state by their own calls, each of which resumes by itself. */
-  async *#resume(jobId: string): AsyncGenerator<FollowEvent, void> {
-    let job = yield* this.#refresh(jobId);
+  async *#resume(jobId: string, leave: AbortSignal | undefined): AsyncGenerator<FollowEvent, void> {
+    let job = yield* this.#refresh(jobId, leave);
     const queue = new Channel<FollowEvent>(16);
-    await using group = new TaskGroup();
+    await using group = new TaskGroup(leave);
     const pending = job.executions.filter((execution) => !this.#closedLogs.has(execution.id));
     const ended = new Set(pending.filter((execution) => hasEnded(execution.state)).map((execution) => execution.id));
     const tails = Array.from({ length: Math.min(PARALLEL_TAILS, pending.length) }, async () => {
@@ -116,10 +115,11 @@ export class JobFollower {
       (error: unknown) => queue.fail(error),
     );
     yield* queue;
+    leave?.throwIfAborted();
     yield { kind: 'finished', job };
   }
 
-  async *#refresh(jobId: string): AsyncGenerator<FollowEvent, Job> {
+  async *#refresh(jobId: string, leave: AbortSignal | undefined): AsyncGenerator<FollowEvent, Job> {
     const budget = this.#patience();
     for (;;) {
       try {
@@ -128,7 +128,7 @@ export class JobFollower {
         yield { kind: 'job', job };
         return job;
       } catch (error) {
-        await budget.wait(error, (thrown) => this.#fleet.toError(thrown));
+        await budget.wait(error, (thrown) => this.#fleet.toError(thrown), leave);
       }
     }
   }

@@ -83,7 +83,7 @@ class RunSession {
     const follower = new JobFollower(this.#fleet, this.#request);
     let finished: Job | undefined;
     try {
-      for await (const event of follower.events(giveUp)) {
+      for await (const event of follower.events(giveUp, this.#cancel.undelivered)) {
         await this.#show(event);
         if (event.kind === 'finished') finished = event.job;
       }

@@ -1,6 +1,7 @@
 // JobService for Connect. It checks, stores and reads; what carries a job to its agent is woken over the bus. Every stream
 // ends when its caller leaves.
 
+import type { Duration } from '@bufbuild/protobuf/wkt';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { JobService, TailLogsRequest } from '#gen/longline/fleet/v1/job_service_pb.js';
@@ -116,6 +117,12 @@ async function watchEnd(
   return { ended: ended.signal, [Symbol.dispose]: () => listening[Symbol.dispose]() };
 }
 
+function waitLimitMs(timeout: Duration | undefined): number {
+  const limitMs = timeout === undefined ? DEFAULT_WAIT_MS : durationMs(timeout);
+  if (limitMs >= 0 && limitMs <= MAX_WAIT_MS) return limitMs;
+  throw invalid([{ field: 'timeout', description: `is ${limitMs} ms; must be 0 to 1 h` }]);
+}
+
 /** JobService over store, bus and logs. */
 export function createJobService(needs: ServiceDependencies): ServiceImpl<typeof JobService> {
   const { store } = needs;
@@ -166,11 +173,7 @@ export function createJobService(needs: ServiceDependencies): ServiceImpl<typeof
     },
 
     async waitResult({ jobId, timeout }, context) {
-      const limitMs = timeout === undefined ? DEFAULT_WAIT_MS : durationMs(timeout);
-      if (!(limitMs >= 0 && limitMs <= MAX_WAIT_MS)) {
-        throw invalid([{ field: 'timeout', description: `is ${limitMs} ms; must be 0 to 1 h` }]);
-      }
-      return await waitForEnd(needs, jobId, limitMs, context.signal);
+      return await waitForEnd(needs, jobId, waitLimitMs(timeout), context.signal);
     },
 
     async writeInput(request, context) {
