@@ -82,48 +82,16 @@ test('key trust, key sign: an agent with that trust file believes the job', asyn
     ['hmac', 'h.key'],
   ] as const) {
     const { value: made } = await json('key', 'generate', '--type', type, '--out', at(file));
-    const trust = [
-      'key',
-      'trust',
-      '--key',
-      at(file),
-      '--trust-file',
-      at('trust.toml'),
-      '--controller',
-      'main',
-      '--capability',
-      'jobs',
-    ];
-    const trusted = await longline(
-      ...trust,
-      '--selector',
-      'zone=eu',
-      '--selector',
-      'id:web-1',
-      '--scope',
-      'deploy',
-      '--not-after',
-      '2099-01-01T00:00:00Z',
-    );
+    const grant = ['--controller', 'main', '--capability', 'jobs'];
+    const trust = ['key', 'trust', '--key', at(file), '--trust-file', at('trust.toml'), ...grant];
+    const selectors = ['--selector', 'zone=eu', '--selector', 'id:web-1'];
+    const bounds = ['--scope', 'deploy', '--not-after', '2099-01-01T00:00:00Z'];
+    const trusted = await longline(...trust, ...selectors, ...bounds);
     assert.deepEqual([trusted.code, trusted.err], [0, '']);
     assert.equal((await longline(...trust)).code, 2, 'the same key twice');
     await writeFile(at('job.json'), JSON.stringify({ argv: ['id'], required_scopes: ['deploy'] }));
-    const sign = [
-      'key',
-      'sign',
-      '--key',
-      at(file),
-      '--spec',
-      at('job.json'),
-      '--agent',
-      'web-1',
-      '--controller-id',
-      'main',
-      '--ttl',
-      '10m',
-      '--out',
-      at('job.signed'),
-    ];
+    const target = ['--agent', 'web-1', '--controller-id', 'main', '--ttl', '10m'];
+    const sign = ['key', 'sign', '--key', at(file), '--spec', at('job.json'), ...target, '--out', at('job.signed')];
     assert.equal((await longline(...sign)).code, 0);
     const { signed } = await readSignedJob(at('job.signed'));
     const entries = await readTrustFile(at('trust.toml'));

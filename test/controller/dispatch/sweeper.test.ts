@@ -9,10 +9,52 @@ import { jobTopic } from '../../../src/controller/bus/topics.ts';
 import { DEFAULT_RETENTION, Sweeper } from '../../../src/controller/dispatch/sweeper.ts';
 import { FileLogStore } from '../../../src/controller/logs/file-log-store.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
+import type { Store } from '../../../src/controller/store/store.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { newId } from '../../../src/core/ids.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { chunk, closeOf } from '../logs/reference-log.ts';
+
+/** An agent with one job that expires 10 ms later. */
+async function storeJob(store: Store, nowMs: number): Promise<{ jobId: string; executionId: string }> {
+  await store.agentIdentities.save({
+    identity: {
+      agentId: 'a',
+      instanceId: '',
+      labels: {},
+      enrolledAtMs: nowMs,
+      enrollmentTokenId: '',
+      publicKeyHash: undefined,
+      certificates: [],
+      apiKeyHash: undefined,
+      revoked: false,
+      version: 1,
+    },
+    spendTokenId: undefined,
+    nowMs,
+  });
+  const jobId = newId();
+  const executionId = newId();
+  const empty = new Uint8Array();
+  await store.jobs.submit({
+    job: {
+      id: jobId,
+      spec: empty,
+      target: empty,
+      createdAtMs: nowMs,
+      expiresAtMs: nowMs + 10,
+      creator: '',
+      requestId: '',
+      labels: {},
+    },
+    requestHash: empty,
+    statements: [empty],
+    commands: [{ id: executionId, agentId: 'a', statement: 0 }],
+    traceparent: '',
+    tracestate: '',
+  });
+  return { jobId, executionId };
+}
 
 describe('sweeper', () => {
   it('ends what expired, prunes old logs, then forgets old jobs with their logs', async () => {
@@ -25,42 +67,7 @@ describe('sweeper', () => {
     const retention = { ...DEFAULT_RETENTION, jobsMs: 5000, logsMs: 2000 };
     const sweeper = new Sweeper({ store, logs, bus, clock, log: silentLogger, retention });
     try {
-      await store.agentIdentities.save({
-        identity: {
-          agentId: 'a',
-          instanceId: '',
-          labels: {},
-          enrolledAtMs: nowMs,
-          enrollmentTokenId: '',
-          publicKeyHash: undefined,
-          certificates: [],
-          apiKeyHash: undefined,
-          revoked: false,
-          version: 1,
-        },
-        spendTokenId: undefined,
-        nowMs,
-      });
-      const jobId = newId();
-      const executionId = newId();
-      const empty = new Uint8Array();
-      await store.jobs.submit({
-        job: {
-          id: jobId,
-          spec: empty,
-          target: empty,
-          createdAtMs: nowMs,
-          expiresAtMs: nowMs + 10,
-          creator: '',
-          requestId: '',
-          labels: {},
-        },
-        requestHash: empty,
-        statements: [empty],
-        commands: [{ id: executionId, agentId: 'a', statement: 0 }],
-        traceparent: '',
-        tracestate: '',
-      });
+      const { jobId, executionId } = await storeJob(store, nowMs);
       const writer = await logs.writer({ logId: executionId, attempt: 1 });
       await writer.append({ chunks: [chunk('stdout', 0, 'x')], gaps: [] });
       await writer.close(closeOf({ stdout: Buffer.from('x') }));

@@ -166,6 +166,17 @@ it('answers again when the first answer was lost, without another use, for a whi
   await assert.rejects(bench.enrol(secret, { instanceId }), failsWith('already_exists', /live agent/));
 });
 
+it('takes no renewal for an answer that was lost: a used token does not come back to life with it', async () => {
+  await using bench = await Bench.open();
+  const { secret } = await bench.token();
+  const instanceId = randomUUID();
+  await bench.enrol(secret, { instanceId });
+  bench.skewMs = 16 * HOUR_MS;
+  const { request } = await newKeyAndRequest();
+  await bench.enrollment.renew('host-1', request);
+  await assert.rejects(bench.enrol(secret, { instanceId }), failsWith('already_exists', /live agent/));
+});
+
 it('gives the id of a revoked agent to nobody', async () => {
   await using bench = await Bench.open();
   await bench.enrol((await bench.token()).secret);

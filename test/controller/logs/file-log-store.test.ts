@@ -30,6 +30,13 @@ async function segmentFiles(root: string): Promise<string[]> {
     .sort();
 }
 
+/** Cuts the last segment at a fraction of its length and leaves half a record behind. */
+async function tearLast(root: string, cutAt: number): Promise<void> {
+  const last = (await segmentFiles(root)).at(-1)!;
+  await truncate(last, Math.floor((await stat(last)).size * cutAt));
+  await appendFile(last, Buffer.from('torn'));
+}
+
 describe('file log store', () => {
   let root: string;
   let store: FileLogStore;
@@ -295,10 +302,7 @@ describe('file log store', () => {
           writer.release();
         }
         await store[Symbol.asyncDispose]();
-        const files = await segmentFiles(root);
-        const last = files.at(-1)!;
-        await truncate(last, Math.floor((await stat(last)).size * cutAt));
-        await appendFile(last, Buffer.from('torn'));
+        await tearLast(root, cutAt);
         store = begin({ segmentBytes: 1500 });
         const writer = await store.writer(KEY);
         const kept = writer.durableOffsets();
