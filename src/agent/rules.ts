@@ -40,11 +40,15 @@ export async function openRules(config: AgentConfig, folder: DataFolder, jobs: J
   return { trust, policy, paths };
 }
 
-/** Reads both anew; gives the files in force. A bad file is refused, recorded and thrown; the old one stays. */
-export async function reloadRules({ policy, trust }: Rules, audit: AuditLog, log: Logger): Promise<readonly string[]> {
+/** Reads both anew; gives the files in force. A bad file is refused, recorded and thrown; then both old ones stay. */
+export async function reloadRules(
+  { policy, trust }: Rules,
+  audit: Pick<AuditLog, 'note'>,
+  log: Logger,
+): Promise<readonly string[]> {
   try {
-    await policy.load();
-    await trust.load();
+    const inForce = [await policy.read(), await trust.read()];
+    for (const put of inForce) put();
   } catch (error) {
     const summary = { error: describeError(error).slice(0, 1024) };
     audit.note({ event: 'policy_reloaded', outcome: 'refused', summary });

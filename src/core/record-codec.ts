@@ -1,6 +1,7 @@
 // Framing of append-only files (journal, spool, log segments): little-endian u32 length, u32 CRC-32C of type and
 // body, u8 type, body. A torn or damaged tail is found by length and CRC; what lies before it is good. Pure: no I/O.
 import { crc32c } from './crc32c.ts';
+import { LonglineError } from './errors.ts';
 
 /** Bytes before a record's body. */
 export const RECORD_HEADER_BYTES = 9;
@@ -18,8 +19,13 @@ export interface DecodedRecord {
   readonly end: number;
 }
 
-/** Frames one record. `type` is 0 to 255. */
+/** Frames one record. `type` is 0 to 255. Throws `limit` for a body that would be taken for damage when it is read. */
 export function encodeRecord(type: number, body: Uint8Array): Buffer {
+  if (body.length > MAX_RECORD_BYTES) {
+    throw new LonglineError('limit', `a record of ${body.length} bytes; at most ${MAX_RECORD_BYTES} are kept`, {
+      retryable: false,
+    });
+  }
   const frame = Buffer.allocUnsafe(RECORD_HEADER_BYTES + body.length);
   frame.writeUInt32LE(body.length, 0);
   frame.writeUInt8(type, 8);

@@ -59,17 +59,31 @@ const OUTCOMES: Readonly<Record<Outcome, WireOutcome>> = {
   indeterminate: WireOutcome.INDETERMINATE,
 };
 
-/** A thrown value as it may travel: causes stay here. */
+const LONGEST_MESSAGE = 8192;
+const LONGEST_TEXT = 1024;
+const MOST_VIOLATIONS = 100;
+
+/**
+ * A thrown value as it may travel: causes stay here. Texts are cut, since what a peer sent may stand in them and the reply
+ * must fit into a message and a record of the journal.
+ */
 export function wireError(thrown: unknown): WireError {
   const error = toLonglineError(thrown);
   return create(ErrorSchema, {
     reason: REASONS[error.reason],
-    message: error.message,
+    message: cut(error.message, LONGEST_MESSAGE),
     retryable: error.retryable,
-    violations: error.violations.map(({ field, description }) => ({ field, description })),
+    violations: error.violations.slice(0, MOST_VIOLATIONS).map(({ field, description }) => ({
+      field: cut(field, LONGEST_TEXT),
+      description: cut(description, LONGEST_TEXT),
+    })),
     ...(error.retryAfterMs !== undefined && { retryAfter: wireDuration(error.retryAfterMs) }),
-    rule: error.rule ?? '',
+    rule: cut(error.rule ?? '', LONGEST_TEXT),
   });
+}
+
+function cut(text: string, longest: number): string {
+  return text.length <= longest ? text : `${text.slice(0, longest - 1)}…`.toWellFormed();
 }
 
 /** Milliseconds as a Duration, rounded to microseconds. */

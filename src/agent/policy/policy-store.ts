@@ -30,7 +30,16 @@ export class PolicyStore {
 
   /** Reads the file anew. Throws and changes nothing if it is missing, loose or wrong. */
   async load(): Promise<void> {
-    if (this.#path !== undefined) this.#policy = await readPolicyFile(this.#path);
+    const putInForce = await this.read();
+    putInForce();
+  }
+
+  /** As `load`, but changes nothing until the function that it gives is called. */
+  async read(): Promise<() => void> {
+    const policy = this.#path === undefined ? this.#policy : await readPolicyFile(this.#path);
+    return () => {
+      this.#policy = policy;
+    };
   }
 
   /** Every rule looked at, in order. */

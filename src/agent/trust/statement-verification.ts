@@ -48,6 +48,8 @@ export interface VerifiedStatement {
 export const DEFAULT_MAX_PAYLOAD_BYTES = 4 * 1024 * 1024;
 
 const NONCE_BYTES = { min: 16, max: 64 } as const;
+/** What the audit log keeps of it. Longer ones would also let a stranger choose what patterns with several * cost. */
+const LONGEST_CONTROLLER_ID = 256;
 
 /** Checks in the documented order and throws at the first that fails. */
 export function verifyStatement(signed: SignedPayload | undefined, context: VerificationContext): VerifiedStatement {
@@ -63,6 +65,7 @@ export function verifyStatement(signed: SignedPayload | undefined, context: Veri
   }
   const signers = signed.signatures.length === 0 ? [] : trustedSignatures(signed, context.findKey);
   const statement = parse(payload);
+  checkControllerId(statement);
   const capability = capabilityOf(statement);
   const signer = pickSigner(signers, statement, capability, context);
   checkControllerAllowed(statement, context);
@@ -84,6 +87,13 @@ function parse(payload: Uint8Array): Statement {
       cause: error,
     });
   }
+}
+
+function checkControllerId({ controllerId }: Statement): void {
+  const { length } = controllerId;
+  if (length <= LONGEST_CONTROLLER_ID) return;
+  const message = `the controller id has ${length} characters; at most ${LONGEST_CONTROLLER_ID} are taken`;
+  throw refuse('invalid', 'statement.controller_id', message);
 }
 
 /** The first trusted key that may do all that is asked; rights of several keys don't add up. */

@@ -31,6 +31,12 @@ export class TrustStore {
 
   /** Reads all sources anew. Throws and changes nothing if one of them is bad. */
   async load(): Promise<void> {
+    const putInForce = await this.read();
+    putInForce();
+  }
+
+  /** As `load`, but changes nothing until the function that it gives is called. */
+  async read(): Promise<() => void> {
     const entries = new Map<string, TrustEntry>();
     const files: string[] = [];
     const { trustFile, enrollmentFile, enrollmentScopes } = this.#sources;
@@ -45,8 +51,10 @@ export class TrustStore {
     });
     for (const entry of own ?? []) entries.set(entry.keyId, entry);
     if (own !== undefined) files.push(trustFile.path);
-    this.#entries = entries;
-    this.#files = files;
+    return () => {
+      this.#entries = entries;
+      this.#files = files;
+    };
   }
 
   /** The entry of a key id; undefined if it isn't trusted. */

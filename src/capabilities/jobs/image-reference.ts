@@ -24,6 +24,10 @@ const MAX_NAME = 255;
 
 /** Parses a reference; a string says what is wrong with it. */
 export function parseImageReference(text: string): ImageReference | string {
+  // An engine takes "sha256:" and the beginning of an id for that image, whatever it is called: no pattern would hold.
+  if (/^(?:sha256:[0-9A-Fa-f]+|[0-9a-f]{64})$/.test(text)) {
+    return 'an image id is not a reference; give name:tag or name@sha256:…';
+  }
   const parts = split(text);
   if (parts.digest !== undefined && !isDigest(parts.digest)) {
     return `digest ${quote(parts.digest)} is not one; "sha256:" and 64 lower-case hexadecimal digits are`;

@@ -1,5 +1,6 @@
 // What to do for a job, from what is wanted and what is observed. Pure: nothing here touches an engine.
 import { createHash } from 'node:crypto';
+import { posix } from 'node:path';
 import { keepLogBytes } from './config.ts';
 import type { ContainerFacts, ContainerMount, ContainerSpec, ImageFacts } from './ports.ts';
 import type { RunRecord } from './run-record.ts';
@@ -41,6 +42,7 @@ export function containerSpec(
     memoryBytes: job.memoryBytes,
     pids: job.pids,
     tmpBytes: job.tmpBytes,
+    ...tmpFolders(job, ids.image),
     network: job.network,
     mounts: job.mounts,
     addCapabilities: job.addCapabilities,
@@ -59,6 +61,20 @@ export function containerSpec(
       [LABEL.image]: ids.image.pinned,
     },
   };
+}
+
+/**
+ * Volumes that an image declares are folders on the host's disk, writable without bound whatever the root is. Unless the
+ * job may write anyway, each that nothing else is mounted at becomes a tmpfs.
+ */
+function tmpFolders(job: JobSpec, { volumes = [] }: ImageFacts): Pick<ContainerSpec, 'tmpFolders'> {
+  if (job.writableRoot) return {};
+  const taken = new Set(['/', '/tmp', ...job.mounts.map(({ target }) => target)]);
+  const folders = volumes
+    .filter((path) => path.startsWith('/'))
+    .map((path) => posix.resolve(path))
+    .filter((path) => !taken.has(path));
+  return folders.length === 0 ? {} : { tmpFolders: [...new Set(folders)].sort() };
 }
 
 /** What a container is, without who it is: everything but the name and labels. */

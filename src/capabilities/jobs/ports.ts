@@ -25,6 +25,8 @@ export interface ImageFacts {
   /** "name@sha256:…" where the engine knows one; else the image id. */
   readonly pinned: string;
   readonly sizeBytes: number;
+  /** Folders that the image declares as volumes; left out if there are none. */
+  readonly volumes?: readonly string[];
 }
 
 /** Progress of a pull, all layers together. Totals grow while layers become known. */
@@ -66,6 +68,8 @@ export interface ContainerSpec {
   readonly pids: number;
   /** Size of the noexec, nosuid tmpfs at /tmp. */
   readonly tmpBytes: number;
+  /** Further folders that get such a tmpfs of the same size; left out for none. */
+  readonly tmpFolders?: readonly string[];
   readonly network: { readonly mode: 'none' | 'bridge' | 'host' } | { readonly mode: 'named'; readonly name: string };
   readonly mounts: readonly ContainerMount[];
   /** Linux capabilities on top of none, without the CAP_ prefix. */

@@ -60,11 +60,15 @@ export interface JobSpec {
 const MAX_INPUT = 1024 * 1024;
 const MAX_METADATA = 64 * 1024;
 const MAX_SCOPES = 64;
+const MAX_VIOLATIONS = 50;
 
-/** Parses a spec and fills in defaults. Throws `invalid` with every wrong field, its value and what would be right. */
+/** Parses a spec and fills in defaults. Throws `invalid` with every wrong field (at most 50), its value and what would be right. */
 export function parseJobSpec(message: JobSpecMessage, config: JobsConfig): JobSpec {
   const violations: FieldViolation[] = [];
-  const refuse: Refuse = (field, description) => violations.push({ field: `spec.${field}`, description });
+  // A spec may hold a million wrong values; the refusal of it has to stay small.
+  const refuse: Refuse = (field, description) => {
+    if (violations.length < MAX_VIOLATIONS) violations.push({ field: `spec.${field}`, description });
+  };
   const { defaults, limits } = config;
   const resources = message.resources;
   const sandbox = message.sandbox;

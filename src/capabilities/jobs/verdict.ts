@@ -50,7 +50,7 @@ export function judge(seen: Observation): Verdict {
   return { ...shared, state: 'succeeded', reason: 'exited' };
 }
 
-// Podman never tells, and Docker misses it now and then when the main process is the victim.
+// Podman never tells, and Docker begins to listen only some milliseconds after the start.
 function killedByOthers(): LonglineError {
   const message =
     'the main process was killed with SIGKILL, and not by this agent; most often that is the kernel, for memory, although ' +

@@ -160,8 +160,13 @@ export class Enrollment {
       );
     }
     const sameKey = found.publicKeyHash !== undefined && sameHash(found.publicKeyHash, publicKeyHash);
+    // A renewal adds a certificate: who renewed has had the answer, and the newest certificate no longer tells its age.
+    const unanswered = sameKey || found.certificates.length === 1;
     const repeated =
-      found.enrollmentTokenId === token.id && found.instanceId === instanceId && this.#isRecent(found, nowMs);
+      unanswered &&
+      found.enrollmentTokenId === token.id &&
+      found.instanceId === instanceId &&
+      this.#isRecent(found, nowMs);
     const live = found.apiKeyHash !== undefined || found.certificates.some((issued) => issued.expiresAtMs > nowMs);
     if (live && !sameKey && !repeated) {
       throw new LonglineError(

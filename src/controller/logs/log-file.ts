@@ -174,10 +174,14 @@ export class LogFile implements AsyncDisposable {
 
   async #syncOnce(): Promise<void> {
     try {
+      // Appends go on beside the disk's sync: what they add is simply not covered by it.
+      const { extents, end, generation, synced } = await this.#exclusively(async () => {
+        const { synced } = await this.#segments.startSync();
+        return { extents: this.#extents, end: this.end, generation: this.generation, synced };
+      });
+      await synced;
       await this.#exclusively(async () => {
-        const extents = this.#extents;
-        const end = this.end;
-        await this.#segments.sync();
+        if (this.generation !== generation) return;
         this.#durable = extents;
         this.#durableEnd = end;
         await this.#saveEntries();

@@ -94,8 +94,18 @@ export class Segments implements AsyncDisposable {
 
   /** Makes everything appended durable. */
   async sync(): Promise<void> {
+    const { synced } = await this.startSync();
+    await synced;
+  }
+
+  /** Begins to make everything appended so far durable; `synced` tells when it is. Appends may go on meanwhile. */
+  async startSync(): Promise<{ readonly synced: Promise<void> }> {
     try {
-      await (await this.#writable()).datasync();
+      const handle = await this.#writable();
+      const synced = handle.datasync().catch((error: unknown) => {
+        throw writeError(this.#folder, error);
+      });
+      return { synced };
     } catch (error) {
       throw writeError(this.#folder, error);
     }
@@ -108,10 +118,14 @@ export class Segments implements AsyncDisposable {
     if (segment === undefined || position >= this.#end) return Buffer.alloc(0);
     const segmentEnd = this.#segments[index + 1]?.begins ?? this.#end;
     const buffer = Buffer.allocUnsafe(Math.min(length, segmentEnd - position));
+    const at = position - segment.begins;
+    // Followers read where the writer writes: its handle serves them. Closing it waits for reads under way.
+    if (this.#handle !== undefined && index === this.#segments.length - 1) {
+      return await readUpTo(this.#handle, buffer, at);
+    }
     const handle = await open(segment.path, 'r');
     try {
-      const { bytesRead } = await handle.read(buffer, 0, buffer.length, position - segment.begins);
-      return buffer.subarray(0, bytesRead);
+      return await readUpTo(handle, buffer, at);
     } finally {
       await handle.close();
     }
@@ -155,7 +169,7 @@ export class Segments implements AsyncDisposable {
     if (this.#segments.length > 0) await (await this.#writable()).datasync();
     await this.letGo();
     const path = join(this.#folder, String(this.#end).padStart(16, '0') + SUFFIX);
-    this.#handle = await open(path, 'w', 0o600);
+    this.#handle = await open(path, 'w+', 0o600);
     await syncFolder(this.#folder);
     this.#segments.push({ begins: this.#end, path });
   }
@@ -173,6 +187,11 @@ export class Segments implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.letGo();
   }
+}
+
+async function readUpTo(handle: FileHandle, buffer: Buffer, position: number): Promise<Buffer> {
+  const { bytesRead } = await handle.read(buffer, 0, buffer.length, position);
+  return buffer.subarray(0, bytesRead);
 }
 
 async function sizeOf(path: string): Promise<number> {

@@ -141,11 +141,14 @@ function networkAllowed(rule: ImageRule, network: SandboxRequest['network']): bo
 const ID = /^(?:0|[1-9]\d{0,9})$/;
 const LARGEST_ID = 2 ** 31 - 1;
 
-/** A name is allowed only by itself, since the image decides which number it is; "*" stands for any number but 0. */
+/**
+ * A name is allowed only by itself, since the image decides which number it is, and so is a number without a group, since
+ * the engine may choose that of root. "*" stands for any number but 0.
+ */
 function userAllowed(rule: ImageRule, user: string): boolean {
   if (rule.users.includes(user)) return true;
   const asked = user.split(':');
-  if (!asked.every((part) => ID.test(part) && Number(part) <= LARGEST_ID)) return false;
+  if (asked.length !== 2 || !asked.every((part) => ID.test(part) && Number(part) <= LARGEST_ID)) return false;
   return rule.users.some((pattern) => {
     const parts = pattern.split(':');
     return (

@@ -23,7 +23,8 @@ export function parseImageReference(text: string): ImageReference | { readonly f
   const id = /^(?:sha256:)?([0-9a-f]{64})$/.exec(text);
   if (id !== null) return { repository: `sha256:${id[1]}`, tag: '', digest: `sha256:${id[1]}` };
   // An engine takes such a name for the beginning of an image id if it knows no image of that name.
-  if (/^[0-9a-f]+$/.test(text)) return { fault: 'may be an image id; write "name:tag", or the whole "sha256:…"' };
+  if (/^(?:sha256:)?[0-9A-Fa-f]+$/.test(text))
+    return { fault: 'may be an image id; write "name:tag", or the whole "sha256:…"' };
   if (EMPTY_PART.test(text)) return { fault: 'has an empty tag or digest' };
   const { name, tag, digest } = split(text);
   if (!REPOSITORY.test(name)) return { fault: 'is no image reference; write "name:tag" or "name@sha256:…"' };

@@ -15,6 +15,9 @@ const DAY_MS = 24 * 3_600_000;
 const CAPABILITY = new RegExp(`^(${CAPABILITY_NAMES.join('|')})$`);
 const CAPABILITY_FORM = `one of ${CAPABILITY_NAMES.join(', ')}`;
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
+// "*" alone would leave the group to the engine, which gives a number that the image doesn't know the group of root.
+const USER = /^(?:[A-Za-z0-9_.-]+|(?:\*|[A-Za-z0-9_.-]+):(?:\*|[A-Za-z0-9_.-]+))$/;
+const USER_FORM = '"UID:GID" of numbers, names or "*", or a user by itself';
 const MAX_MEMORY_BYTES = 2 ** 50;
 
 /** Parses a policy file. Throws `invalid` with every violation: path, value, line, and what would be right. */
@@ -62,7 +65,7 @@ function imageRules(root: TomlTable): readonly ImageRule[] {
       networks:
         table.strings('networks', /^(bridge|host|named:[A-Za-z0-9_.*-]+)$/, '"bridge", "host" or "named:PATTERN"') ??
         [],
-      users: table.strings('users', /^[A-Za-z0-9_.*-]+(:[A-Za-z0-9_.*-]+)?$/, '"UID:GID", numbers, names or "*"') ?? [],
+      users: table.strings('users', USER, USER_FORM) ?? [],
       capabilities:
         table.strings('capabilities', /^(?!CAP_)[A-Z][A-Z0-9_]*$/, 'a Linux capability such as "NET_BIND_SERVICE"') ??
         [],

@@ -28,7 +28,7 @@ export interface ImageRule {
   readonly requireDigest: boolean;
   /** "bridge", "host", or "named:" and a pattern of network names. */
   readonly networks: readonly string[];
-  /** "1000:1000", "app", or with "*" for any number but 0. */
+  /** "1000:1000", "app", or "*:*" with "*" for any number but 0. */
   readonly users: readonly string[];
   /** Linux capabilities without CAP_. */
   readonly capabilities: readonly string[];

@@ -41,7 +41,12 @@ export function createBody(spec: ContainerSpec, kind: 'docker' | 'podman'): obje
       CapAdd: spec.addCapabilities,
       SecurityOpt: spec.noNewPrivileges ? ['no-new-privileges'] : [],
       ReadonlyRootfs: spec.readOnlyRoot,
-      Tmpfs: { '/tmp': `rw,noexec,nosuid,nodev,mode=1777,size=${spec.tmpBytes}` },
+      Tmpfs: Object.fromEntries(
+        ['/tmp', ...(spec.tmpFolders ?? [])].map((folder) => [
+          folder,
+          `rw,noexec,nosuid,nodev,mode=1777,size=${spec.tmpBytes}`,
+        ]),
+      ),
       Mounts: spec.mounts.map(mountBody),
       ...(spec.runtime === '' ? {} : { Runtime: spec.runtime }),
       RestartPolicy: { Name: 'no' },

@@ -10,6 +10,7 @@ interface RawImage {
   readonly Id: string;
   readonly Size: number;
   readonly RepoDigests?: readonly string[] | null;
+  readonly Config?: { readonly Volumes?: Readonly<Record<string, unknown>> | null } | null;
 }
 
 /** As ContainerEngine promises for images. */
@@ -33,7 +34,8 @@ export class ImageStore {
     if (raw === undefined) return undefined;
     const id = raw.Id.startsWith('sha256:') ? raw.Id : `sha256:${raw.Id}`;
     const digest = parsed === undefined ? undefined : matchingDigest(parsed, raw.RepoDigests ?? []);
-    return { id, pinned: digest ?? id, sizeBytes: raw.Size };
+    const volumes = Object.keys(raw.Config?.Volumes ?? {});
+    return { id, pinned: digest ?? id, sizeBytes: raw.Size, ...(volumes.length === 0 ? {} : { volumes }) };
   }
 
   /** Fetches an image; the last progress says that all of it is there. Leaving the iteration cancels the pull. */
