@@ -56,3 +56,8 @@ test('an absurd length is damage, not a wait for more', () => {
   file.writeUInt32LE(MAX_RECORD_BYTES + 1, 0);
   assert.equal(decodeRecord(file, 0).kind, 'damaged');
 });
+
+test('a body that would be read as damage is not written', () => {
+  assert.equal(encodeRecord(1, new Uint8Array(MAX_RECORD_BYTES)).length, MAX_RECORD_BYTES + 9);
+  assert.throws(() => encodeRecord(1, new Uint8Array(MAX_RECORD_BYTES + 1)), { reason: 'limit', retryable: false });
+});

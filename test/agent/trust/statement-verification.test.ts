@@ -161,6 +161,14 @@ test('the agent takes commands of its controllers only', () => {
   );
 });
 
+test('an id of a controller is bounded before a pattern is held against it', () => {
+  const limits = { ...context().limits, allowedControllers: ['*-eu-*x'] };
+  const at = context({ limits });
+  const statement = (controllerId: string) => signed(statementBytes({ controllerId }));
+  expectRefusal(statement('-eu-'.repeat(250_000)), 'invalid', 'statement.controller_id', /1000000 characters/, at);
+  expectRefusal(statement('-eu-'.repeat(64)), 'policy', 'allowed_controllers', /not among those allowed/, at);
+});
+
 test('audience', () => {
   const audienceOf = (audience: object | undefined) => signed(statementBytes({ audience } as object), key);
   for (const audience of [{}, { agentIds: ['x', 'web-1'] }, { matchLabels: { zone: 'eu' } }, { hasLabels: ['zone'] }]) {

@@ -52,6 +52,9 @@ suite('image references', () => {
     ];
     wrong.push(
       `${'0'.repeat(64)}`,
+      DIGEST,
+      'sha256:0123456789ab',
+      'sha256:a',
       `a:${'x'.repeat(129)}`,
       'a'.repeat(256),
       'a\n',

@@ -49,6 +49,15 @@ suite('the container of a job', () => {
     assert.equal(spec.labels[LABEL.role], 'job');
   });
 
+  test('has a tmpfs where the image would have the engine make a volume', () => {
+    const volumes = ['/var/lib/data', '/tmp/', '/srv', '/srv/', 'relative', '/', '/mine'];
+    const ids = { ...IDS, image: { ...IDS.image, volumes } };
+    const mounts = [{ source: '/a', target: '/mine', writable: false }];
+    assert.deepEqual(containerSpec({ ...JOB, mounts }, ids).tmpFolders, ['/srv', '/var/lib/data']);
+    assert.equal(containerSpec({ ...JOB, writableRoot: true }, ids).tmpFolders, undefined);
+    assert.equal(containerSpec(JOB, IDS).tmpFolders, undefined);
+  });
+
   test('shares its warm shape with jobs that differ in command, environment, place and input only', () => {
     const shape = (more: Partial<JobSpec>) => warmShape(containerSpec({ ...JOB, ...more }, IDS));
     const base = shape({});

@@ -191,6 +191,20 @@ suite('a job spec', () => {
     );
   });
 
+  test('is refused in few words, however much is wrong with it', () => {
+    const sandbox = { addCapabilities: Array.from({ length: 100_000 }, () => 'x') };
+    const env = Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`-${index}`, '']));
+    assert.throws(
+      () => parse({ argv: ['id'], image: 'alpine', sandbox, env }),
+      (error: unknown) => {
+        assert.ok(error instanceof LonglineError);
+        assert.equal(error.violations.length, 50);
+        assert.ok(error.message.length < 10_000);
+        return true;
+      },
+    );
+  });
+
   test('passes the wire unchanged', () => {
     assert.deepEqual(
       decodeJobAction(encodeJobAction({ argv: ['a'], image: 'b' })),

@@ -64,6 +64,8 @@ test('references that an engine would read otherwise are refused', () => {
     '',
     'cafe',
     '0123456789ab',
+    'sha256:0123456789ab',
+    'sha256:c',
     'Alpine',
     'a b',
     'alpine:',

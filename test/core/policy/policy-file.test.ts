@@ -80,6 +80,8 @@ test('each wrong value is named with its path and line', () => {
       '[[images]]\nname = "a"\npattern = "a"\n[[images]]\nname = "a"\npattern = "b"',
       /images\[1\].name: "a" names an earlier rule/,
     ],
+    ['[[images]]\npattern = "a"\nusers = ["*"]', /images\[0\].users\[0\]: got "\*"; must be "UID:GID"/],
+    ['[[images]]\npattern = "a"\nusers = ["10*:*"]', /images\[0\].users\[0\]/],
     ['[limits]\ncpus = 0', /limits.cpus: got 0/],
     ['[limits]\nmemory = "1GB"', /limits.memory: got "1GB"/],
     ['[limits]\nmemory = "2000TiB"', /limits.memory: more than any host has/],

@@ -61,6 +61,13 @@ suite('container config', () => {
     });
   });
 
+  test('gives further folders a tmpfs like /tmp', () => {
+    const spec = hardenedSpec('tool:1', ['x'], { tmpBytes: 4096, tmpFolders: ['/data'] });
+    const { Tmpfs } = (createBody(spec, 'docker') as { HostConfig: { Tmpfs: object } }).HostConfig;
+    const options = 'rw,noexec,nosuid,nodev,mode=1777,size=4096';
+    assert.deepEqual(Tmpfs, { '/tmp': options, '/data': options });
+  });
+
   test('of podman logs in its own way', () => {
     const body = createBody(hardenedSpec('tool:1', ['x'], { keepLogBytes: 1000 }), 'podman');
     const { LogConfig } = (body as { HostConfig: { LogConfig: object } }).HostConfig;

@@ -12,7 +12,7 @@ import { DockerEngine } from '../../../src/platform/docker/docker-engine.ts';
 import { parseEngineAddress } from '../../../src/platform/docker/engine-address.ts';
 import { collect, eventually, hardenedSpec } from '../../contract/engine-contract.ts';
 import { dockerMissing, podmanMissing, startDocker, startPodman, type TestEngine } from '../../fixtures/engines.ts';
-import { BARE_IMAGE, loadTestImages, TEST_IMAGE } from '../../fixtures/test-image.ts';
+import { BARE_IMAGE, importImage, loadTestImages, rootFilesystem, TEST_IMAGE } from '../../fixtures/test-image.ts';
 
 function failsWith(work: Promise<unknown>, reason: Reason, message: RegExp): Promise<void> {
   return assert.rejects(work, (error) => {
@@ -76,6 +76,18 @@ function realEngineSuite(name: string, start: () => Promise<TestEngine>, missing
         '65534',
         'end',
       ]);
+    });
+
+    test('knows the volumes of an image, and puts a tmpfs in their place', async () => {
+      const name = 'longline-test/volume:1';
+      await importImage(daemon.socketPath, name, await rootFilesystem('shell'), ['VOLUME /var']);
+      const image = await engine.findImage(name);
+      assert.deepEqual(image?.volumes, ['/var']);
+      assert.equal((await engine.findImage(TEST_IMAGE))?.volumes, undefined);
+      const script = 'grep " /var " /proc/mounts; head -c 40000000 /dev/zero > /var/big || echo bounded';
+      const closed = { image: image.id, tmpFolders: ['/var'] };
+      const { stdout } = await sh(script, closed);
+      assert.match(stdout.toString(), /^tmpfs \/var tmpfs \S*noexec\S* 0 0\nbounded\n$/);
     });
 
     test('opens what the spec opens', async () => {
