@@ -50,13 +50,13 @@ interface Holder {
 
 /** Opens audit log, identity (enrolling if needed), capabilities, link and local server. */
 export async function assemble(base: Foundation, stack: AsyncDisposableStack, signal: AbortSignal): Promise<Agent> {
-  const { config, log, folder, jobs } = base;
+  const { config, log, folder, jobs, paths } = base;
   const holder: Holder = {};
   const audit = await openAudit(base, holder, stack);
   const identity = makeIdentity(base, audit);
   await identity.open(signal);
   const logs = { open: (executionId: string) => holder.link!.logs.open(executionId) };
-  const capability = openJobs(config, jobs, folder.instanceId, logs, stack);
+  const capability = openJobs(config, jobs, folder.instanceId, { logs, paths }, stack);
   const stopping = new AbortController();
   const registry = makeRegistry(base, [capability], holder, stopping.signal, stack);
   const report = hostReport({

@@ -1,7 +1,7 @@
 // The jobs capability as the agent's configuration wants it.
 import { JobsCapability } from '../capabilities/jobs/capability.ts';
 import { type JobsConfig, parseJobsConfig } from '../capabilities/jobs/config.ts';
-import type { OutputLogs } from '../capabilities/jobs/ports.ts';
+import type { HostPaths, OutputLogs } from '../capabilities/jobs/ports.ts';
 import { DockerEngine } from '../platform/docker/docker-engine.ts';
 import { parseEngineAddress } from '../platform/docker/engine-address.ts';
 import type { AgentConfig } from './config.ts';
@@ -17,10 +17,10 @@ export function openJobs(
   config: AgentConfig,
   jobs: JobsConfig,
   instanceId: string,
-  logs: OutputLogs,
+  { logs, paths }: { readonly logs: OutputLogs; readonly paths: HostPaths },
   stack: AsyncDisposableStack,
 ): JobsCapability {
   const engine = stack.use(new DockerEngine(parseEngineAddress(config.dockerHost)));
   const credentials = new RegistryCredentialFile(config.jobs.credentialsFile);
-  return new JobsCapability({ engine, logs, credentials, instanceId, config: jobs });
+  return new JobsCapability({ engine, logs, credentials, paths, instanceId, config: jobs });
 }

@@ -24,7 +24,13 @@ export async function openRules(config: AgentConfig, folder: DataFolder, jobs: J
   const engine = parseEngineAddress(config.dockerHost);
   // Who may mount these into a job owns the host.
   const guarded = [folder.path, ...(engine.kind === 'unix' ? [engine.socketPath] : [])];
-  for (const path of [config.policyFile, config.trustFile, config.jobs.credentialsFile]) {
+  for (const path of [
+    config.policyFile,
+    config.trustFile,
+    config.jobs.credentialsFile,
+    config.caFile,
+    config.localSocket,
+  ]) {
     if (path !== undefined) guarded.push(path);
   }
   const paths = hostPaths(guarded);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -84,4 +84,12 @@ test('a second server on a live socket is refused, and the first goes on', async
 test('a path too long for a socket is refused with its length', async () => {
   await using second = new LocalServer(join(folder, 'x'.repeat(120)), view, silentLogger);
   await assert.rejects(second.open(), { reason: 'invalid', message: /at most 107/ });
+});
+
+test('a file in the place of the socket is left alone', async () => {
+  const path = join(folder, 'file');
+  await writeFile(path, 'precious');
+  await using second = new LocalServer(path, view, silentLogger);
+  await assert.rejects(second.open(), { reason: 'already_exists', message: /is no socket/ });
+  assert.equal(await readFile(path, 'utf8'), 'precious');
 });

@@ -1,7 +1,7 @@
 // The agent's own service on a unix socket: status, commands, policy questions, reload; with reflection and health so
 // that generic gRPC tools work on the host. The socket is 0600: who may read it may also read the agent's data folder.
 
-import { chmod, rm } from 'node:fs/promises';
+import { chmod, lstat, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
@@ -72,7 +72,7 @@ export class LocalServer implements AsyncDisposable {
     if (await answers(this.#path)) {
       throw new LonglineError('already_exists', `local-socket: another process serves ${this.#path}`);
     }
-    await rm(this.#path, { force: true });
+    await removeSocket(this.#path);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const previousMask = process.umask(0o177);
     this.#server.bindAsync(`unix:${this.#path}`, ServerCredentials.createInsecure(), (error) => {
@@ -140,6 +140,18 @@ function reflectionRoot(): ConstructorParameters<typeof ReflectionService>[0] {
   return {
     [LocalService.typeName]: { format: 'longline', type: {}, fileDescriptorProtos: [...files.values()] },
   } as unknown as ConstructorParameters<typeof ReflectionService>[0];
+}
+
+/** Removes a socket that a dead agent left; anything else in its place is somebody's file. */
+async function removeSocket(path: string): Promise<void> {
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw new LonglineError('unavailable', `local-socket: can't look at ${path}: ${error.message}`, { cause: error });
+  });
+  if (found !== undefined && !found.isSocket()) {
+    throw new LonglineError('already_exists', `local-socket: ${path} is there and is no socket; name another path`);
+  }
+  await rm(path, { force: true });
 }
 
 async function answers(path: string): Promise<boolean> {

@@ -24,7 +24,7 @@ import type { InputReceipt } from './input-gate.ts';
 import { JobQueue } from './job-queue.ts';
 import { JobRun } from './job-run.ts';
 import { containerSpec, LABEL, strays } from './plan.ts';
-import type { ContainerEngine, CredentialSource, EngineFacts, OutputLogs } from './ports.ts';
+import type { ContainerEngine, CredentialSource, EngineFacts, HostPaths, OutputLogs } from './ports.ts';
 import { RunRecords } from './run-record.ts';
 import type { JobServices } from './services.ts';
 import { parseJobSpec } from './spec.ts';
@@ -36,6 +36,7 @@ export interface JobsCapabilityOptions {
   readonly engine: ContainerEngine;
   readonly logs: OutputLogs;
   readonly credentials: CredentialSource;
+  readonly paths: HostPaths;
   /** Identifies this agent's containers among all others; the same for as long as its data folder lives. */
   readonly instanceId: string;
   readonly config: JobsConfig;
@@ -82,7 +83,7 @@ export class JobsCapability implements Capability, Recoverable, HealthChecked, I
       return {
         available: false,
         reason: reason === 'internal' ? describeError(error) : message,
-        mend: 'install and start Docker or Podman, and let the agent reach its socket (jobs.engine in the configuration)',
+        mend: 'install and start Docker or Podman, and let the agent reach its socket (docker_host in the configuration)',
       };
     }
   }
@@ -171,13 +172,13 @@ export class JobsCapability implements Capability, Recoverable, HealthChecked, I
   };
 
   #serve(host: CapabilityHost): JobServices {
-    const { engine, logs, credentials, instanceId, config } = this.#options;
+    const { engine, logs, credentials, paths, instanceId, config } = this.#options;
     const { clock, log, state } = host;
     const reaper = new ContainerReaper(engine, clock, log);
     this.#hostSignal = host.signal;
     host.signal.addEventListener('abort', this.#letGo, { once: true });
     return {
-      ...{ engine, logs, clock, log, config, instanceId, reaper },
+      ...{ engine, logs, paths, clock, log, config, instanceId, reaper },
       records: new RunRecords(state),
       queue: new JobQueue(config.maxConcurrent, config.maxQueued),
       puller: new ImagePuller({ engine, credentials, clock, settings: config.pull }),

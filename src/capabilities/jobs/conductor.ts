@@ -8,6 +8,7 @@ import { keepLogBytes } from './config.ts';
 import type { JobStep, Verdict } from './events.ts';
 import type { InputDelivery } from './input-delivery.ts';
 import { type FoundAgain, follow, type LiveContainer, launch, recovered } from './live-container.ts';
+import { checkMounts } from './mount-check.ts';
 import { OutputRecorder } from './output-recorder.ts';
 import { type Course, chooseCourse, containerName, containerSpec, LABEL } from './plan.ts';
 import type { ContainerFacts, ContainerSpec } from './ports.ts';
@@ -104,6 +105,11 @@ export class Conductor {
     control.early.throwIfAborted();
     state.imageName = image.pinned;
     const spec = containerSpec(state.spec!, { executionId: command.id, instanceId: services.instanceId, image });
+    try {
+      checkMounts(spec.mounts, services.paths);
+    } catch (error) {
+      throw early(error, (cause) => unstarted('failed', 'start_failed', cause));
+    }
     try {
       if (this.#mayBeWarm) {
         const executionId = command.id;

@@ -194,3 +194,9 @@ export interface OutputLogs {
 export interface CredentialSource {
   forImage(reference: string): Promise<RegistryCredentials | undefined>;
 }
+
+/** Looks at paths of this host. */
+export interface HostPaths {
+  /** The path with all links resolved; undefined if there is nothing. */
+  resolve(path: string): string | undefined;
+}

@@ -6,7 +6,7 @@ import type { ContainerReaper } from './container-reaper.ts';
 import type { EngineWatch } from './engine-watch.ts';
 import type { ImagePuller } from './image-puller.ts';
 import type { JobQueue } from './job-queue.ts';
-import type { ContainerEngine, OutputLogs } from './ports.ts';
+import type { ContainerEngine, HostPaths, OutputLogs } from './ports.ts';
 import type { RunRecords } from './run-record.ts';
 import type { WarmPool } from './warm-pool.ts';
 
@@ -24,6 +24,7 @@ export interface JobServices {
   readonly log: Logger;
   readonly config: JobsConfig;
   readonly instanceId: string;
+  readonly paths: HostPaths;
   /** When this host was booted, milliseconds since the epoch: what ran before it was cut off. */
   readonly hostBootedAtMs: number;
 }

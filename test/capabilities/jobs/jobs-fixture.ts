@@ -173,6 +173,7 @@ export class JobsWorld implements AsyncDisposable {
       engine: this.engine,
       logs: this.logs,
       credentials: { forImage: async () => undefined },
+      paths: { resolve: (path) => path },
       instanceId: this.instanceId,
       config: parseJobsConfig(this.settings),
     });
