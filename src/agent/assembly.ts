@@ -69,7 +69,10 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   holder.link = link;
   // Disposed before the link: the registry's capabilities write to its logs, and it carries their results.
   stack.use(registry);
-  stack.defer(() => stopping.abort(new LonglineError('cancelled', 'the agent stops')));
+  stack.defer(() => {
+    link.letGo();
+    stopping.abort(new LonglineError('cancelled', 'the agent stops'));
+  });
   const reload = () => reloadRules(base, audit, log);
   const local = stack.use(makeLocalServer(base, { identity, link, report, reload }));
   return { ...base, identity, link, registry, local, reload };

@@ -210,5 +210,9 @@ function conflicts(config: Values): ConfigConflict[] {
       description: `${config.controllerUrl} is not encrypted; use https://, or an API key`,
     });
   }
+  if (config.controllerUrl !== undefined && !/^https?:\/\/[^/?#@]+$/.test(config.controllerUrl)) {
+    const description = 'has more than host and port; it must look like https://HOST:PORT';
+    found.push({ key: 'controller', description });
+  }
   return found;
 }

@@ -1,7 +1,7 @@
 // The agent's data folder: private to its user, locked against a second agent, with the id of this replica.
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, open, readFile, rename, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { LonglineError } from '../core/errors.ts';
 import { isUuid } from '../core/ids.ts';
 import { type FolderLock, lockFolder } from '../platform/sqlite/file-lock.ts';
@@ -18,7 +18,7 @@ export interface DataFolder extends Disposable {
 /** Opens the folder, making it if needed. Throws `unavailable` if it can't be written, `already_exists` if in use. */
 export async function openDataFolder(path: string): Promise<DataFolder> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await makeFolder(path);
     const { mode } = await stat(path);
     if ((mode & 0o077) !== 0) await chmod(path, 0o700);
   } catch (error) {
@@ -39,6 +39,20 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
     lock[Symbol.dispose]();
     throw error;
   }
+}
+
+/** Makes a folder and what is missing above it. Node's own way never ends where the kernel makes no folders, as below /proc. */
+async function makeFolder(path: string): Promise<void> {
+  const make = async () => {
+    await mkdir(path, { mode: 0o700 }).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
+    });
+  };
+  await make().catch(async (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeFolder(dirname(path));
+    await make();
+  });
 }
 
 async function readInstanceId(path: string): Promise<string> {

@@ -66,17 +66,18 @@ export interface SelectorValue {
   readonly agentIds: string[];
 }
 
-/** "zone=eu,gpu,id:web-1": label with value, label present, agent by id; "*" or "" picks all. All must hold. */
+/** "zone=eu,gpu,id:web-1": label with value, label present, agent by id; "*" picks all; "" is refused, since it is what an unset variable gives. All must hold. */
 export function selectorValue(text: string): SelectorValue {
   const selector: SelectorValue = { matchLabels: {}, hasLabels: [], agentIds: [] };
   if (text.trim() === '*') return selector;
   for (const part of text.split(',').map((one) => one.trim())) {
-    if (part === '' && text.trim() === '') continue;
     const [, id] = /^id:([A-Za-z0-9._-]{1,128})$/.exec(part) ?? [];
     const [, key, value] = /^([A-Za-z0-9._/-]{1,63})(?:=(.{0,255}))?$/.exec(part) ?? [];
     if (id !== undefined) selector.agentIds.push(id);
     else if (key === undefined)
-      throw new InvalidArgumentError(`${JSON.stringify(part)} is none of KEY=VALUE, KEY, id:AGENT.`);
+      throw new InvalidArgumentError(
+        `${JSON.stringify(part)} is none of KEY=VALUE, KEY, id:AGENT; * alone picks every agent.`,
+      );
     else if (value === undefined) selector.hasLabels.push(key);
     else if (Object.hasOwn(selector.matchLabels, key) && selector.matchLabels[key] !== value) {
       throw new InvalidArgumentError(`No agent has two values for the label ${key}.`);

@@ -105,7 +105,9 @@ export function toLonglineError(thrown: unknown): LonglineError {
 export function describeError(thrown: unknown): string {
   const parts: string[] = [];
   for (let error = thrown, depth = 0; error !== undefined && depth < 5; depth++) {
-    parts.push(error instanceof Error ? error.message : String(error));
+    const part = error instanceof Error ? error.message : String(error);
+    // Many an error tells its cause already.
+    if (!parts.at(-1)?.endsWith(part)) parts.push(part);
     error = error instanceof Error ? error.cause : undefined;
   }
   return parts.join(': ');

@@ -89,9 +89,15 @@ export class CommandDispatcher implements AsyncDisposable {
     }
   }
 
+  /** Starts nothing more; commands that end without a result from now on stay unfinished, for a later process. */
+  letGo(): void {
+    this.#closing.abort();
+    for (const run of this.#runs.values()) run.letGo();
+  }
+
   /** Leaves running commands as they are and waits for what is being written. May be called twice. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closing.abort();
+    this.letGo();
     for (const run of this.#runs.values()) run.abandon();
     const waiting = new AbortController();
     const limit = this.#options.clock.sleep(DISPOSE_LIMIT_MS, waiting.signal).catch(() => undefined);

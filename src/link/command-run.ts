@@ -23,7 +23,7 @@ export class CommandRun {
   readonly #abort = new AbortController();
   readonly #left = Promise.withResolvers<undefined>();
   #iterator: AsyncIterator<unknown> | undefined;
-  #abandoned = false;
+  #lettingGo = false;
   #progressNumber = 0n;
   /** Latest progress, for a controller that connects later; undefined before the first. */
   latestProgress: AgentMessage | undefined;
@@ -43,9 +43,14 @@ export class CommandRun {
     return Promise.race([this.#consume(resumed), this.#left.promise]);
   }
 
+  /** From now on an end without a result leaves the command to a later process; a result that still comes counts. */
+  letGo(): void {
+    this.#lettingGo = true;
+  }
+
   /** Leaves the command to a later process: whatever the executor says from now on isn't its result. */
   abandon(): void {
-    this.#abandoned = true;
+    this.letGo();
     this.#left.resolve(undefined);
     this.#iterator?.return?.()?.catch((error: unknown) => {
       this.#host.log.warn('executor failed while it was left', { commandId: this.command.id, err: error });
@@ -70,11 +75,11 @@ export class CommandRun {
         await iterator.return?.();
         return this.#result(next.value.outcome, next.value.detail, next.value.error);
       }
-      if (this.#abandoned) return undefined;
+      if (this.#lettingGo) return undefined;
       log.error('executor ended without a result', { commandId: id, capability });
       return this.#internalFailure(undefined);
     } catch (error) {
-      if (this.#abandoned) return undefined;
+      if (this.#lettingGo) return undefined;
       log.error('executor failed', { commandId: id, capability, err: error });
       return this.#internalFailure(error);
     }

@@ -210,6 +210,11 @@ export class Link implements AsyncDisposable {
     };
   }
 
+  /** To be called before the capabilities are closed: a command that one lets go of is not failed, but left unfinished. */
+  letGo(): void {
+    this.#dispatcher.letGo();
+  }
+
   /** Leaves commands to a later process, writes what waits and closes all files. `run` must have ended. May be called twice. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#dispatcher[Symbol.asyncDispose]();

@@ -101,7 +101,7 @@ export class LogSpool implements AsyncDisposable {
     return this.#logs.values();
   }
 
-  /** Calls back whenever a log can be read further or was closed. One listener; undefined takes it away. */
+  /** Calls back whenever a log was opened, can be read further or was closed. One listener; undefined takes it away. */
   onWritten(listener: ((log: SpooledLog) => void) | undefined): void {
     this.#listener = listener;
   }
@@ -127,6 +127,8 @@ export class LogSpool implements AsyncDisposable {
       this.#charge(log, 0);
     }
     await log.prepare();
+    // The controller gets ready for it while its container still starts.
+    this.#listener?.(log);
     return log as ProducerLog;
   }
 

@@ -7,11 +7,14 @@ import type { Command } from 'commander';
 import { type StoredAuditCheckpoint, StoredAuditCheckpointSchema } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { exportAuditLog } from '../../agent/audit/export.ts';
 import { type AuditVerification, verifyAuditLog } from '../../agent/audit/verification.ts';
+import { AUDIT_EVENTS } from '../../core/audit/audit-record.ts';
 import { LonglineError } from '../../core/errors.ts';
 import { fetchCheckpoints, keptCheckpoint, readCheckpointFile } from '../audit/checkpoint-source.ts';
 import { type CliIo, EXIT, toJson } from '../io.ts';
-import { countValue } from '../option-values.ts';
+import { countValue, wordValue } from '../option-values.ts';
 import { timeValue } from '../time-value.ts';
+
+const eventValue = wordValue(Object.fromEntries(AUDIT_EVENTS.map((event) => [event, event])));
 
 interface FileOptions {
   readonly dataDir?: string;
@@ -36,7 +39,7 @@ export function registerAuditCommands(program: Command, io: CliIo): void {
     .description('Write records as JSON lines, oldest first, each with its hash in the chain.')
     .option('--from <time>', 'only from then on, like 2030-01-31T12:00:00Z', timeValue)
     .option('--to <time>', 'only before', timeValue)
-    .option('--event <name>', 'only of this event, like refused')
+    .option('--event <name>', 'only of this event, like refused', eventValue)
     .option('--command <id>', 'only of this command')
     .action(async (options: ExportOptions) => await exportRecords(options, io));
   audit
@@ -72,6 +75,11 @@ async function verify(options: VerifyOptions, command: Command, io: CliIo): Prom
   if (options.checkpoints !== undefined) kept.push(...(await readCheckpointFile(options.checkpoints)));
   if (options.agent !== undefined) kept.push(...(await fetchCheckpoints(io, command, options.agent)));
   const asked = options.checkpoints !== undefined || options.agent !== undefined;
+  if (asked && kept.length === 0) {
+    const from = options.agent === undefined ? options.checkpoints : `agent ${options.agent}`;
+    const message = `there is no checkpoint of ${from} to compare with; see \`longline agents ls\` and \`longline audit checkpoints AGENT\``;
+    throw new LonglineError('not_found', message);
+  }
   const startedAt = performance.now();
   const verification = verifyAuditLog(path, kept.map(keptCheckpoint));
   const seconds = (performance.now() - startedAt) / 1000;

@@ -41,8 +41,8 @@ export function jobSummary(job: Job): string {
   if (state === JobState.SUCCEEDED) return '';
   if (state === JobState.FAILED && result?.reason === JobReason.EXITED && !result.oomKilled) return '';
   const parts = [`job ${job.id} on ${execution.agentId} ${stateName(state).replaceAll('_', ' ')}`];
-  if (result !== undefined && result.reason !== JobReason.UNSPECIFIED)
-    parts.push(reasonName(result.reason).replaceAll('_', ' '));
+  const reason = reasonName(result?.reason ?? JobReason.UNSPECIFIED);
+  if (reason !== '' && reason !== stateName(state)) parts.push(reason.replaceAll('_', ' '));
   if (result?.signal) parts.push(result.signal);
   if (result?.oomKilled && result.reason !== JobReason.OUT_OF_MEMORY) parts.push('a process was killed for memory');
   if (result?.error?.message) parts.push(result.error.message);

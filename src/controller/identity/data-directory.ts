@@ -23,7 +23,7 @@ export class DataDirectory implements Disposable {
   static async open(directory: string): Promise<DataDirectory> {
     const path = resolve(directory);
     try {
-      await mkdir(path, { recursive: true, mode: 0o700 });
+      await makeFolder(path);
       if (((await stat(path)).mode & OTHERS) !== 0) await chmod(path, 0o700);
     } catch (error) {
       throw unusable(path, error);
@@ -60,6 +60,20 @@ export class DataDirectory implements Disposable {
   [Symbol.dispose](): void {
     if (this.#lock.isOpen) this.#lock.close();
   }
+}
+
+/** Makes a folder and what is missing above it. Node's own way never ends where the kernel makes no folders, as below /proc. */
+async function makeFolder(path: string): Promise<void> {
+  const make = async () => {
+    await mkdir(path, { mode: 0o700 }).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
+    });
+  };
+  await make().catch(async (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeFolder(dirname(path));
+    await make();
+  });
 }
 
 /** As DataDirectory.readPrivate, for a path. */

@@ -133,6 +133,8 @@ export class LogsSession implements InputSink {
     }
     const writer = (await this.#owns(open)) ? await this.#writer(open) : undefined;
     this.#logs.set(open.handle, { logId: open.logId, writer });
+    // Followers open it too, ahead of its first byte.
+    if (writer !== undefined) this.#needs.bus.publish(logTopic(open.logId), { closed: false });
     const offsets = Object.fromEntries(
       [...(writer?.durableOffsets() ?? [])].map(([stream, offset]) => [stream, BigInt(offset)]),
     );

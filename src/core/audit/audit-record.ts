@@ -7,17 +7,21 @@
 import { hash } from 'node:crypto';
 
 /** What happened. */
-export type AuditEvent =
-  | 'received'
-  | 'admitted'
-  | 'refused'
-  | 'started'
-  | 'ended'
-  | 'cancelled'
-  | 'policy_reloaded'
-  | 'enrolled'
-  | 'agent_started'
-  | 'agent_stopped';
+export type AuditEvent = (typeof AUDIT_EVENTS)[number];
+
+/** All that are recorded. */
+export const AUDIT_EVENTS = [
+  'received',
+  'admitted',
+  'refused',
+  'started',
+  'ended',
+  'cancelled',
+  'policy_reloaded',
+  'enrolled',
+  'agent_started',
+  'agent_stopped',
+] as const;
 
 /** A record without its place in the chain. Empty texts where a field doesn't apply. */
 export interface AuditFields {
