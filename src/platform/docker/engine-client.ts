@@ -2,9 +2,11 @@
 // hijacked upgrade of attach is made by hand, because docker-modem writes a body that the daemon may take for input.
 // No connection is kept alive: a socket costs microseconds, and a pool would starve under attach and wait, or hand out
 // sockets of a daemon that has gone. Must not know containers. Every failure leaves as a LonglineError.
+
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import type { Socket } from 'node:net';
+import { inspect } from 'node:util';
 import Docker from 'dockerode';
 import { LonglineError } from '../../core/errors.ts';
 import { CallScope } from './call-scope.ts';
@@ -70,6 +72,7 @@ export class EngineClient implements Disposable {
     this.where = describeAddress(address);
     const tls = address.kind === 'tcp' ? address.tls : undefined;
     this.#agent = tls === undefined ? new Agent({ keepAlive: false }) : new TlsAgent({ ...tls, keepAlive: false });
+    hideFromInspection(this.#agent);
     // `host` is always given: docker-modem would take it from DOCKER_HOST otherwise.
     const options = {
       agent: this.#agent,
@@ -226,6 +229,7 @@ export class EngineClient implements Disposable {
 
   #dial(request: EngineRequest, api: string | undefined, bounds: AbortSignal): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    hideFromInspection(bounds);
     const query = new URLSearchParams(request.query);
     this.#modem.dial(
       {
@@ -289,6 +293,14 @@ async function readWhole(body: IncomingMessage): Promise<string> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
+}
+
+/**
+ * docker-modem prints each request with all that hangs on it into a debug line, whether anybody reads that or not: with the
+ * agent come all its sockets. That was several milliseconds a request, and more with each container attached to.
+ */
+function hideFromInspection(value: object): void {
+  Object.defineProperty(value, inspect.custom, { value: () => '[hidden]', configurable: true });
 }
 
 /** The work's outcome, or the abort reason as soon as the signal aborts. */
