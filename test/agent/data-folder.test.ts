@@ -23,6 +23,13 @@ test('the folder is private and keeps its instance id', async () => {
   assert.equal((await stat(path)).mode & 0o777, 0o700);
 });
 
+test('where no folder can be made it says so', { timeout: 10_000 }, async () => {
+  await assert.rejects(openDataFolder('/proc/longline/data'), {
+    reason: 'unavailable',
+    message: /can't use \/proc.*ENOENT/,
+  });
+});
+
 test('a second opener is refused while the first holds it', async () => {
   const path = join(base, 'locked');
   const first = await openDataFolder(path);

@@ -254,4 +254,11 @@ test('audit: what is asked must be clear, and files that are none are refused', 
     /x, element 0: /,
   );
   assert.equal((await longline('audit', 'export', '--data-dir', folder, '--from', 'yesterday')).code, 2);
+  const unknown = await longline('audit', 'export', '--data-dir', folder, '--event', 'refusal');
+  assert.equal(unknown.code, 2);
+  assert.match(unknown.err, /refusal.*one of received, .*refused/);
+  await writeFile(at('none.json'), '[]');
+  const uncompared = await longline('audit', 'verify', '--data-dir', folder, '--checkpoints', at('none.json'));
+  assert.equal(uncompared.code, 3, 'nothing to compare with must not look like a log that was compared');
+  assert.match(uncompared.err, /no checkpoint of .*none.json/);
 });

@@ -12,7 +12,8 @@ test('selectors: labels with and without value, ids, all of them', () => {
     agentIds: ['web-1', 'web-2'],
   });
   assert.deepEqual(values.selectorValue('*'), { matchLabels: {}, hasLabels: [], agentIds: [] });
-  for (const text of ['a,,b', '=x', 'a b', 'zone=a,zone=b', ',']) assert.throws(() => values.selectorValue(text), text);
+  for (const text of ['', ' ', 'a,,b', '=x', 'a b', 'zone=a,zone=b', ','])
+    assert.throws(() => values.selectorValue(text), text);
 });
 
 test('mounts are read-only unless told otherwise', () => {

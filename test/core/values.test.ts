@@ -50,6 +50,8 @@ test('an unknown cause is kept for the log and not put into the message', () => 
   assert.equal(error.reason, 'internal');
   assert.doesNotMatch(error.message, /hunter2/);
   assert.match(describeError(error), /hunter2/);
+  const told = new Error('no link: refused', { cause: new Error('refused', { cause: new Error('port 1') }) });
+  assert.equal(describeError(told), 'no link: refused: port 1');
   const known = new LonglineError('limit', 'queue is full');
   assert.equal(toLonglineError(known), known);
   const abort = new DOMException('x', 'AbortError');

@@ -1,6 +1,6 @@
-// kill -9 in the middle of a job that prints numbered lines: of the agent, of the controller, of the engine. When the
-// kill comes is drawn from the seed: after so many lines were seen. Every line must be there once and in order, or be
-// declared lost; the job must have run once; no container may be left.
+// kill -9 in the middle of a job that prints numbered lines: of the agent, of the controller, of the engine; and a stop in
+// order of the agent. When it comes is drawn from the seed: after so many lines were seen. Every line must be there once
+// and in order, or be declared lost; the job must have run once; no container may be left.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { RunningCommand } from '../fixtures/command.ts';
@@ -53,6 +53,17 @@ describe('kill -9', { skip: dockerMissing() ?? testImageMissing() ?? false }, ()
       const job = await submitted();
       await seen(job, lines);
       await agent.kill9();
+      agent.start();
+      const ended = await result(job);
+      assert.equal(ended.state, 'succeeded', JSON.stringify(ended));
+      assert.equal(await checkedLines(job), LINES, 'nothing may be lost: the engine kept it all');
+      await ranOnceAndLeftNothing(job);
+    });
+
+    test(`the agent stopped in order after ${lines} lines (seed ${seed})`, async () => {
+      const job = await submitted();
+      await seen(job, lines);
+      await agent.stop();
       agent.start();
       const ended = await result(job);
       assert.equal(ended.state, 'succeeded', JSON.stringify(ended));

@@ -239,4 +239,28 @@ describe('command dispatcher', () => {
     await stage.tells(['received a', 'progress a', 'result a']);
     assert.deepEqual(stage.executor.starts, [{ id: 'a', resumed: true }]);
   });
+
+  it('after it let go, an end without a result leaves the command, and a result still counts', async () => {
+    await using folder = await scratchFolder();
+    {
+      await using stage = await Stage.open(folder.path);
+      const closing = Promise.withResolvers<void>();
+      stage.executor.run = async function* ({ id }) {
+        await closing.promise;
+        if (id === 'ended') yield { kind: 'result', outcome: 'succeeded', detail: RESULT };
+      };
+      stage.dispatcher.take(stage.command('ended'));
+      stage.dispatcher.take(stage.command('left'));
+      await until('they run', () => stage.executor.starts.length === 2);
+      stage.dispatcher.letGo();
+      closing.resolve();
+      await until('the result is kept', () => stage.told().includes('result ended'));
+    }
+    await using stage = await Stage.open(folder.path);
+    assert.deepEqual([...stage.dispatcher.unfinishedIds], ['left']);
+    assert.deepEqual(
+      stage.journal.pendingReplies().map(({ id }) => id),
+      ['ended'],
+    );
+  });
 });
