@@ -78,11 +78,12 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   return { ...base, identity, link, registry, local, reload };
 }
 
-async function openAudit({ clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
+async function openAudit({ config, clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
   const audit = await AuditLog.open({
     dataDir: folder.path,
     clock,
     log,
+    checkpointIntervalMs: config.audit.checkpointIntervalMs,
     onCheckpoint: (checkpoint) => holder.link?.sendAuditCheckpoint(checkpointMessage(checkpoint)),
   });
   return stack.use(audit);

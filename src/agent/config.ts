@@ -178,10 +178,19 @@ const log = {
   }),
 } as const;
 
+const audit = {
+  checkpointIntervalMs: setting(type.duration({ min: SECOND, max: 24 * 60 * MINUTE }), {
+    key: 'audit.checkpoint_interval',
+    group: FILES,
+    default: 10 * SECOND,
+    description: 'How often a new head of the audit log is signed and sent; what is younger could be cut off unseen.',
+  }),
+} as const;
+
 /** The agent's settings. */
 export const agentConfig = defineConfig(
   'agent',
-  { ...link, ...host, ...files, jobs: jobSettings, spool, log },
+  { ...link, ...host, ...files, jobs: jobSettings, spool, audit, log },
   conflicts,
 );
 
