@@ -108,14 +108,14 @@ export const PROGRAMS = {
     }
     return 0;
   }),
-  outOfMemoryMain: {
-    argv: ['tail', '/dev/zero'],
-    behave: async (process) => {
-      await process.outOfMemory('main');
-      return 0;
-    },
-  },
-  outOfMemoryChild: shell('tail /dev/zero; exit 0', async (process) => {
+  // Docker 20.10 hears of no memory kill in a container's first milliseconds, so both wait for a line first.
+  outOfMemoryMain: shell('read line; exec tail /dev/zero', async (process) => {
+    for await (const _ of process.stdin) break;
+    await process.outOfMemory('main');
+    return 0;
+  }),
+  outOfMemoryChild: shell('read line; tail /dev/zero; exit 0', async (process) => {
+    for await (const _ of process.stdin) break;
     await process.outOfMemory('child');
     return 0;
   }),
