@@ -109,7 +109,12 @@ export function fromGrpcStatus(error: ServiceError): LonglineError {
 
 /** True if the process's own log should hold this error: it is a fault of ours, not of the request. */
 export function loggable(thrown: unknown): boolean {
-  if (thrown instanceof ConnectError) return false;
+  if (thrown instanceof ConnectError || (thrown instanceof Error && isLostClient(thrown))) return false;
   const { reason, cause } = toLonglineError(thrown);
   return reason === 'internal' || (reason === 'unavailable' && cause !== undefined);
+}
+
+/** What Node throws where the caller broke off its HTTP/2 connection or stream. */
+function isLostClient(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'ERR_HTTP2_SESSION_ERROR' || error.code === 'ERR_HTTP2_STREAM_ERROR';
 }

@@ -33,6 +33,8 @@ interface SentRequest {
   readonly limit: NodeJS.Timeout;
 }
 
+/** SQLITE_CORRUPT and SQLITE_NOTADB. */
+const DAMAGED = new Set([11, 26]);
 const SQLITE_FULL = 13;
 
 /** An open audit file. Dispose to flush and close it. */
@@ -186,7 +188,10 @@ export class AuditStore implements AsyncDisposable {
     if (reply.ok) request.resolve(reply.value);
     else if (reply.code === SQLITE_FULL) {
       request.reject(new LonglineError('limit', `no room for the audit log ${this.#path}; free disk space`));
-    } else request.reject(new LonglineError('unavailable', `audit log ${this.#path}: ${reply.message}`));
+    } else {
+      const mend = DAMAGED.has(reply.code) ? '; restore it, or move it away to begin anew' : '';
+      request.reject(new LonglineError('unavailable', `audit log ${this.#path}: ${reply.message}${mend}`));
+    }
   }
 
   /** The thread is lost: whether the last batch is durable isn't known, so nothing more is taken. */

@@ -65,6 +65,8 @@ it('sends nothing of unknown causes, and has them logged', () => {
     assert.doesNotMatch(sent, /secret of the inside/);
   }
   assert.equal(loggable(new LonglineError('invalid', 'x')), false);
+  const left = Object.assign(new Error('Session closed with error code 8'), { code: 'ERR_HTTP2_SESSION_ERROR' });
+  assert.equal(loggable(left), false, 'a caller that left is no fault of ours');
 });
 
 it('takes foreign errors as what their code says', () => {
