@@ -3,10 +3,10 @@ import type { TelemetryRequest } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { Bus } from '../bus/bus.ts';
+import type { AdmissionLimits } from '../front/admission.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
 import type { LogStore } from '../logs/log-store.ts';
 import type { Store } from '../store/store.ts';
-import type { AdmissionOptions } from './admission.ts';
 
 /** Protocol versions this controller speaks. */
 export const PROTOCOL = { min: 1, max: 1 } as const;
@@ -25,7 +25,7 @@ export interface LinkOptions {
   readonly windowCommands: number;
   /** Writes to the store that one stream may have under way before it is read no further. */
   readonly maxPendingWrites: number;
-  readonly admission: AdmissionOptions;
+  readonly admission: AdmissionLimits;
   readonly telemetryIntervalMs: number;
 }
 

@@ -14,9 +14,9 @@ import {
 import { describeError, LonglineError } from '../../core/errors.ts';
 import { TaskGroup } from '../../core/task-group.ts';
 import { fleetTopic, inputStateTopic } from '../bus/topics.ts';
+import { Admission } from '../front/admission.ts';
 import { type GrpcServiceRegistry, serveGrpc } from '../front/grpc-service.ts';
 import type { AgentRoutes } from '../front/routes.ts';
-import { Admission } from './admission.ts';
 import { BeatWheel } from './beat-wheel.ts';
 import { type ControlCall, ControlSession } from './control-session.ts';
 import { InputRelay } from './input-relay.ts';
@@ -84,13 +84,23 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
     for (let waited = 0; open() > 0 && waited < 5000; waited += 10) await clock.sleep(10);
   }
 
+  /** After a restart all agents come at once. Those refused are told when to come again, spread so that they don't come together. */
+  #admit(): void {
+    const waitMs = this.#admission.tryEnter();
+    if (waitMs === 0) return;
+    const { perSecond } = this.#needs.options.admission;
+    throw new LonglineError('limit', `more than ${perSecond} agents a second attach; come again later`, {
+      retryAfterMs: waitMs + Math.ceil(Math.random() * 1000),
+    });
+  }
+
   async #identify(call: AnyCall): Promise<string> {
     if (this.#draining) throw new LonglineError('unavailable', 'the controller is leaving; come again soon');
     return (await this.#needs.identities.authenticate(call)).agentId;
   }
 
   async #control(call: ControlCall): Promise<void> {
-    this.#admission.take();
+    this.#admit();
     const agentId = await this.#identify(call);
     const session = new ControlSession(this.#needs, call, agentId);
     this.#wheel.add(session);
