@@ -111,6 +111,8 @@ export class AgentIdentity implements TargetSource {
         backoff.reset();
         log.info('certificate renewed', { expiresAt: new Date(this.#candidate!.expiresAtMs).toISOString() });
         onRenewed();
+        // Whatever the certificate says of its life: a controller is not asked again at once.
+        await clock.sleep(SHORTEST_CHECK_MS, signal);
       } catch (error) {
         signal.throwIfAborted();
         const waitMs = backoff.next(SHORTEST_CHECK_MS);
@@ -189,7 +191,7 @@ export class AgentIdentity implements TargetSource {
   #renewalDueInMs(): number {
     // While a candidate waits to be proven there is nothing to renew.
     const newest = this.#candidate ?? this.#current!;
-    const dueAt = newest.issuedAtMs + (newest.expiresAtMs - newest.issuedAtMs) * RENEW_AT;
+    const dueAt = newest.obtainedAtMs + (newest.expiresAtMs - newest.obtainedAtMs) * RENEW_AT;
     return dueAt - this.#options.clock.now();
   }
 }

@@ -16,7 +16,8 @@ export interface Credentials {
 export interface StoredCredentials extends Credentials {
   readonly set: string;
   readonly expiresAtMs: number;
-  readonly issuedAtMs: number;
+  /** When it came. Not the certificate's own beginning, which lies before that to make up for clocks that differ. */
+  readonly obtainedAtMs: number;
 }
 
 /** What the index file holds. */
@@ -88,7 +89,7 @@ export class CredentialStore {
   async #read(set: string): Promise<StoredCredentials> {
     const folder = join(this.#folder, set);
     const keyPath = join(folder, 'key.pem');
-    const { mode } = await stat(keyPath);
+    const { mode, mtimeMs } = await stat(keyPath);
     if ((mode & 0o077) !== 0) {
       throw new LonglineError(
         'policy',
@@ -106,7 +107,7 @@ export class CredentialStore {
       certificateChain,
       privateKey,
       trustedCertificates,
-      issuedAtMs: leaf.validFromDate.getTime(),
+      obtainedAtMs: mtimeMs,
       expiresAtMs: leaf.validToDate.getTime(),
     };
   }
