@@ -7,7 +7,7 @@ export interface Clock {
   now(): number;
   /** Milliseconds from an arbitrary start; never goes back. */
   monotonic(): number;
-  /** Resolves after `ms`; rejects with the signal's reason if it aborts first. Does not keep the process alive alone. */
+  /** Resolves after `ms`; rejects with the signal's reason if it aborts first. Keeps the process alive until then. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 

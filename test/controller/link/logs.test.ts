@@ -178,4 +178,21 @@ describe('log stream', () => {
     await control.next('resultAck');
     assert.equal((await write(5 * 65_536 + 3, Buffer.from('x'))).closed, true);
   });
+
+  it('sends no input before the agent has the command, and sends it then', async () => {
+    executionId = await submit({ argv: ['cat'], stdinMode: StdinMode.STREAM });
+    await control.next('command');
+    const command = await control.next('command');
+    const stream = agent.logs();
+    const writing = fleet.jobs.writeInput({ jobId: executionId, offset: 0n, data: Buffer.from('early'), end: true });
+    // Long enough for what must not come: each is a whole round trip to the same process.
+    for (let trip = 0; trip < 20; trip++) await fleet.jobs.getJob({ jobId: executionId });
+    assert.deepEqual(stream.received, []);
+    control.receive(command);
+    assert.equal((await stream.next('input')).data.length, 0);
+    stream.send({ case: 'inputAck', value: { logId: executionId, offset: 0n, closed: false } });
+    assert.equal(Buffer.from((await stream.next('input')).data).toString(), 'early');
+    assert.equal((await writing).acceptedOffset, 5n);
+    control.finish(command);
+  });
 });
