@@ -66,6 +66,7 @@ export class Session {
   readonly #stop = new AbortController();
   readonly #ended = Promise.withResolvers<SessionTurn>();
   readonly #drain = Promise.withResolvers<SessionTurn>();
+  #stopping = false;
   #reading: Promise<void> = Promise.resolve();
   #shipper: LogShipper | undefined;
   #unknown = 0;
@@ -161,6 +162,9 @@ export class Session {
     this.#senders.spawn((sending) => this.#control.beat(sending));
     this.#senders.spawn((sending) => this.#keepOpen('log', sending, () => this.#shipLogs(sending)));
     this.#senders.spawn((sending) => this.#keepOpen('telemetry', sending, () => this.#sendTelemetry(sending)));
+    // At the first failure, not once all senders have ended: one may be stuck in a write that a dead peer never takes.
+    const sending = this.#senders.signal;
+    sending.addEventListener('abort', () => this.#stopping || fail(sending.reason), { once: true });
     this.#senders.wait().catch(fail);
   }
 
@@ -185,6 +189,7 @@ export class Session {
 
   /** Writes no more; reading goes on. When it resolves another session may write. */
   async stopSending(): Promise<void> {
+    this.#stopping = true;
     // A write that a dead peer never takes would be waited for until the keepalive ends the connection.
     const limit = setTimeout(() => this.#connection[Symbol.dispose](), STOP_SENDING_MS);
     await this.#senders[Symbol.asyncDispose]();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
-import type { LinkLimits } from '../../src/link/link-limits.ts';
+import { LINK_LIMITS, type LinkLimits } from '../../src/link/link-limits.ts';
 import { type Fault, FaultProxy } from '../fixtures/fault-proxy.ts';
 import { AgentSide } from './agent-side.ts';
 import { TestController } from './controller-double.ts';
@@ -115,6 +115,18 @@ describe('link through a faulty network', () => {
       assert.ok(it.agent.link.status().connects >= 2);
     });
   }
+
+  it('leaves a connection on which a write is stuck, without waiting for the keepalive', async () => {
+    const channel = { ...LINK_LIMITS.channel, keepaliveMs: 3_600_000 };
+    await using it = await scene({ channel });
+    const ids = insist(it.controller, 3);
+    // More is to come than fits into the windows, so that a write is under way for good.
+    await until('output flows', () => ids.some((id) => (it.controller.logs.get(id)?.bytes('stdout').length ?? 0) > 0));
+    it.proxy.inject({ kind: 'half_open' });
+    await until('it gave the connection up', () => it.agent.link.status().failures >= 1);
+    it.proxy.inject({ kind: 'pass' });
+    await delivered(it, ids);
+  });
 
   for (const kind of ['refuse', 'swallow'] as const) {
     it(`goes on by itself after new connections were met with "${kind}"`, async () => {
