@@ -16,10 +16,10 @@ import type {
   Recoverable,
 } from '../../core/capability.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
+import { ImagePuller } from '../../core/images/image-puller.ts';
 import type { JobsConfig } from './config.ts';
 import { ContainerReaper } from './container-reaper.ts';
 import { EngineWatch } from './engine-watch.ts';
-import { ImagePuller } from './image-puller.ts';
 import type { InputReceipt } from './input-gate.ts';
 import { JobQueue } from './job-queue.ts';
 import { JobRun } from './job-run.ts';

@@ -4,12 +4,12 @@
 import { Backoff } from '../../core/backoff.ts';
 import type { CapabilityCommand } from '../../core/capability.ts';
 import { LonglineError } from '../../core/errors.ts';
+import { OutputRecorder } from '../../core/output/output-recorder.ts';
 import { keepLogBytes } from './config.ts';
 import type { JobStep, Verdict } from './events.ts';
 import type { InputDelivery } from './input-delivery.ts';
 import { type FoundAgain, follow, type LiveContainer, launch, recovered } from './live-container.ts';
 import { checkMounts } from './mount-check.ts';
-import { OutputRecorder } from './output-recorder.ts';
 import { type Course, chooseCourse, containerName, containerSpec, LABEL } from './plan.ts';
 import type { ContainerFacts, ContainerSpec } from './ports.ts';
 import { early, type Preparation } from './preparation.ts';

@@ -3,7 +3,13 @@
 
 import { MAX_TIMER_MS } from '../../core/clock.ts';
 import { type FieldViolation, invalid } from '../../core/errors.ts';
-import { type ImagePattern, type ImageReference, parseImagePattern, parseImageReference } from './image-reference.ts';
+import type { PullSettings } from '../../core/images/image-puller.ts';
+import {
+  type ImagePattern,
+  type ImageReference,
+  parseImagePattern,
+  parseImageReference,
+} from '../../core/images/image-reference.ts';
 
 /** What a job gets that doesn't say otherwise. */
 export interface JobDefaults {
@@ -49,16 +55,6 @@ export interface WarmSettings {
   readonly maxContainers: number;
   /** A container that waited this long is removed; its shape is warmed again by the next job that fits it. */
   readonly idleTtlMs: number;
-}
-
-/** How images are fetched. */
-export interface PullSettings {
-  /** Tries, the first included, for faults that may pass. */
-  readonly attempts: number;
-  readonly backoffBaseMs: number;
-  readonly backoffCapMs: number;
-  /** For all tries together. */
-  readonly timeoutMs: number;
 }
 
 /** Settings of the jobs capability. */

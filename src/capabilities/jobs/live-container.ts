@@ -1,7 +1,7 @@
 // A job's container while it runs, however we came to it: launched, taken warm, or found again.
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
-import { type OutputRecorder, unseen } from './output-recorder.ts';
+import { type OutputRecorder, unseen } from '../../core/output/output-recorder.ts';
 import { LAUNCH, type LaunchStep, UNDO } from './plan.ts';
 import type { Attachment, ContainerEngine, ContainerExit, ContainerSpec, OutputPiece } from './ports.ts';
 import type { RunRecord, RunRecords } from './run-record.ts';

@@ -1,14 +1,15 @@
 // What the jobs capability needs from outside. src/platform/docker serves ContainerEngine, the agent hands in the rest.
-// Nothing here knows Docker, Podman or the link.
+// Nothing here knows Docker, Podman or the link. What sessions need just the same stands in src/core.
+import type { ImageSource } from '../../core/images/image.ts';
+import type { OutputLog, OutputPiece } from '../../core/output/output-log.ts';
 
-/** Output stream of a container. */
-export type StreamName = 'stdout' | 'stderr';
-
-/** A run of bytes as the engine delivered it. `data` may be a view into a larger buffer; copy it to keep it. */
-export interface OutputPiece {
-  readonly stream: StreamName;
-  readonly data: Uint8Array;
-}
+export type {
+  CredentialSource,
+  ImageFacts,
+  PullProgress,
+  RegistryCredentials,
+} from '../../core/images/image.ts';
+export type { ClosedStream, GapReason, OutputLog, OutputPiece, StreamName } from '../../core/output/output-log.ts';
 
 /** What the engine is and can do. */
 export interface EngineFacts {
@@ -17,30 +18,6 @@ export interface EngineFacts {
   /** OCI runtimes by name. */
   readonly runtimes: readonly string[];
   readonly defaultRuntime: string;
-}
-
-/** An image the engine has. */
-export interface ImageFacts {
-  readonly id: string;
-  /** "name@sha256:…" where the engine knows one; else the image id. */
-  readonly pinned: string;
-  readonly sizeBytes: number;
-  /** Folders that the image declares as volumes; left out if there are none. */
-  readonly volumes?: readonly string[];
-}
-
-/** Progress of a pull, all layers together. Totals grow while layers become known. */
-export interface PullProgress {
-  readonly layersTotal: number;
-  readonly layersDone: number;
-  readonly bytesTotal: number;
-  readonly bytesDone: number;
-}
-
-/** Credentials of a registry. Never logged. */
-export interface RegistryCredentials {
-  readonly username: string;
-  readonly password: string;
 }
 
 /** A mount into a container. */
@@ -132,15 +109,8 @@ export type EngineEvent =
  * `unavailable` when the daemon can't be reached, `not_found` for unknown containers and images, `already_exists` for a
  * taken name, `invalid` for what the engine refuses as malformed, `limit` for a full disk.
  */
-export interface ContainerEngine extends AsyncDisposable {
+export interface ContainerEngine extends ImageSource, AsyncDisposable {
   facts(signal?: AbortSignal): Promise<EngineFacts>;
-  findImage(reference: string, signal?: AbortSignal): Promise<ImageFacts | undefined>;
-  /** Fetches an image. Leaving the iteration cancels the pull. */
-  pullImage(
-    reference: string,
-    credentials: RegistryCredentials | undefined,
-    signal?: AbortSignal,
-  ): AsyncIterable<PullProgress>;
   createContainer(spec: ContainerSpec, signal?: AbortSignal): Promise<string>;
   /** Attach before start, or output is lost. */
   attach(id: string, withInput: boolean, signal?: AbortSignal): Promise<Attachment>;
@@ -162,37 +132,10 @@ export interface ContainerEngine extends AsyncDisposable {
   usage(id: string, signal?: AbortSignal): Promise<ContainerUsage | undefined>;
 }
 
-/** Why bytes are missing; the names are those of longline.v1.GapReason. */
-export type GapReason = 'output_limit' | 'spool_full' | 'corrupt' | 'unrecoverable';
-
-/** What became of one stream. */
-export interface ClosedStream {
-  readonly stream: StreamName;
-  readonly lengthBytes: number;
-  readonly gapBytes: number;
-}
-
-/** Durable log of one execution. */
-export interface OutputLog {
-  /** Bytes of a stream that are safe or declared lost: where a recovery goes on. */
-  length(stream: StreamName): number;
-  /** Appends. Resolves when there is room for more; the bytes may be reused after that. Order is kept across streams. */
-  append(piece: OutputPiece, capturedAtMs: number): Promise<void>;
-  /** Declares the next `bytes` of a stream as lost. */
-  gap(stream: StreamName, bytes: number, reason: GapReason): Promise<void>;
-  /** Makes everything durable and closes the log for good. Idempotent. */
-  close(): Promise<readonly ClosedStream[]>;
-}
-
 /** Where output goes. */
 export interface OutputLogs {
   /** Opens or reopens the log of an execution; a reopened one goes on where the durable bytes end. */
   open(executionId: string): Promise<OutputLog>;
-}
-
-/** Registry credentials by registry host; undefined means anonymous. */
-export interface CredentialSource {
-  forImage(reference: string): Promise<RegistryCredentials | undefined>;
 }
 
 /** Looks at paths of this host. */

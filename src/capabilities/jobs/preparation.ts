@@ -1,7 +1,7 @@
 // What a job needs before its container can be made: a place and an image. Both are kept when it has to launch again.
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
+import { PullFailed } from '../../core/images/image-puller.ts';
 import type { JobStep, Verdict } from './events.ts';
-import { PullFailed } from './image-puller.ts';
 import type { Place } from './job-queue.ts';
 import type { ImageFacts } from './ports.ts';
 import { EarlyEnd, LetGo, type RunControl } from './run-control.ts';

@@ -1,5 +1,5 @@
 // What is known of one job so far, shared by the parts that carry it out.
-import type { OutputRecorder } from './output-recorder.ts';
+import type { OutputRecorder } from '../../core/output/output-recorder.ts';
 import type { ContainerFacts } from './ports.ts';
 import type { RunRecord } from './run-record.ts';
 import type { JobSpec } from './spec.ts';

@@ -1,10 +1,10 @@
 // What the parts of the capability share.
 import type { Clock } from '../../core/clock.ts';
+import type { ImagePuller } from '../../core/images/image-puller.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { JobsConfig } from './config.ts';
 import type { ContainerReaper } from './container-reaper.ts';
 import type { EngineWatch } from './engine-watch.ts';
-import type { ImagePuller } from './image-puller.ts';
 import type { JobQueue } from './job-queue.ts';
 import type { ContainerEngine, HostPaths, OutputLogs } from './ports.ts';
 import type { RunRecords } from './run-record.ts';

@@ -3,8 +3,8 @@
 
 import { formatDuration } from '../../core/clock.ts';
 import { type FieldViolation, invalid } from '../../core/errors.ts';
+import { type ImageReference, parseImageReference } from '../../core/images/image-reference.ts';
 import { imageAllowed, type JobsConfig, MIN_MEMORY_BYTES, MIN_TMP_BYTES } from './config.ts';
-import { type ImageReference, parseImageReference } from './image-reference.ts';
 import type { ContainerMount } from './ports.ts';
 import {
   capabilityNames,

@@ -1,9 +1,9 @@
 // Watches over a running container until it has ended and its output is in: output pump, input, usage, memory kills, and
 // stopping it when asked. Ends in one of few ways; an engine that goes away is thrown as `unavailable`.
 import { describeError, LonglineError } from '../../core/errors.ts';
+import { type OutputRecorder, unseen } from '../../core/output/output-recorder.ts';
 import type { JobStep } from './events.ts';
 import type { LiveContainer } from './live-container.ts';
-import { type OutputRecorder, unseen } from './output-recorder.ts';
 import type { ContainerUsage, OutputPiece } from './ports.ts';
 import type { RunControl } from './run-control.ts';
 import type { JobServices } from './services.ts';

@@ -5,11 +5,11 @@ import fc from 'fast-check';
 import { EventStream } from '../../../src/capabilities/jobs/event-stream.ts';
 import type { JobEnding } from '../../../src/capabilities/jobs/events.ts';
 import { InputGate } from '../../../src/capabilities/jobs/input-gate.ts';
-import { OutputRecorder, unseen } from '../../../src/capabilities/jobs/output-recorder.ts';
 import type { OutputPiece, StreamName } from '../../../src/capabilities/jobs/ports.ts';
 import { decodeStep } from '../../../src/capabilities/jobs/wire.ts';
 import type { CapabilityEvent } from '../../../src/core/capability.ts';
 import { systemClock } from '../../../src/core/clock.ts';
+import { OutputRecorder, unseen } from '../../../src/core/output/output-recorder.ts';
 import { MemoryLog } from './jobs-fixture.ts';
 
 async function* from(pieces: readonly OutputPiece[]): AsyncGenerator<OutputPiece> {

@@ -1,8 +1,8 @@
 // From a container's output to its log: exact offsets, the output limit, and what happens when the log fails. It never
 // stops taking output, since a container whose output nobody reads freezes, and its kill with it.
-import type { Clock } from '../../core/clock.ts';
-import { LonglineError, toLonglineError } from '../../core/errors.ts';
-import type { ClosedStream, GapReason, OutputLog, OutputPiece, StreamName } from './ports.ts';
+import type { Clock } from '../clock.ts';
+import { LonglineError, toLonglineError } from '../errors.ts';
+import type { ClosedStream, GapReason, OutputLog, OutputPiece, StreamName } from './output-log.ts';
 
 interface StreamState {
   /** Bytes of the stream seen so far, kept or not. */

@@ -1,10 +1,19 @@
 // Sees to it that an image is there: one pull for any number of waiters, tried again where that may help, and given up
 // when the last waiter leaves.
-import { Backoff } from '../../core/backoff.ts';
-import type { Clock } from '../../core/clock.ts';
-import { LonglineError, toLonglineError } from '../../core/errors.ts';
-import type { PullSettings } from './config.ts';
-import type { ContainerEngine, CredentialSource, ImageFacts, PullProgress } from './ports.ts';
+import { Backoff } from '../backoff.ts';
+import type { Clock } from '../clock.ts';
+import { LonglineError, toLonglineError } from '../errors.ts';
+import type { CredentialSource, ImageFacts, ImageSource, PullProgress } from './image.ts';
+
+/** How images are fetched. */
+export interface PullSettings {
+  /** Tries, the first included, for faults that may pass. */
+  readonly attempts: number;
+  readonly backoffBaseMs: number;
+  readonly backoffCapMs: number;
+  /** For all tries together. */
+  readonly timeoutMs: number;
+}
 
 /** How far a pull is; `attempt` counts from 1. */
 export interface PullReport extends PullProgress {
@@ -43,10 +52,12 @@ class Pull {
 
 /** What the puller works with. */
 export interface PullerPorts {
-  readonly engine: ContainerEngine;
+  readonly engine: ImageSource;
   readonly credentials: CredentialSource;
   readonly clock: Clock;
   readonly settings: PullSettings;
+  /** Called with an image that the engine did not have before. */
+  readonly onPulled?: (image: ImageFacts, reference: string) => void;
 }
 
 /** Fetches images. */
@@ -73,13 +84,17 @@ export class ImagePuller {
       const found = await engine.findImage(reference, signal);
       if (found !== undefined) return found;
       if (policy === 'never') {
-        const message = `image ${JSON.stringify(reference)} is not on this host, and the job's pull policy is never`;
+        const message = `image ${JSON.stringify(reference)} is not on this host, and the pull policy is never`;
         throw new LonglineError('not_found', message);
       }
     }
+    const before = this.#ports.onPulled && (await engine.findImage(reference, signal));
     await this.#join(reference, report, signal);
     const pulled = await engine.findImage(reference, signal);
-    if (pulled !== undefined) return pulled;
+    if (pulled !== undefined) {
+      if (pulled.id !== before?.id) this.#ports.onPulled?.(pulled, reference);
+      return pulled;
+    }
     throw new LonglineError(
       'not_found',
       `image ${JSON.stringify(reference)} was pulled, but the engine does not have it`,

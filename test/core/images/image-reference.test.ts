@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
-import { parseImagePattern, parseImageReference } from '../../../src/capabilities/jobs/image-reference.ts';
+import { parseImagePattern, parseImageReference } from '../../../src/core/images/image-reference.ts';
 
 const DIGEST = `sha256:${'0123456789abcdef'.repeat(4)}`;
 

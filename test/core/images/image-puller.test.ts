@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { DEFAULT_JOBS_SETTINGS } from '../../../src/capabilities/jobs/config.ts';
-import { ImagePuller, PullFailed, type PullReport } from '../../../src/capabilities/jobs/image-puller.ts';
-import type { RegistryCredentials } from '../../../src/capabilities/jobs/ports.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
+import type { RegistryCredentials } from '../../../src/core/images/image.ts';
+import { ImagePuller, PullFailed, type PullReport } from '../../../src/core/images/image-puller.ts';
+import { fastClock, until } from '../../capabilities/jobs/jobs-fixture.ts';
 import { FakeEngine, type FakePull } from '../../fixtures/fake-engine.ts';
-import { fastClock, until } from './jobs-fixture.ts';
 
 const forever = new AbortController().signal;
 const ignore = () => undefined;
