@@ -199,6 +199,13 @@ export declare type AgentUsage = Message<"longline.v1.AgentUsage"> & {
    * @generated from field: uint32 sessions = 7;
    */
   sessions: number;
+
+  /**
+   * Room for sessions; absent where the host offers none.
+   *
+   * @generated from field: longline.v1.SessionCapacity session_capacity = 8;
+   */
+  sessionCapacity?: SessionCapacity | undefined;
 };
 
 /**
@@ -206,6 +213,76 @@ export declare type AgentUsage = Message<"longline.v1.AgentUsage"> & {
  * Use `create(AgentUsageSchema)` to create a new message.
  */
 export declare const AgentUsageSchema: GenMessage<AgentUsage>;
+
+/**
+ * Room for sessions on a host, and how much of it is taken. A session holds a place, cpus and memory from its start
+ * on; while paused a place and memory; hibernated by stop or checkpoint nothing.
+ *
+ * @generated from message longline.v1.SessionCapacity
+ */
+export declare type SessionCapacity = Message<"longline.v1.SessionCapacity"> & {
+  /**
+   * Sessions that hold a place.
+   *
+   * @generated from field: uint32 held = 1;
+   */
+  held: number;
+
+  /**
+   * Most sessions that may hold one.
+   *
+   * @generated from field: uint32 max_sessions = 2;
+   */
+  maxSessions: number;
+
+  /**
+   * Processor cores that sessions have reserved.
+   *
+   * @generated from field: double cpus_reserved = 3;
+   */
+  cpusReserved: number;
+
+  /**
+   * Most cores that may be reserved.
+   *
+   * @generated from field: double max_cpus = 4;
+   */
+  maxCpus: number;
+
+  /**
+   * Memory in bytes that sessions have reserved.
+   *
+   * @generated from field: uint64 memory_reserved_bytes = 5;
+   */
+  memoryReservedBytes: bigint;
+
+  /**
+   * Most memory in bytes that may be reserved.
+   *
+   * @generated from field: uint64 max_memory_bytes = 6;
+   */
+  maxMemoryBytes: bigint;
+
+  /**
+   * Sessions that run.
+   *
+   * @generated from field: uint32 running = 7;
+   */
+  running: number;
+
+  /**
+   * Sessions that sleep, in any tier.
+   *
+   * @generated from field: uint32 asleep = 8;
+   */
+  asleep: number;
+};
+
+/**
+ * Describes the message longline.v1.SessionCapacity.
+ * Use `create(SessionCapacitySchema)` to create a new message.
+ */
+export declare const SessionCapacitySchema: GenMessage<SessionCapacity>;
 
 /**
  * An agent as stored by the controller.

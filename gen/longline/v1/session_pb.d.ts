@@ -2,8 +2,13 @@
 // @generated from file longline/v1/session.proto (package longline.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { PullPolicy } from "./job_pb.js";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { TunnelTarget } from "./tunnel_pb.js";
+import type { Error } from "./error_pb.js";
+import type { Selector } from "./agent_pb.js";
 
 /**
  * Describes the file longline/v1/session.proto.
@@ -11,11 +16,789 @@ import type { Message } from "@bufbuild/protobuf";
 export declare const file_longline_v1_session: GenFile;
 
 /**
- * An action of the sessions capability. No action is defined yet: agents refuse it as unsupported.
+ * What a session is to be. Absent fields take the agent's defaults.
+ *
+ * @generated from message longline.v1.SessionSpec
+ */
+export declare type SessionSpec = Message<"longline.v1.SessionSpec"> & {
+  /**
+   * Image reference, "desktop:1.4" or "name@sha256:…". Required.
+   *
+   * @generated from field: string image = 1;
+   */
+  image: string;
+
+  /**
+   * When to fetch the image.
+   *
+   * @generated from field: longline.v1.PullPolicy pull_policy = 2;
+   */
+  pullPolicy: PullPolicy;
+
+  /**
+   * Replaces the image's entrypoint; empty keeps it.
+   *
+   * @generated from field: repeated string entrypoint = 3;
+   */
+  entrypoint: string[];
+
+  /**
+   * Replaces the image's command; empty keeps it.
+   *
+   * @generated from field: repeated string command = 4;
+   */
+  command: string[];
+
+  /**
+   * Environment variables. Names are [A-Za-z_][A-Za-z0-9_]*; at most 256, 64 KiB in all.
+   *
+   * @generated from field: map<string, string> env = 5;
+   */
+  env: { [key: string]: string };
+
+  /**
+   * Absolute path inside the container; empty takes the image's.
+   *
+   * @generated from field: string working_dir = 6;
+   */
+  workingDir: string;
+
+  /**
+   * Limits. They are reserved on the host while the session holds a place there.
+   *
+   * @generated from field: longline.v1.SessionResources resources = 7;
+   */
+  resources?: SessionResources | undefined;
+
+  /**
+   * Volumes that outlive the container; at most 16.
+   *
+   * @generated from field: repeated longline.v1.SessionVolume volumes = 8;
+   */
+  volumes: SessionVolume[];
+
+  /**
+   * Host folders to mount; each must be allowed by policy; at most 16.
+   *
+   * @generated from field: repeated longline.v1.SessionMount mounts = 9;
+   */
+  mounts: SessionMount[];
+
+  /**
+   * Network of the container; one of its own by default.
+   *
+   * @generated from field: longline.v1.SessionNetwork network = 10;
+   */
+  network?: SessionNetwork | undefined;
+
+  /**
+   * Ports inside the container that tunnels may reach; at most 32.
+   *
+   * @generated from field: repeated longline.v1.SessionPort ports = 11;
+   */
+  ports: SessionPort[];
+
+  /**
+   * Screen of the session, if it has one.
+   *
+   * @generated from field: longline.v1.SessionVnc vnc = 12;
+   */
+  vnc?: SessionVnc | undefined;
+
+  /**
+   * Labels for listing and for the container.
+   *
+   * @generated from field: map<string, string> labels = 13;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * When to hibernate by itself; absent for never.
+   *
+   * @generated from field: longline.v1.SessionIdlePolicy idle = 14;
+   */
+  idle?: SessionIdlePolicy | undefined;
+
+  /**
+   * How to tell whether it works; absent for "it runs".
+   *
+   * @generated from field: longline.v1.SessionHealthCheck health_check = 15;
+   */
+  healthCheck?: SessionHealthCheck | undefined;
+
+  /**
+   * What to do when the main process ends.
+   *
+   * @generated from field: longline.v1.SessionRestartPolicy restart = 16;
+   */
+  restart?: SessionRestartPolicy | undefined;
+
+  /**
+   * Longest life from the first start, hibernation included; then it is stopped. Absent for ever.
+   *
+   * @generated from field: google.protobuf.Duration max_lifetime = 17;
+   */
+  maxLifetime?: Duration | undefined;
+
+  /**
+   * Time between the stop signal and KILL; the default is 10 s, at most 10 min.
+   *
+   * @generated from field: google.protobuf.Duration stop_grace = 18;
+   */
+  stopGrace?: Duration | undefined;
+
+  /**
+   * Signal that asks it to stop, "SIGINT"; empty takes the image's, and TERM if it names none.
+   *
+   * @generated from field: string stop_signal = 19;
+   */
+  stopSignal: string;
+
+  /**
+   * From start of the container until it must be running, healthy and its ports reachable; the default is 120 s, at most 1 h.
+   *
+   * @generated from field: google.protobuf.Duration start_timeout = 20;
+   */
+  startTimeout?: Duration | undefined;
+
+  /**
+   * Whom the session belongs to: names volumes of SCOPE_OWNER. [A-Za-z0-9._-], at most 64 characters; empty for nobody.
+   *
+   * @generated from field: string owner = 21;
+   */
+  owner: string;
+
+  /**
+   * User and privileges.
+   *
+   * @generated from field: longline.v1.SessionSandbox sandbox = 22;
+   */
+  sandbox?: SessionSandbox | undefined;
+
+  /**
+   * True to give the main process a terminal, for attach.
+   *
+   * @generated from field: bool tty = 23;
+   */
+  tty: boolean;
+
+  /**
+   * True to keep its standard input open, for attach.
+   *
+   * @generated from field: bool stdin = 24;
+   */
+  stdin: boolean;
+};
+
+/**
+ * Describes the message longline.v1.SessionSpec.
+ * Use `create(SessionSpecSchema)` to create a new message.
+ */
+export declare const SessionSpecSchema: GenMessage<SessionSpec>;
+
+/**
+ * Limits of a session.
+ *
+ * @generated from message longline.v1.SessionResources
+ */
+export declare type SessionResources = Message<"longline.v1.SessionResources"> & {
+  /**
+   * Processor time in cores; the agent's default is 1.
+   *
+   * @generated from field: optional double cpus = 1;
+   */
+  cpus?: number | undefined;
+
+  /**
+   * Memory in bytes, swap included; the agent's default is 1073741824 (1 GiB).
+   *
+   * @generated from field: optional uint64 memory_bytes = 2;
+   */
+  memoryBytes?: bigint | undefined;
+
+  /**
+   * Most processes and threads; the default is 512.
+   *
+   * @generated from field: optional uint32 pids = 3;
+   */
+  pids?: number | undefined;
+
+  /**
+   * Size of /dev/shm in bytes; the default is 67108864 (64 MiB).
+   *
+   * @generated from field: optional uint64 shm_bytes = 4;
+   */
+  shmBytes?: bigint | undefined;
+};
+
+/**
+ * Describes the message longline.v1.SessionResources.
+ * Use `create(SessionResourcesSchema)` to create a new message.
+ */
+export declare const SessionResourcesSchema: GenMessage<SessionResources>;
+
+/**
+ * A volume. It is made when it is missing, and kept when the session ends unless removal is asked for.
+ *
+ * @generated from message longline.v1.SessionVolume
+ */
+export declare type SessionVolume = Message<"longline.v1.SessionVolume"> & {
+  /**
+   * Name within its scope: [a-z0-9][a-z0-9_-]*, at most 32 characters.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * With whom it is shared.
+   *
+   * @generated from field: longline.v1.SessionVolumeScope scope = 2;
+   */
+  scope: SessionVolumeScope;
+
+  /**
+   * Absolute path in the container.
+   *
+   * @generated from field: string target = 3;
+   */
+  target: string;
+
+  /**
+   * Volume driver; empty takes the agent's default.
+   *
+   * @generated from field: string driver = 4;
+   */
+  driver: string;
+
+  /**
+   * Options of the driver, used when the volume is made.
+   *
+   * @generated from field: map<string, string> driver_options = 5;
+   */
+  driverOptions: { [key: string]: string };
+
+  /**
+   * Most bytes in it; 0 for no limit. Refused where the driver can't hold to it.
+   *
+   * @generated from field: uint64 quota_bytes = 6;
+   */
+  quotaBytes: bigint;
+
+  /**
+   * True if the session may only read it.
+   *
+   * @generated from field: bool read_only = 7;
+   */
+  readOnly: boolean;
+};
+
+/**
+ * Describes the message longline.v1.SessionVolume.
+ * Use `create(SessionVolumeSchema)` to create a new message.
+ */
+export declare const SessionVolumeSchema: GenMessage<SessionVolume>;
+
+/**
+ * A host folder in a session's container.
+ *
+ * @generated from message longline.v1.SessionMount
+ */
+export declare type SessionMount = Message<"longline.v1.SessionMount"> & {
+  /**
+   * Absolute path on the host.
+   *
+   * @generated from field: string source = 1;
+   */
+  source: string;
+
+  /**
+   * Absolute path in the container.
+   *
+   * @generated from field: string target = 2;
+   */
+  target: string;
+
+  /**
+   * True to let the session write there. Policy must allow that apart.
+   *
+   * @generated from field: bool writable = 3;
+   */
+  writable: boolean;
+};
+
+/**
+ * Describes the message longline.v1.SessionMount.
+ * Use `create(SessionMountSchema)` to create a new message.
+ */
+export declare const SessionMountSchema: GenMessage<SessionMount>;
+
+/**
+ * Network of a session.
+ *
+ * @generated from message longline.v1.SessionNetwork
+ */
+export declare type SessionNetwork = Message<"longline.v1.SessionNetwork"> & {
+  /**
+   * Which network.
+   *
+   * @generated from field: longline.v1.SessionNetworkMode mode = 1;
+   */
+  mode: SessionNetworkMode;
+
+  /**
+   * Engine network for MODE_NAMED.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * True for a network without a way out of the host; only for MODE_ISOLATED.
+   *
+   * @generated from field: bool internal = 3;
+   */
+  internal: boolean;
+
+  /**
+   * Host name inside the container; empty takes the session id.
+   *
+   * @generated from field: string hostname = 4;
+   */
+  hostname: string;
+};
+
+/**
+ * Describes the message longline.v1.SessionNetwork.
+ * Use `create(SessionNetworkSchema)` to create a new message.
+ */
+export declare const SessionNetworkSchema: GenMessage<SessionNetwork>;
+
+/**
+ * A port inside a session that tunnels may reach. Nothing is opened on the host for it.
+ *
+ * @generated from message longline.v1.SessionPort
+ */
+export declare type SessionPort = Message<"longline.v1.SessionPort"> & {
+  /**
+   * Name: [a-z][a-z0-9-]*, at most 32 characters; unique within the session.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * TCP port inside the container, 1 to 65535; unique within the session.
+   *
+   * @generated from field: uint32 number = 2;
+   */
+  number: number;
+
+  /**
+   * What is spoken there.
+   *
+   * @generated from field: longline.v1.SessionPortProtocol protocol = 3;
+   */
+  protocol: SessionPortProtocol;
+};
+
+/**
+ * Describes the message longline.v1.SessionPort.
+ * Use `create(SessionPortSchema)` to create a new message.
+ */
+export declare const SessionPortSchema: GenMessage<SessionPort>;
+
+/**
+ * Screen of a session. Its port is a declared port named "vnc" unless `ports` has it already.
+ *
+ * @generated from message longline.v1.SessionVnc
+ */
+export declare type SessionVnc = Message<"longline.v1.SessionVnc"> & {
+  /**
+   * TCP port of the RFB server inside the container; 0 takes 5900.
+   *
+   * @generated from field: uint32 port = 1;
+   */
+  port: number;
+
+  /**
+   * Password handed to the container; empty for none. Never logged, never given back by the API.
+   *
+   * @generated from field: string password = 2;
+   */
+  password: string;
+
+  /**
+   * Environment variable that carries the password; empty takes VNC_PASSWORD.
+   *
+   * @generated from field: string password_env = 3;
+   */
+  passwordEnv: string;
+
+  /**
+   * Width of the screen in pixels, in the variable VNC_WIDTH; 0 leaves it to the image.
+   *
+   * @generated from field: uint32 width = 4;
+   */
+  width: number;
+
+  /**
+   * Height of the screen in pixels, in the variable VNC_HEIGHT; 0 leaves it to the image.
+   *
+   * @generated from field: uint32 height = 5;
+   */
+  height: number;
+
+  /**
+   * True in answers if a password is set.
+   *
+   * @generated from field: bool password_set = 6;
+   */
+  passwordSet: boolean;
+};
+
+/**
+ * Describes the message longline.v1.SessionVnc.
+ * Use `create(SessionVncSchema)` to create a new message.
+ */
+export declare const SessionVncSchema: GenMessage<SessionVnc>;
+
+/**
+ * When a session hibernates by itself. It is idle while no tunnel carried a byte and the
+ * thresholds weren't passed in any window of one minute.
+ *
+ * @generated from message longline.v1.SessionIdlePolicy
+ */
+export declare type SessionIdlePolicy = Message<"longline.v1.SessionIdlePolicy"> & {
+  /**
+   * Paused after this long idle; absent for never. At least 10 s.
+   *
+   * @generated from field: google.protobuf.Duration pause_after = 1;
+   */
+  pauseAfter?: Duration | undefined;
+
+  /**
+   * Stopped after this long idle, counted from the same moment; absent for never. Longer than `pause_after`.
+   *
+   * @generated from field: google.protobuf.Duration stop_after = 2;
+   */
+  stopAfter?: Duration | undefined;
+
+  /**
+   * Processor use in cores up to which it is idle; absent takes 0.05.
+   *
+   * @generated from field: optional double max_cpus = 3;
+   */
+  maxCpus?: number | undefined;
+
+  /**
+   * Network bytes a minute, both ways, up to which it is idle; absent takes 65536.
+   *
+   * @generated from field: optional uint64 max_network_bytes = 4;
+   */
+  maxNetworkBytes?: bigint | undefined;
+};
+
+/**
+ * Describes the message longline.v1.SessionIdlePolicy.
+ * Use `create(SessionIdlePolicySchema)` to create a new message.
+ */
+export declare const SessionIdlePolicySchema: GenMessage<SessionIdlePolicy>;
+
+/**
+ * How to tell whether a session works.
+ *
+ * @generated from message longline.v1.SessionHealthCheck
+ */
+export declare type SessionHealthCheck = Message<"longline.v1.SessionHealthCheck"> & {
+  /**
+   * Exactly one is set.
+   *
+   * @generated from oneof longline.v1.SessionHealthCheck.probe
+   */
+  probe: {
+    /**
+     * A program inside the container: healthy if it exits with 0.
+     *
+     * @generated from field: longline.v1.SessionCommandProbe command = 1;
+     */
+    value: SessionCommandProbe;
+    case: "command";
+  } | {
+    /**
+     * A TCP connection to a port inside the container.
+     *
+     * @generated from field: longline.v1.SessionTcpProbe tcp = 2;
+     */
+    value: SessionTcpProbe;
+    case: "tcp";
+  } | {
+    /**
+     * An HTTP request to a port inside the container.
+     *
+     * @generated from field: longline.v1.SessionHttpProbe http = 3;
+     */
+    value: SessionHttpProbe;
+    case: "http";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Between probes; the default is 10 s, 1 s to 1 h.
+   *
+   * @generated from field: google.protobuf.Duration interval = 4;
+   */
+  interval?: Duration | undefined;
+
+  /**
+   * Longest probe; the default is 5 s, 100 ms to 10 min.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 5;
+   */
+  timeout?: Duration | undefined;
+
+  /**
+   * Failures in a row that make it unhealthy; 0 takes 3.
+   *
+   * @generated from field: uint32 retries = 6;
+   */
+  retries: number;
+
+  /**
+   * After a start, failures don't count for this long; the default is 0 s.
+   *
+   * @generated from field: google.protobuf.Duration start_period = 7;
+   */
+  startPeriod?: Duration | undefined;
+
+  /**
+   * Failures in a row after which it is restarted; 0 for never. At least `retries`.
+   *
+   * @generated from field: uint32 restart_after = 8;
+   */
+  restartAfter: number;
+};
+
+/**
+ * Describes the message longline.v1.SessionHealthCheck.
+ * Use `create(SessionHealthCheckSchema)` to create a new message.
+ */
+export declare const SessionHealthCheckSchema: GenMessage<SessionHealthCheck>;
+
+/**
+ * A program that says whether a session works.
+ *
+ * @generated from message longline.v1.SessionCommandProbe
+ */
+export declare type SessionCommandProbe = Message<"longline.v1.SessionCommandProbe"> & {
+  /**
+   * Program and arguments, run without a shell.
+   *
+   * @generated from field: repeated string argv = 1;
+   */
+  argv: string[];
+};
+
+/**
+ * Describes the message longline.v1.SessionCommandProbe.
+ * Use `create(SessionCommandProbeSchema)` to create a new message.
+ */
+export declare const SessionCommandProbeSchema: GenMessage<SessionCommandProbe>;
+
+/**
+ * A port that must accept a connection.
+ *
+ * @generated from message longline.v1.SessionTcpProbe
+ */
+export declare type SessionTcpProbe = Message<"longline.v1.SessionTcpProbe"> & {
+  /**
+   * TCP port inside the container.
+   *
+   * @generated from field: uint32 port = 1;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message longline.v1.SessionTcpProbe.
+ * Use `create(SessionTcpProbeSchema)` to create a new message.
+ */
+export declare const SessionTcpProbeSchema: GenMessage<SessionTcpProbe>;
+
+/**
+ * A request that must be answered with a status from 200 to 399.
+ *
+ * @generated from message longline.v1.SessionHttpProbe
+ */
+export declare type SessionHttpProbe = Message<"longline.v1.SessionHttpProbe"> & {
+  /**
+   * TCP port inside the container.
+   *
+   * @generated from field: uint32 port = 1;
+   */
+  port: number;
+
+  /**
+   * Path and query; empty takes "/".
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message longline.v1.SessionHttpProbe.
+ * Use `create(SessionHttpProbeSchema)` to create a new message.
+ */
+export declare const SessionHttpProbeSchema: GenMessage<SessionHttpProbe>;
+
+/**
+ * What to do when the main process ends.
+ *
+ * @generated from message longline.v1.SessionRestartPolicy
+ */
+export declare type SessionRestartPolicy = Message<"longline.v1.SessionRestartPolicy"> & {
+  /**
+   * When it is started anew.
+   *
+   * @generated from field: longline.v1.SessionRestartMode mode = 1;
+   */
+  mode: SessionRestartMode;
+
+  /**
+   * Most restarts in a row; then the session has failed. Absent takes 10, 0 for no limit.
+   *
+   * @generated from field: optional uint32 max_retries = 2;
+   */
+  maxRetries?: number | undefined;
+
+  /**
+   * Wait before the first restart, doubled for each that follows; the default is 1 s.
+   *
+   * @generated from field: google.protobuf.Duration backoff = 3;
+   */
+  backoff?: Duration | undefined;
+
+  /**
+   * Longest wait; the default is 60 s.
+   *
+   * @generated from field: google.protobuf.Duration max_backoff = 4;
+   */
+  maxBackoff?: Duration | undefined;
+
+  /**
+   * A run this long makes the next restart the first again; the default is 10 min.
+   *
+   * @generated from field: google.protobuf.Duration reset_after = 5;
+   */
+  resetAfter?: Duration | undefined;
+};
+
+/**
+ * Describes the message longline.v1.SessionRestartPolicy.
+ * Use `create(SessionRestartPolicySchema)` to create a new message.
+ */
+export declare const SessionRestartPolicySchema: GenMessage<SessionRestartPolicy>;
+
+/**
+ * User and privileges of a session's processes. Everything unset stays hardened.
+ *
+ * @generated from message longline.v1.SessionSandbox
+ */
+export declare type SessionSandbox = Message<"longline.v1.SessionSandbox"> & {
+  /**
+   * "uid:gid" or names from the image; empty takes the image's. Policy says who is allowed.
+   *
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * Linux capabilities to add, without the CAP_ prefix; none by default. Policy must allow each.
+   *
+   * @generated from field: repeated string add_capabilities = 2;
+   */
+  addCapabilities: string[];
+
+  /**
+   * True for a read-only root file system.
+   *
+   * @generated from field: bool read_only_root = 3;
+   */
+  readOnlyRoot: boolean;
+
+  /**
+   * Engine runtime such as "runsc"; empty takes the agent's default. Policy must allow it.
+   *
+   * @generated from field: string runtime = 4;
+   */
+  runtime: string;
+
+  /**
+   * True to let a process gain privileges through setuid files. Policy must allow it.
+   *
+   * @generated from field: bool allow_new_privileges = 5;
+   */
+  allowNewPrivileges: boolean;
+};
+
+/**
+ * Describes the message longline.v1.SessionSandbox.
+ * Use `create(SessionSandboxSchema)` to create a new message.
+ */
+export declare const SessionSandboxSchema: GenMessage<SessionSandbox>;
+
+/**
+ * An action of the sessions capability.
  *
  * @generated from message longline.v1.SessionAction
  */
 export declare type SessionAction = Message<"longline.v1.SessionAction"> & {
+  /**
+   * What to do.
+   *
+   * @generated from oneof longline.v1.SessionAction.action
+   */
+  action: {
+    /**
+     * Bring a session up.
+     *
+     * @generated from field: longline.v1.StartSession start = 1;
+     */
+    value: StartSession;
+    case: "start";
+  } | {
+    /**
+     * End a session.
+     *
+     * @generated from field: longline.v1.StopSession stop = 2;
+     */
+    value: StopSession;
+    case: "stop";
+  } | {
+    /**
+     * Free what a session holds, to be woken later.
+     *
+     * @generated from field: longline.v1.HibernateSession hibernate = 3;
+     */
+    value: HibernateSession;
+    case: "hibernate";
+  } | {
+    /**
+     * Bring a hibernated session back.
+     *
+     * @generated from field: longline.v1.WakeSession wake = 4;
+     */
+    value: WakeSession;
+    case: "wake";
+  } | {
+    /**
+     * Reach into a session. Only inside the statement of an OpenTunnel, never as a command.
+     *
+     * @generated from field: longline.v1.OpenSessionTunnel tunnel = 5;
+     */
+    value: OpenSessionTunnel;
+    case: "tunnel";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -25,18 +808,197 @@ export declare type SessionAction = Message<"longline.v1.SessionAction"> & {
 export declare const SessionActionSchema: GenMessage<SessionAction>;
 
 /**
- * How an action of the sessions capability ended.
+ * Brings a session up: network, volumes, image, container, until it is running, healthy and reachable.
+ * Done already for the same generation and hash: succeeds and changes nothing. A failed step undoes those before it.
  *
- * @generated from message longline.v1.SessionResult
+ * @generated from message longline.v1.StartSession
  */
-export declare type SessionResult = Message<"longline.v1.SessionResult"> & {
+export declare type StartSession = Message<"longline.v1.StartSession"> & {
+  /**
+   * Session id: [a-z0-9][a-z0-9-]*, at most 63 characters.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * What it is to be.
+   *
+   * @generated from field: longline.v1.SessionSpec spec = 2;
+   */
+  spec?: SessionSpec | undefined;
+
+  /**
+   * 16 bytes that stand for the spec, chosen by who sends it: same spec, same bytes. The same generation
+   * with other bytes is refused as ALREADY_EXISTS.
+   *
+   * @generated from field: bytes spec_hash = 3;
+   */
+  specHash: Uint8Array;
+
+  /**
+   * Counts the lives of this id from 1. Older than known is refused as STALE; newer only once the one before has ended.
+   *
+   * @generated from field: uint64 generation = 4;
+   */
+  generation: bigint;
 };
 
 /**
- * Describes the message longline.v1.SessionResult.
- * Use `create(SessionResultSchema)` to create a new message.
+ * Describes the message longline.v1.StartSession.
+ * Use `create(StartSessionSchema)` to create a new message.
  */
-export declare const SessionResultSchema: GenMessage<SessionResult>;
+export declare const StartSessionSchema: GenMessage<StartSession>;
+
+/**
+ * Ends a session: nothing of it is left on the host but volumes that are kept. Ended already: succeeds.
+ *
+ * @generated from message longline.v1.StopSession
+ */
+export declare type StopSession = Message<"longline.v1.StopSession"> & {
+  /**
+   * Session id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Life that is meant; 0 for the latest.
+   *
+   * @generated from field: uint64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * Time between the stop signal and KILL; absent takes the session's.
+   *
+   * @generated from field: google.protobuf.Duration grace = 3;
+   */
+  grace?: Duration | undefined;
+
+  /**
+   * True to remove its volumes of scope SESSION too. Volumes of other scopes always stay.
+   *
+   * @generated from field: bool remove_volumes = 4;
+   */
+  removeVolumes: boolean;
+
+  /**
+   * Why, for others to read.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message longline.v1.StopSession.
+ * Use `create(StopSessionSchema)` to create a new message.
+ */
+export declare const StopSessionSchema: GenMessage<StopSession>;
+
+/**
+ * Frees what a session holds. Asleep in this tier already: succeeds. A paused one may go on to a deeper tier.
+ *
+ * @generated from message longline.v1.HibernateSession
+ */
+export declare type HibernateSession = Message<"longline.v1.HibernateSession"> & {
+  /**
+   * Session id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Life that is meant; 0 for the latest.
+   *
+   * @generated from field: uint64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * How deep.
+   *
+   * @generated from field: longline.v1.HibernationTier tier = 3;
+   */
+  tier: HibernationTier;
+
+  /**
+   * Why, for others to read.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message longline.v1.HibernateSession.
+ * Use `create(HibernateSessionSchema)` to create a new message.
+ */
+export declare const HibernateSessionSchema: GenMessage<HibernateSession>;
+
+/**
+ * Brings a hibernated session back; one whose container is gone is made anew from its record. Awake already: succeeds.
+ *
+ * @generated from message longline.v1.WakeSession
+ */
+export declare type WakeSession = Message<"longline.v1.WakeSession"> & {
+  /**
+   * Session id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Life that is meant; 0 for the latest.
+   *
+   * @generated from field: uint64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * Why, for others to read.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message longline.v1.WakeSession.
+ * Use `create(WakeSessionSchema)` to create a new message.
+ */
+export declare const WakeSessionSchema: GenMessage<WakeSession>;
+
+/**
+ * What the signer of a tunnel allows.
+ *
+ * @generated from message longline.v1.OpenSessionTunnel
+ */
+export declare type OpenSessionTunnel = Message<"longline.v1.OpenSessionTunnel"> & {
+  /**
+   * Session id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * What is reached.
+   *
+   * @generated from field: longline.v1.TunnelTarget target = 2;
+   */
+  target?: TunnelTarget | undefined;
+};
+
+/**
+ * Describes the message longline.v1.OpenSessionTunnel.
+ * Use `create(OpenSessionTunnelSchema)` to create a new message.
+ */
+export declare const OpenSessionTunnelSchema: GenMessage<OpenSessionTunnel>;
 
 /**
  * One step of an action of the sessions capability.
@@ -44,6 +1006,61 @@ export declare const SessionResultSchema: GenMessage<SessionResult>;
  * @generated from message longline.v1.SessionProgress
  */
 export declare type SessionProgress = Message<"longline.v1.SessionProgress"> & {
+  /**
+   * Session id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Which step.
+   *
+   * @generated from field: longline.v1.SessionStep step = 2;
+   */
+  step: SessionStep;
+
+  /**
+   * How far it is.
+   *
+   * @generated from field: longline.v1.SessionStepState state = 3;
+   */
+  state: SessionStepState;
+
+  /**
+   * Name of the thing: network, volume, image, container id, port.
+   *
+   * @generated from field: string subject = 4;
+   */
+  subject: string;
+
+  /**
+   * Further facts for people; may be empty.
+   *
+   * @generated from field: string message = 5;
+   */
+  message: string;
+
+  /**
+   * Progress of the pull; only for STEP_PULL.
+   *
+   * @generated from field: longline.v1.SessionPull pull = 6;
+   */
+  pull?: SessionPull | undefined;
+
+  /**
+   * What went wrong; only for STATE_FAILED.
+   *
+   * @generated from field: longline.v1.Error error = 7;
+   */
+  error?: Error | undefined;
+
+  /**
+   * True if an agent that was started anew goes on with an action begun before.
+   *
+   * @generated from field: bool resumed = 8;
+   */
+  resumed: boolean;
 };
 
 /**
@@ -53,7 +1070,396 @@ export declare type SessionProgress = Message<"longline.v1.SessionProgress"> & {
 export declare const SessionProgressSchema: GenMessage<SessionProgress>;
 
 /**
- * What the sessions capability should bring about and keep, as one generation.
+ * Progress of an image pull.
+ *
+ * @generated from message longline.v1.SessionPull
+ */
+export declare type SessionPull = Message<"longline.v1.SessionPull"> & {
+  /**
+   * Image reference being fetched.
+   *
+   * @generated from field: string image = 1;
+   */
+  image: string;
+
+  /**
+   * Layers known so far.
+   *
+   * @generated from field: uint32 layers_total = 2;
+   */
+  layersTotal: number;
+
+  /**
+   * Layers complete.
+   *
+   * @generated from field: uint32 layers_done = 3;
+   */
+  layersDone: number;
+
+  /**
+   * Bytes known so far, all layers.
+   *
+   * @generated from field: uint64 bytes_total = 4;
+   */
+  bytesTotal: bigint;
+
+  /**
+   * Bytes fetched.
+   *
+   * @generated from field: uint64 bytes_done = 5;
+   */
+  bytesDone: bigint;
+
+  /**
+   * 1 for the first try.
+   *
+   * @generated from field: uint32 attempt = 6;
+   */
+  attempt: number;
+};
+
+/**
+ * Describes the message longline.v1.SessionPull.
+ * Use `create(SessionPullSchema)` to create a new message.
+ */
+export declare const SessionPullSchema: GenMessage<SessionPull>;
+
+/**
+ * How an action of the sessions capability ended.
+ *
+ * @generated from message longline.v1.SessionResult
+ */
+export declare type SessionResult = Message<"longline.v1.SessionResult"> & {
+  /**
+   * The session after it.
+   *
+   * @generated from field: longline.v1.SessionStatus status = 1;
+   */
+  status?: SessionStatus | undefined;
+
+  /**
+   * True if nothing had to be done.
+   *
+   * @generated from field: bool unchanged = 2;
+   */
+  unchanged: boolean;
+
+  /**
+   * Every step in order, as far as they were done; at most 64.
+   *
+   * @generated from field: repeated longline.v1.SessionProgress steps = 3;
+   */
+  steps: SessionProgress[];
+};
+
+/**
+ * Describes the message longline.v1.SessionResult.
+ * Use `create(SessionResultSchema)` to create a new message.
+ */
+export declare const SessionResultSchema: GenMessage<SessionResult>;
+
+/**
+ * What the agent knows of a session.
+ *
+ * @generated from message longline.v1.SessionStatus
+ */
+export declare type SessionStatus = Message<"longline.v1.SessionStatus"> & {
+  /**
+   * Session id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Which life of it.
+   *
+   * @generated from field: uint64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * Grows with every change of this status within a generation, also over restarts of the agent. Of two
+   * statuses the one with the higher generation, then the higher revision, is newer.
+   *
+   * @generated from field: uint64 revision = 3;
+   */
+  revision: bigint;
+
+  /**
+   * Where it stands.
+   *
+   * @generated from field: longline.v1.SessionState state = 4;
+   */
+  state: SessionState;
+
+  /**
+   * Why.
+   *
+   * @generated from field: longline.v1.SessionCause cause = 5;
+   */
+  cause: SessionCause;
+
+  /**
+   * For people: why, with values; empty if there is nothing to say.
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+
+  /**
+   * Current step in STARTING, HIBERNATING, WAKING and STOPPING.
+   *
+   * @generated from field: longline.v1.SessionStep step = 7;
+   */
+  step: SessionStep;
+
+  /**
+   * When it is started anew; only in RESTARTING.
+   *
+   * @generated from field: google.protobuf.Timestamp next_try_time = 8;
+   */
+  nextTryTime?: Timestamp | undefined;
+
+  /**
+   * What went wrong last; absent if nothing did.
+   *
+   * @generated from field: longline.v1.Error error = 9;
+   */
+  error?: Error | undefined;
+
+  /**
+   * Engine's container id; empty if there is none.
+   *
+   * @generated from field: string container_id = 10;
+   */
+  containerId: string;
+
+  /**
+   * Name of the container; empty if there is none.
+   *
+   * @generated from field: string container_name = 11;
+   */
+  containerName: string;
+
+  /**
+   * Image that runs, with digest where the engine knows it.
+   *
+   * @generated from field: string image = 12;
+   */
+  image: string;
+
+  /**
+   * The spec's hash, as in StartSession.
+   *
+   * @generated from field: bytes spec_hash = 13;
+   */
+  specHash: Uint8Array;
+
+  /**
+   * Starts of the container in this generation, wakes from STOP and restarts included: also the attempt of its log.
+   *
+   * @generated from field: uint32 starts = 14;
+   */
+  starts: number;
+
+  /**
+   * Restarts in a row since it last ran long enough.
+   *
+   * @generated from field: uint32 restarts = 15;
+   */
+  restarts: number;
+
+  /**
+   * True if a process in the container was killed for memory in its latest run.
+   *
+   * @generated from field: bool oom_killed = 16;
+   */
+  oomKilled: boolean;
+
+  /**
+   * Exit code of the latest run; absent while it runs or if it isn't known.
+   *
+   * @generated from field: optional int32 exit_code = 17;
+   */
+  exitCode?: number | undefined;
+
+  /**
+   * When the action that began this generation arrived.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 18;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When the container was last started; absent if never.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 19;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * When it was last not idle; absent before the first run.
+   *
+   * @generated from field: google.protobuf.Timestamp activity_time = 20;
+   */
+  activityTime?: Timestamp | undefined;
+
+  /**
+   * When it came into this state.
+   *
+   * @generated from field: google.protobuf.Timestamp change_time = 21;
+   */
+  changeTime?: Timestamp | undefined;
+
+  /**
+   * When it ended; absent until then.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 22;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * When its lifetime ends; absent without a limit.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 23;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * Ports that tunnels may reach.
+   *
+   * @generated from field: repeated longline.v1.SessionPortStatus ports = 24;
+   */
+  ports: SessionPortStatus[];
+
+  /**
+   * Engine's name of its network; empty if it has none.
+   *
+   * @generated from field: string network = 25;
+   */
+  network: string;
+
+  /**
+   * Its volumes.
+   *
+   * @generated from field: repeated longline.v1.SessionVolumeStatus volumes = 26;
+   */
+  volumes: SessionVolumeStatus[];
+
+  /**
+   * Health check results in a row that failed; 0 if the latest passed.
+   *
+   * @generated from field: uint32 health_failures = 27;
+   */
+  healthFailures: number;
+
+  /**
+   * What the latest failed health check said; at most 1 KiB.
+   *
+   * @generated from field: string health_output = 28;
+   */
+  healthOutput: string;
+
+  /**
+   * Tunnels that are open.
+   *
+   * @generated from field: uint32 open_tunnels = 29;
+   */
+  openTunnels: number;
+};
+
+/**
+ * Describes the message longline.v1.SessionStatus.
+ * Use `create(SessionStatusSchema)` to create a new message.
+ */
+export declare const SessionStatusSchema: GenMessage<SessionStatus>;
+
+/**
+ * A port of a session as the agent sees it.
+ *
+ * @generated from message longline.v1.SessionPortStatus
+ */
+export declare type SessionPortStatus = Message<"longline.v1.SessionPortStatus"> & {
+  /**
+   * Name from the spec.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * TCP port inside the container.
+   *
+   * @generated from field: uint32 number = 2;
+   */
+  number: number;
+
+  /**
+   * What is spoken there.
+   *
+   * @generated from field: longline.v1.SessionPortProtocol protocol = 3;
+   */
+  protocol: SessionPortProtocol;
+
+  /**
+   * True if it accepted a connection when last tried.
+   *
+   * @generated from field: bool reachable = 4;
+   */
+  reachable: boolean;
+};
+
+/**
+ * Describes the message longline.v1.SessionPortStatus.
+ * Use `create(SessionPortStatusSchema)` to create a new message.
+ */
+export declare const SessionPortStatusSchema: GenMessage<SessionPortStatus>;
+
+/**
+ * A volume of a session as the agent sees it.
+ *
+ * @generated from message longline.v1.SessionVolumeStatus
+ */
+export declare type SessionVolumeStatus = Message<"longline.v1.SessionVolumeStatus"> & {
+  /**
+   * Name from the spec.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Engine's name of the volume.
+   *
+   * @generated from field: string volume = 2;
+   */
+  volume: string;
+
+  /**
+   * Absolute path in the container.
+   *
+   * @generated from field: string target = 3;
+   */
+  target: string;
+
+  /**
+   * True if it still exists.
+   *
+   * @generated from field: bool exists = 4;
+   */
+  exists: boolean;
+};
+
+/**
+ * Describes the message longline.v1.SessionVolumeStatus.
+ * Use `create(SessionVolumeStatusSchema)` to create a new message.
+ */
+export declare const SessionVolumeStatusSchema: GenMessage<SessionVolumeStatus>;
+
+/**
+ * What the sessions capability should bring about and keep, as one generation. Nothing yet: sessions are
+ * started and ended by commands, and the agent's own records keep them.
  *
  * @generated from message longline.v1.SessionDesiredState
  */
@@ -67,11 +1473,28 @@ export declare type SessionDesiredState = Message<"longline.v1.SessionDesiredSta
 export declare const SessionDesiredStateSchema: GenMessage<SessionDesiredState>;
 
 /**
- * What the sessions capability reports of one generation, beyond whether it was applied.
+ * What the sessions capability knows, in a StateReport of kind SESSIONS. There `generation` grows with every change
+ * of any session, and `digest` is the first 16 bytes of the SHA-256 over one line "id generation revision\n" for each
+ * session that the agent knows, ordered by id. The first report of a stream is full, unless Welcome.known_states has
+ * generation and digest of Hello already; those that follow hold what changed since. A report that waits takes newer
+ * ones into itself, by session, so that no change is lost.
  *
  * @generated from message longline.v1.SessionStateDetail
  */
 export declare type SessionStateDetail = Message<"longline.v1.SessionStateDetail"> & {
+  /**
+   * The sessions, ordered by id.
+   *
+   * @generated from field: repeated longline.v1.SessionStatus sessions = 1;
+   */
+  sessions: SessionStatus[];
+
+  /**
+   * True if these are all: a session that is missing is not known to the agent.
+   *
+   * @generated from field: bool full = 2;
+   */
+  full: boolean;
 };
 
 /**
@@ -81,11 +1504,122 @@ export declare type SessionStateDetail = Message<"longline.v1.SessionStateDetail
 export declare const SessionStateDetailSchema: GenMessage<SessionStateDetail>;
 
 /**
- * Figures of the sessions capability.
+ * Figures of one session.
  *
  * @generated from message longline.v1.SessionTelemetry
  */
 export declare type SessionTelemetry = Message<"longline.v1.SessionTelemetry"> & {
+  /**
+   * Session id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * When it was measured.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 2;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * Processor use since the sample before, in cores.
+   *
+   * @generated from field: double cpus = 3;
+   */
+  cpus: number;
+
+  /**
+   * Processor time since the container was started, in seconds.
+   *
+   * @generated from field: double cpu_seconds = 4;
+   */
+  cpuSeconds: number;
+
+  /**
+   * Memory in use in bytes, without page cache that can be dropped.
+   *
+   * @generated from field: uint64 memory_bytes = 5;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * Memory limit in bytes.
+   *
+   * @generated from field: uint64 memory_limit_bytes = 6;
+   */
+  memoryLimitBytes: bigint;
+
+  /**
+   * Bytes received on its network since the container was started.
+   *
+   * @generated from field: uint64 network_rx_bytes = 7;
+   */
+  networkRxBytes: bigint;
+
+  /**
+   * Bytes sent on its network since the container was started.
+   *
+   * @generated from field: uint64 network_tx_bytes = 8;
+   */
+  networkTxBytes: bigint;
+
+  /**
+   * Bytes read from block devices since the container was started.
+   *
+   * @generated from field: uint64 block_read_bytes = 9;
+   */
+  blockReadBytes: bigint;
+
+  /**
+   * Bytes written to block devices since the container was started.
+   *
+   * @generated from field: uint64 block_write_bytes = 10;
+   */
+  blockWriteBytes: bigint;
+
+  /**
+   * Processes and threads.
+   *
+   * @generated from field: uint32 pids = 11;
+   */
+  pids: number;
+
+  /**
+   * Bytes that tunnels brought into the session since the agent was started.
+   *
+   * @generated from field: uint64 tunnel_in_bytes = 12;
+   */
+  tunnelInBytes: bigint;
+
+  /**
+   * Bytes that tunnels took out of the session since the agent was started.
+   *
+   * @generated from field: uint64 tunnel_out_bytes = 13;
+   */
+  tunnelOutBytes: bigint;
+
+  /**
+   * Tunnels that are open.
+   *
+   * @generated from field: uint32 open_tunnels = 14;
+   */
+  openTunnels: number;
+
+  /**
+   * Start of the container that the totals count from, as SessionStatus.starts.
+   *
+   * @generated from field: uint32 starts = 15;
+   */
+  starts: number;
+
+  /**
+   * Processor limit in cores.
+   *
+   * @generated from field: double cpu_limit = 16;
+   */
+  cpuLimit: number;
 };
 
 /**
@@ -93,4 +1627,1044 @@ export declare type SessionTelemetry = Message<"longline.v1.SessionTelemetry"> &
  * Use `create(SessionTelemetrySchema)` to create a new message.
  */
 export declare const SessionTelemetrySchema: GenMessage<SessionTelemetry>;
+
+/**
+ * Where a session is started.
+ *
+ * @generated from message longline.v1.SessionTarget
+ */
+export declare type SessionTarget = Message<"longline.v1.SessionTarget"> & {
+  /**
+   * How the agent is picked.
+   *
+   * @generated from oneof longline.v1.SessionTarget.target
+   */
+  target: {
+    /**
+     * This agent.
+     *
+     * @generated from field: string agent_id = 1;
+     */
+    value: string;
+    case: "agentId";
+  } | {
+    /**
+     * The one with most room of the online agents that match and can hold it.
+     *
+     * @generated from field: longline.v1.Selector any_of = 2;
+     */
+    value: Selector;
+    case: "anyOf";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message longline.v1.SessionTarget.
+ * Use `create(SessionTargetSchema)` to create a new message.
+ */
+export declare const SessionTargetSchema: GenMessage<SessionTarget>;
+
+/**
+ * What a controller was last asked to do with a session.
+ *
+ * @generated from message longline.v1.SessionOperation
+ */
+export declare type SessionOperation = Message<"longline.v1.SessionOperation"> & {
+  /**
+   * Command id, UUIDv7.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Which action.
+   *
+   * @generated from field: longline.v1.SessionVerb verb = 2;
+   */
+  verb: SessionVerb;
+
+  /**
+   * How far it is.
+   *
+   * @generated from field: longline.v1.SessionOperationState state = 3;
+   */
+  state: SessionOperationState;
+
+  /**
+   * Latest progress; absent before the first.
+   *
+   * @generated from field: longline.v1.SessionProgress progress = 4;
+   */
+  progress?: SessionProgress | undefined;
+
+  /**
+   * What went wrong; absent if nothing did.
+   *
+   * @generated from field: longline.v1.Error error = 5;
+   */
+  error?: Error | undefined;
+
+  /**
+   * When it was stored.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 6;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When its result was stored; absent until then.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 7;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * Who asked: name of the API token.
+   *
+   * @generated from field: string creator = 8;
+   */
+  creator: string;
+
+  /**
+   * True if nothing had to be done.
+   *
+   * @generated from field: bool unchanged = 9;
+   */
+  unchanged: boolean;
+};
+
+/**
+ * Describes the message longline.v1.SessionOperation.
+ * Use `create(SessionOperationSchema)` to create a new message.
+ */
+export declare const SessionOperationSchema: GenMessage<SessionOperation>;
+
+/**
+ * A session as stored by the controller.
+ *
+ * @generated from message longline.v1.Session
+ */
+export declare type Session = Message<"longline.v1.Session"> & {
+  /**
+   * Identifier: [a-z0-9][a-z0-9-]*, at most 63 characters.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Counts the lives of this id from 1.
+   *
+   * @generated from field: uint64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * What it is to be, with all of its template filled in. Passwords are left out.
+   *
+   * @generated from field: longline.v1.SessionSpec spec = 3;
+   */
+  spec?: SessionSpec | undefined;
+
+  /**
+   * Hash of the spec, 16 bytes.
+   *
+   * @generated from field: bytes spec_hash = 4;
+   */
+  specHash: Uint8Array;
+
+  /**
+   * Template that it was made from; empty if none.
+   *
+   * @generated from field: string template = 5;
+   */
+  template: string;
+
+  /**
+   * Version of the template; 0 if none.
+   *
+   * @generated from field: uint32 template_version = 6;
+   */
+  templateVersion: number;
+
+  /**
+   * Agent that holds it.
+   *
+   * @generated from field: string agent_id = 7;
+   */
+  agentId: string;
+
+  /**
+   * What the agent last said of it, or PENDING before it did.
+   *
+   * @generated from field: longline.v1.SessionStatus status = 8;
+   */
+  status?: SessionStatus | undefined;
+
+  /**
+   * Since when the agent is away, so that `status` may be out of date; absent while it is connected.
+   *
+   * @generated from field: google.protobuf.Timestamp unknown_since = 9;
+   */
+  unknownSince?: Timestamp | undefined;
+
+  /**
+   * The latest action.
+   *
+   * @generated from field: longline.v1.SessionOperation operation = 10;
+   */
+  operation?: SessionOperation | undefined;
+
+  /**
+   * When this generation was asked for.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 11;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When anything of it last changed on the controller.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 12;
+   */
+  updateTime?: Timestamp | undefined;
+
+  /**
+   * Who asked for this generation: name of the API token.
+   *
+   * @generated from field: string creator = 13;
+   */
+  creator: string;
+
+  /**
+   * The client's idempotency key of the start; empty if none.
+   *
+   * @generated from field: string request_id = 14;
+   */
+  requestId: string;
+
+  /**
+   * Grows with every change on the controller.
+   *
+   * @generated from field: uint64 revision = 15;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message longline.v1.Session.
+ * Use `create(SessionSchema)` to create a new message.
+ */
+export declare const SessionSchema: GenMessage<Session>;
+
+/**
+ * A named spec kept on the controller. Each change makes a new version; versions never change.
+ *
+ * @generated from message longline.v1.SessionTemplate
+ */
+export declare type SessionTemplate = Message<"longline.v1.SessionTemplate"> & {
+  /**
+   * Name: [a-z0-9][a-z0-9-]*, at most 63 characters.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Counts from 1.
+   *
+   * @generated from field: uint32 version = 2;
+   */
+  version: number;
+
+  /**
+   * The spec. Passwords are left out in answers.
+   *
+   * @generated from field: longline.v1.SessionSpec spec = 3;
+   */
+  spec?: SessionSpec | undefined;
+
+  /**
+   * For people; at most 1 KiB.
+   *
+   * @generated from field: string description = 4;
+   */
+  description: string;
+
+  /**
+   * When this version was made.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 5;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * Who made this version: name of the API token.
+   *
+   * @generated from field: string creator = 6;
+   */
+  creator: string;
+};
+
+/**
+ * Describes the message longline.v1.SessionTemplate.
+ * Use `create(SessionTemplateSchema)` to create a new message.
+ */
+export declare const SessionTemplateSchema: GenMessage<SessionTemplate>;
+
+/**
+ * By what a volume is named, and so with whom it is shared.
+ *
+ * @generated from enum longline.v1.SessionVolumeScope
+ */
+export enum SessionVolumeScope {
+  /**
+   * Same as SESSION.
+   *
+   * @generated from enum value: SESSION_VOLUME_SCOPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * One per session id.
+   *
+   * @generated from enum value: SESSION_VOLUME_SCOPE_SESSION = 1;
+   */
+  SESSION = 1,
+
+  /**
+   * One per owner: all sessions of an owner on a host share it.
+   *
+   * @generated from enum value: SESSION_VOLUME_SCOPE_OWNER = 2;
+   */
+  OWNER = 2,
+
+  /**
+   * One per host under this name. Policy must allow it.
+   *
+   * @generated from enum value: SESSION_VOLUME_SCOPE_SHARED = 3;
+   */
+  SHARED = 3,
+}
+
+/**
+ * Describes the enum longline.v1.SessionVolumeScope.
+ */
+export declare const SessionVolumeScopeSchema: GenEnum<SessionVolumeScope>;
+
+/**
+ * Which network a session's container is in.
+ *
+ * @generated from enum longline.v1.SessionNetworkMode
+ */
+export enum SessionNetworkMode {
+  /**
+   * Same as ISOLATED.
+   *
+   * @generated from enum value: SESSION_NETWORK_MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A bridge network of its own, made and removed with the session.
+   *
+   * @generated from enum value: SESSION_NETWORK_MODE_ISOLATED = 1;
+   */
+  ISOLATED = 1,
+
+  /**
+   * The agent's network for sessions, shared with others of this agent. Policy must allow it.
+   *
+   * @generated from enum value: SESSION_NETWORK_MODE_SHARED = 2;
+   */
+  SHARED = 2,
+
+  /**
+   * The engine network given in `name`, made if it is missing. Policy must allow it.
+   *
+   * @generated from enum value: SESSION_NETWORK_MODE_NAMED = 3;
+   */
+  NAMED = 3,
+
+  /**
+   * Loopback only. Tunnels to its ports don't work; exec and attach do.
+   *
+   * @generated from enum value: SESSION_NETWORK_MODE_NONE = 4;
+   */
+  NONE = 4,
+}
+
+/**
+ * Describes the enum longline.v1.SessionNetworkMode.
+ */
+export declare const SessionNetworkModeSchema: GenEnum<SessionNetworkMode>;
+
+/**
+ * What is spoken on a port. A hint for clients; the tunnel carries bytes.
+ *
+ * @generated from enum longline.v1.SessionPortProtocol
+ */
+export enum SessionPortProtocol {
+  /**
+   * Same as RAW.
+   *
+   * @generated from enum value: SESSION_PORT_PROTOCOL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Anything over TCP.
+   *
+   * @generated from enum value: SESSION_PORT_PROTOCOL_RAW = 1;
+   */
+  RAW = 1,
+
+  /**
+   * RFB.
+   *
+   * @generated from enum value: SESSION_PORT_PROTOCOL_VNC = 2;
+   */
+  VNC = 2,
+
+  /**
+   * HTTP/1.1 or HTTP/2 without TLS.
+   *
+   * @generated from enum value: SESSION_PORT_PROTOCOL_HTTP = 3;
+   */
+  HTTP = 3,
+
+  /**
+   * SSH.
+   *
+   * @generated from enum value: SESSION_PORT_PROTOCOL_SSH = 4;
+   */
+  SSH = 4,
+}
+
+/**
+ * Describes the enum longline.v1.SessionPortProtocol.
+ */
+export declare const SessionPortProtocolSchema: GenEnum<SessionPortProtocol>;
+
+/**
+ * When the main process is started anew.
+ *
+ * @generated from enum longline.v1.SessionRestartMode
+ */
+export enum SessionRestartMode {
+  /**
+   * Same as ON_FAILURE.
+   *
+   * @generated from enum value: SESSION_RESTART_MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Never: the session ends with its main process.
+   *
+   * @generated from enum value: SESSION_RESTART_MODE_NEVER = 1;
+   */
+  NEVER = 1,
+
+  /**
+   * When it ended with another code than 0, by a signal, or for memory.
+   *
+   * @generated from enum value: SESSION_RESTART_MODE_ON_FAILURE = 2;
+   */
+  ON_FAILURE = 2,
+
+  /**
+   * Whenever it ended.
+   *
+   * @generated from enum value: SESSION_RESTART_MODE_ALWAYS = 3;
+   */
+  ALWAYS = 3,
+}
+
+/**
+ * Describes the enum longline.v1.SessionRestartMode.
+ */
+export declare const SessionRestartModeSchema: GenEnum<SessionRestartMode>;
+
+/**
+ * How deep a session sleeps.
+ *
+ * @generated from enum longline.v1.HibernationTier
+ */
+export enum HibernationTier {
+  /**
+   * Same as STOP.
+   *
+   * @generated from enum value: HIBERNATION_TIER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Frozen: keeps memory and processes, uses no processor time. Wakes in milliseconds.
+   *
+   * @generated from enum value: HIBERNATION_TIER_PAUSE = 1;
+   */
+  PAUSE = 1,
+
+  /**
+   * Stopped: memory is freed, volumes and the container's file system stay.
+   *
+   * @generated from enum value: HIBERNATION_TIER_STOP = 2;
+   */
+  STOP = 2,
+
+  /**
+   * Memory and processes are written to disk and freed. Only where the engine can.
+   *
+   * @generated from enum value: HIBERNATION_TIER_CHECKPOINT = 3;
+   */
+  CHECKPOINT = 3,
+}
+
+/**
+ * Describes the enum longline.v1.HibernationTier.
+ */
+export declare const HibernationTierSchema: GenEnum<HibernationTier>;
+
+/**
+ * Where a session stands.
+ *
+ * @generated from enum longline.v1.SessionState
+ */
+export enum SessionState {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: SESSION_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Stored by the controller; the agent hasn't begun.
+   *
+   * @generated from enum value: SESSION_STATE_PENDING = 1;
+   */
+  PENDING = 1,
+
+  /**
+   * Being brought up; `step` says how far.
+   *
+   * @generated from enum value: SESSION_STATE_STARTING = 2;
+   */
+  STARTING = 2,
+
+  /**
+   * Up, and healthy if it has a health check.
+   *
+   * @generated from enum value: SESSION_STATE_RUNNING = 3;
+   */
+  RUNNING = 3,
+
+  /**
+   * Up, but its health check fails.
+   *
+   * @generated from enum value: SESSION_STATE_UNHEALTHY = 4;
+   */
+  UNHEALTHY = 4,
+
+  /**
+   * On its way to sleep; `step` says how far.
+   *
+   * @generated from enum value: SESSION_STATE_HIBERNATING = 5;
+   */
+  HIBERNATING = 5,
+
+  /**
+   * Asleep by PAUSE.
+   *
+   * @generated from enum value: SESSION_STATE_PAUSED = 6;
+   */
+  PAUSED = 6,
+
+  /**
+   * Asleep by STOP.
+   *
+   * @generated from enum value: SESSION_STATE_HIBERNATED = 7;
+   */
+  HIBERNATED = 7,
+
+  /**
+   * Asleep by CHECKPOINT.
+   *
+   * @generated from enum value: SESSION_STATE_CHECKPOINTED = 8;
+   */
+  CHECKPOINTED = 8,
+
+  /**
+   * On its way back; `step` says how far.
+   *
+   * @generated from enum value: SESSION_STATE_WAKING = 9;
+   */
+  WAKING = 9,
+
+  /**
+   * Its main process ended; it is started anew at `next_try_time`.
+   *
+   * @generated from enum value: SESSION_STATE_RESTARTING = 10;
+   */
+  RESTARTING = 10,
+
+  /**
+   * Being ended; `step` says how far.
+   *
+   * @generated from enum value: SESSION_STATE_STOPPING = 11;
+   */
+  STOPPING = 11,
+
+  /**
+   * Ended as it should; `cause` says how.
+   *
+   * @generated from enum value: SESSION_STATE_ENDED = 12;
+   */
+  ENDED = 12,
+
+  /**
+   * Ended otherwise; `cause` and `error` say why.
+   *
+   * @generated from enum value: SESSION_STATE_FAILED = 13;
+   */
+  FAILED = 13,
+}
+
+/**
+ * Describes the enum longline.v1.SessionState.
+ */
+export declare const SessionStateSchema: GenEnum<SessionState>;
+
+/**
+ * Why a session is in its state.
+ *
+ * @generated from enum longline.v1.SessionCause
+ */
+export enum SessionCause {
+  /**
+   * Nothing to say.
+   *
+   * @generated from enum value: SESSION_CAUSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Somebody asked for it.
+   *
+   * @generated from enum value: SESSION_CAUSE_REQUESTED = 1;
+   */
+  REQUESTED = 1,
+
+  /**
+   * It was idle.
+   *
+   * @generated from enum value: SESSION_CAUSE_IDLE = 2;
+   */
+  IDLE = 2,
+
+  /**
+   * A tunnel was opened.
+   *
+   * @generated from enum value: SESSION_CAUSE_TUNNEL = 3;
+   */
+  TUNNEL = 3,
+
+  /**
+   * Its lifetime passed.
+   *
+   * @generated from enum value: SESSION_CAUSE_LIFETIME = 4;
+   */
+  LIFETIME = 4,
+
+  /**
+   * The main process ended by itself.
+   *
+   * @generated from enum value: SESSION_CAUSE_EXITED = 5;
+   */
+  EXITED = 5,
+
+  /**
+   * The main process was killed for memory.
+   *
+   * @generated from enum value: SESSION_CAUSE_OUT_OF_MEMORY = 6;
+   */
+  OUT_OF_MEMORY = 6,
+
+  /**
+   * Its health check failed.
+   *
+   * @generated from enum value: SESSION_CAUSE_UNHEALTHY = 7;
+   */
+  UNHEALTHY = 7,
+
+  /**
+   * It ended more often in a row than its restart policy allows.
+   *
+   * @generated from enum value: SESSION_CAUSE_CRASH_LOOP = 8;
+   */
+  CRASH_LOOP = 8,
+
+  /**
+   * The image doesn't exist or can't be fetched.
+   *
+   * @generated from enum value: SESSION_CAUSE_IMAGE_UNAVAILABLE = 9;
+   */
+  IMAGE_UNAVAILABLE = 9,
+
+  /**
+   * Network, volume or container couldn't be made or started.
+   *
+   * @generated from enum value: SESSION_CAUSE_START_FAILED = 10;
+   */
+  START_FAILED = 10,
+
+  /**
+   * It wasn't running, healthy and reachable in time.
+   *
+   * @generated from enum value: SESSION_CAUSE_START_TIMEOUT = 11;
+   */
+  START_TIMEOUT = 11,
+
+  /**
+   * Capacity of the host or its disk is used up.
+   *
+   * @generated from enum value: SESSION_CAUSE_HOST_LIMIT = 12;
+   */
+  HOST_LIMIT = 12,
+
+  /**
+   * The engine can't be reached.
+   *
+   * @generated from enum value: SESSION_CAUSE_ENGINE_LOST = 13;
+   */
+  ENGINE_LOST = 13,
+
+  /**
+   * The agent refused it: signature, policy, expiry or spec.
+   *
+   * @generated from enum value: SESSION_CAUSE_REJECTED = 14;
+   */
+  REJECTED = 14,
+
+  /**
+   * The start was cancelled.
+   *
+   * @generated from enum value: SESSION_CAUSE_CANCELLED = 15;
+   */
+  CANCELLED = 15,
+
+  /**
+   * The host or engine was started anew, and the session brought back.
+   *
+   * @generated from enum value: SESSION_CAUSE_RECOVERED = 16;
+   */
+  RECOVERED = 16,
+
+  /**
+   * The agent doesn't know it any more: its data was lost or the container removed by others.
+   *
+   * @generated from enum value: SESSION_CAUSE_LOST = 17;
+   */
+  LOST = 17,
+}
+
+/**
+ * Describes the enum longline.v1.SessionCause.
+ */
+export declare const SessionCauseSchema: GenEnum<SessionCause>;
+
+/**
+ * A step of a session's way up or down.
+ *
+ * @generated from enum longline.v1.SessionStep
+ */
+export enum SessionStep {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: SESSION_STEP_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Capacity is reserved.
+   *
+   * @generated from enum value: SESSION_STEP_ADMIT = 1;
+   */
+  ADMIT = 1,
+
+  /**
+   * Its network exists.
+   *
+   * @generated from enum value: SESSION_STEP_NETWORK = 2;
+   */
+  NETWORK = 2,
+
+  /**
+   * A volume exists.
+   *
+   * @generated from enum value: SESSION_STEP_VOLUME = 3;
+   */
+  VOLUME = 3,
+
+  /**
+   * The image is here.
+   *
+   * @generated from enum value: SESSION_STEP_PULL = 4;
+   */
+  PULL = 4,
+
+  /**
+   * The container exists.
+   *
+   * @generated from enum value: SESSION_STEP_CREATE = 5;
+   */
+  CREATE = 5,
+
+  /**
+   * The container is started, unpaused or restored.
+   *
+   * @generated from enum value: SESSION_STEP_START = 6;
+   */
+  START = 6,
+
+  /**
+   * The main process runs.
+   *
+   * @generated from enum value: SESSION_STEP_RUNNING = 7;
+   */
+  RUNNING = 7,
+
+  /**
+   * The health check passes.
+   *
+   * @generated from enum value: SESSION_STEP_HEALTHY = 8;
+   */
+  HEALTHY = 8,
+
+  /**
+   * The declared ports accept connections, as far as they do so by themselves.
+   *
+   * @generated from enum value: SESSION_STEP_TUNNEL_READY = 9;
+   */
+  TUNNEL_READY = 9,
+
+  /**
+   * The container is paused.
+   *
+   * @generated from enum value: SESSION_STEP_PAUSE = 10;
+   */
+  PAUSE = 10,
+
+  /**
+   * The container's memory is on disk.
+   *
+   * @generated from enum value: SESSION_STEP_CHECKPOINT = 11;
+   */
+  CHECKPOINT = 11,
+
+  /**
+   * The container is stopped.
+   *
+   * @generated from enum value: SESSION_STEP_STOP = 12;
+   */
+  STOP = 12,
+
+  /**
+   * The container is removed.
+   *
+   * @generated from enum value: SESSION_STEP_REMOVE_CONTAINER = 13;
+   */
+  REMOVE_CONTAINER = 13,
+
+  /**
+   * Its network is removed.
+   *
+   * @generated from enum value: SESSION_STEP_REMOVE_NETWORK = 14;
+   */
+  REMOVE_NETWORK = 14,
+
+  /**
+   * A volume is removed.
+   *
+   * @generated from enum value: SESSION_STEP_REMOVE_VOLUME = 15;
+   */
+  REMOVE_VOLUME = 15,
+}
+
+/**
+ * Describes the enum longline.v1.SessionStep.
+ */
+export declare const SessionStepSchema: GenEnum<SessionStep>;
+
+/**
+ * How far a step is.
+ *
+ * @generated from enum longline.v1.SessionStepState
+ */
+export enum SessionStepState {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: SESSION_STEP_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Begun, or on its way.
+   *
+   * @generated from enum value: SESSION_STEP_STATE_BEGUN = 1;
+   */
+  BEGUN = 1,
+
+  /**
+   * Done.
+   *
+   * @generated from enum value: SESSION_STEP_STATE_DONE = 2;
+   */
+  DONE = 2,
+
+  /**
+   * Nothing to do: it was so already.
+   *
+   * @generated from enum value: SESSION_STEP_STATE_FOUND = 3;
+   */
+  FOUND = 3,
+
+  /**
+   * Failed; `error` says why. Steps that are undone follow.
+   *
+   * @generated from enum value: SESSION_STEP_STATE_FAILED = 4;
+   */
+  FAILED = 4,
+
+  /**
+   * Undone because a later step failed or the command was cancelled.
+   *
+   * @generated from enum value: SESSION_STEP_STATE_UNDONE = 5;
+   */
+  UNDONE = 5,
+}
+
+/**
+ * Describes the enum longline.v1.SessionStepState.
+ */
+export declare const SessionStepStateSchema: GenEnum<SessionStepState>;
+
+/**
+ * An action on a session.
+ *
+ * @generated from enum longline.v1.SessionVerb
+ */
+export enum SessionVerb {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: SESSION_VERB_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * StartSession.
+   *
+   * @generated from enum value: SESSION_VERB_START = 1;
+   */
+  START = 1,
+
+  /**
+   * StopSession.
+   *
+   * @generated from enum value: SESSION_VERB_STOP = 2;
+   */
+  STOP = 2,
+
+  /**
+   * HibernateSession.
+   *
+   * @generated from enum value: SESSION_VERB_HIBERNATE = 3;
+   */
+  HIBERNATE = 3,
+
+  /**
+   * WakeSession.
+   *
+   * @generated from enum value: SESSION_VERB_WAKE = 4;
+   */
+  WAKE = 4,
+}
+
+/**
+ * Describes the enum longline.v1.SessionVerb.
+ */
+export declare const SessionVerbSchema: GenEnum<SessionVerb>;
+
+/**
+ * How far an action on a session is.
+ *
+ * @generated from enum longline.v1.SessionOperationState
+ */
+export enum SessionOperationState {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: SESSION_OPERATION_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Stored by the controller; not yet received by the agent.
+   *
+   * @generated from enum value: SESSION_OPERATION_STATE_PENDING = 1;
+   */
+  PENDING = 1,
+
+  /**
+   * Durable on the agent and on its way.
+   *
+   * @generated from enum value: SESSION_OPERATION_STATE_ACTIVE = 2;
+   */
+  ACTIVE = 2,
+
+  /**
+   * Done as asked.
+   *
+   * @generated from enum value: SESSION_OPERATION_STATE_SUCCEEDED = 3;
+   */
+  SUCCEEDED = 3,
+
+  /**
+   * Not done as asked; `error` says why.
+   *
+   * @generated from enum value: SESSION_OPERATION_STATE_FAILED = 4;
+   */
+  FAILED = 4,
+
+  /**
+   * Refused by the agent; nothing was done.
+   *
+   * @generated from enum value: SESSION_OPERATION_STATE_REJECTED = 5;
+   */
+  REJECTED = 5,
+
+  /**
+   * Cancelled, or not delivered before it expired.
+   *
+   * @generated from enum value: SESSION_OPERATION_STATE_CANCELLED = 6;
+   */
+  CANCELLED = 6,
+
+  /**
+   * It may or may not have been done; the session's status tells.
+   *
+   * @generated from enum value: SESSION_OPERATION_STATE_INDETERMINATE = 7;
+   */
+  INDETERMINATE = 7,
+}
+
+/**
+ * Describes the enum longline.v1.SessionOperationState.
+ */
+export declare const SessionOperationStateSchema: GenEnum<SessionOperationState>;
 

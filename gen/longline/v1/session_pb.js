@@ -2,53 +2,401 @@
 // @generated from file longline/v1/session.proto (package longline.v1, syntax proto3)
 /* eslint-disable */
 
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import { file_longline_v1_agent } from "./agent_pb.js";
+import { file_longline_v1_error } from "./error_pb.js";
+import { file_longline_v1_job } from "./job_pb.js";
+import { file_longline_v1_tunnel } from "./tunnel_pb.js";
 
 /**
  * Describes the file longline/v1/session.proto.
  */
 export const file_longline_v1_session = /*@__PURE__*/
-  fileDesc("Chlsb25nbGluZS92MS9zZXNzaW9uLnByb3RvEgtsb25nbGluZS52MSIPCg1TZXNzaW9uQWN0aW9uIg8KDVNlc3Npb25SZXN1bHQiEQoPU2Vzc2lvblByb2dyZXNzIhUKE1Nlc3Npb25EZXNpcmVkU3RhdGUiFAoSU2Vzc2lvblN0YXRlRGV0YWlsIhIKEFNlc3Npb25UZWxlbWV0cnliBnByb3RvMw");
+  fileDesc("Chlsb25nbGluZS92MS9zZXNzaW9uLnByb3RvEgtsb25nbGluZS52MSLlBwoLU2Vzc2lvblNwZWMSDQoFaW1hZ2UYASABKAkSLAoLcHVsbF9wb2xpY3kYAiABKA4yFy5sb25nbGluZS52MS5QdWxsUG9saWN5EhIKCmVudHJ5cG9pbnQYAyADKAkSDwoHY29tbWFuZBgEIAMoCRIuCgNlbnYYBSADKAsyIS5sb25nbGluZS52MS5TZXNzaW9uU3BlYy5FbnZFbnRyeRITCgt3b3JraW5nX2RpchgGIAEoCRIwCglyZXNvdXJjZXMYByABKAsyHS5sb25nbGluZS52MS5TZXNzaW9uUmVzb3VyY2VzEisKB3ZvbHVtZXMYCCADKAsyGi5sb25nbGluZS52MS5TZXNzaW9uVm9sdW1lEikKBm1vdW50cxgJIAMoCzIZLmxvbmdsaW5lLnYxLlNlc3Npb25Nb3VudBIsCgduZXR3b3JrGAogASgLMhsubG9uZ2xpbmUudjEuU2Vzc2lvbk5ldHdvcmsSJwoFcG9ydHMYCyADKAsyGC5sb25nbGluZS52MS5TZXNzaW9uUG9ydBIkCgN2bmMYDCABKAsyFy5sb25nbGluZS52MS5TZXNzaW9uVm5jEjQKBmxhYmVscxgNIAMoCzIkLmxvbmdsaW5lLnYxLlNlc3Npb25TcGVjLkxhYmVsc0VudHJ5EiwKBGlkbGUYDiABKAsyHi5sb25nbGluZS52MS5TZXNzaW9uSWRsZVBvbGljeRI1CgxoZWFsdGhfY2hlY2sYDyABKAsyHy5sb25nbGluZS52MS5TZXNzaW9uSGVhbHRoQ2hlY2sSMgoHcmVzdGFydBgQIAEoCzIhLmxvbmdsaW5lLnYxLlNlc3Npb25SZXN0YXJ0UG9saWN5Ei8KDG1heF9saWZldGltZRgRIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpzdG9wX2dyYWNlGBIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhMKC3N0b3Bfc2lnbmFsGBMgASgJEjAKDXN0YXJ0X3RpbWVvdXQYFCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFb3duZXIYFSABKAkSLAoHc2FuZGJveBgWIAEoCzIbLmxvbmdsaW5lLnYxLlNlc3Npb25TYW5kYm94EgsKA3R0eRgXIAEoCBINCgVzdGRpbhgYIAEoCBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEinAEKEFNlc3Npb25SZXNvdXJjZXMSEQoEY3B1cxgBIAEoAUgAiAEBEhkKDG1lbW9yeV9ieXRlcxgCIAEoBEgBiAEBEhEKBHBpZHMYAyABKA1IAogBARIWCglzaG1fYnl0ZXMYBCABKARIA4gBAUIHCgVfY3B1c0IPCg1fbWVtb3J5X2J5dGVzQgcKBV9waWRzQgwKCl9zaG1fYnl0ZXMikgIKDVNlc3Npb25Wb2x1bWUSDAoEbmFtZRgBIAEoCRIuCgVzY29wZRgCIAEoDjIfLmxvbmdsaW5lLnYxLlNlc3Npb25Wb2x1bWVTY29wZRIOCgZ0YXJnZXQYAyABKAkSDgoGZHJpdmVyGAQgASgJEkUKDmRyaXZlcl9vcHRpb25zGAUgAygLMi0ubG9uZ2xpbmUudjEuU2Vzc2lvblZvbHVtZS5Ecml2ZXJPcHRpb25zRW50cnkSEwoLcXVvdGFfYnl0ZXMYBiABKAQSEQoJcmVhZF9vbmx5GAcgASgIGjQKEkRyaXZlck9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkAKDFNlc3Npb25Nb3VudBIOCgZzb3VyY2UYASABKAkSDgoGdGFyZ2V0GAIgASgJEhAKCHdyaXRhYmxlGAMgASgIInEKDlNlc3Npb25OZXR3b3JrEi0KBG1vZGUYASABKA4yHy5sb25nbGluZS52MS5TZXNzaW9uTmV0d29ya01vZGUSDAoEbmFtZRgCIAEoCRIQCghpbnRlcm5hbBgDIAEoCBIQCghob3N0bmFtZRgEIAEoCSJfCgtTZXNzaW9uUG9ydBIMCgRuYW1lGAEgASgJEg4KBm51bWJlchgCIAEoDRIyCghwcm90b2NvbBgDIAEoDjIgLmxvbmdsaW5lLnYxLlNlc3Npb25Qb3J0UHJvdG9jb2widwoKU2Vzc2lvblZuYxIMCgRwb3J0GAEgASgNEhAKCHBhc3N3b3JkGAIgASgJEhQKDHBhc3N3b3JkX2VudhgDIAEoCRINCgV3aWR0aBgEIAEoDRIOCgZoZWlnaHQYBSABKA0SFAoMcGFzc3dvcmRfc2V0GAYgASgIIswBChFTZXNzaW9uSWRsZVBvbGljeRIuCgtwYXVzZV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpzdG9wX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKCG1heF9jcHVzGAMgASgBSACIAQESHgoRbWF4X25ldHdvcmtfYnl0ZXMYBCABKARIAYgBAUILCglfbWF4X2NwdXNCFAoSX21heF9uZXR3b3JrX2J5dGVzIuACChJTZXNzaW9uSGVhbHRoQ2hlY2sSMwoHY29tbWFuZBgBIAEoCzIgLmxvbmdsaW5lLnYxLlNlc3Npb25Db21tYW5kUHJvYmVIABIrCgN0Y3AYAiABKAsyHC5sb25nbGluZS52MS5TZXNzaW9uVGNwUHJvYmVIABItCgRodHRwGAMgASgLMh0ubG9uZ2xpbmUudjEuU2Vzc2lvbkh0dHBQcm9iZUgAEisKCGludGVydmFsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHcmV0cmllcxgGIAEoDRIvCgxzdGFydF9wZXJpb2QYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFQoNcmVzdGFydF9hZnRlchgIIAEoDUIHCgVwcm9iZSIjChNTZXNzaW9uQ29tbWFuZFByb2JlEgwKBGFyZ3YYASADKAkiHwoPU2Vzc2lvblRjcFByb2JlEgwKBHBvcnQYASABKA0iLgoQU2Vzc2lvbkh0dHBQcm9iZRIMCgRwb3J0GAEgASgNEgwKBHBhdGgYAiABKAki+wEKFFNlc3Npb25SZXN0YXJ0UG9saWN5Ei0KBG1vZGUYASABKA4yHy5sb25nbGluZS52MS5TZXNzaW9uUmVzdGFydE1vZGUSGAoLbWF4X3JldHJpZXMYAiABKA1IAIgBARIqCgdiYWNrb2ZmGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC21heF9iYWNrb2ZmGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3Jlc2V0X2FmdGVyGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg4KDF9tYXhfcmV0cmllcyJ/Cg5TZXNzaW9uU2FuZGJveBIMCgR1c2VyGAEgASgJEhgKEGFkZF9jYXBhYmlsaXRpZXMYAiADKAkSFgoOcmVhZF9vbmx5X3Jvb3QYAyABKAgSDwoHcnVudGltZRgEIAEoCRIcChRhbGxvd19uZXdfcHJpdmlsZWdlcxgFIAEoCCL/AQoNU2Vzc2lvbkFjdGlvbhIqCgVzdGFydBgBIAEoCzIZLmxvbmdsaW5lLnYxLlN0YXJ0U2Vzc2lvbkgAEigKBHN0b3AYAiABKAsyGC5sb25nbGluZS52MS5TdG9wU2Vzc2lvbkgAEjIKCWhpYmVybmF0ZRgDIAEoCzIdLmxvbmdsaW5lLnYxLkhpYmVybmF0ZVNlc3Npb25IABIoCgR3YWtlGAQgASgLMhgubG9uZ2xpbmUudjEuV2FrZVNlc3Npb25IABIwCgZ0dW5uZWwYBSABKAsyHi5sb25nbGluZS52MS5PcGVuU2Vzc2lvblR1bm5lbEgAQggKBmFjdGlvbiJxCgxTdGFydFNlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRImCgRzcGVjGAIgASgLMhgubG9uZ2xpbmUudjEuU2Vzc2lvblNwZWMSEQoJc3BlY19oYXNoGAMgASgMEhIKCmdlbmVyYXRpb24YBCABKAQihwEKC1N0b3BTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIoCgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5yZW1vdmVfdm9sdW1lcxgEIAEoCBIOCgZyZWFzb24YBSABKAkidgoQSGliZXJuYXRlU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSKgoEdGllchgDIAEoDjIcLmxvbmdsaW5lLnYxLkhpYmVybmF0aW9uVGllchIOCgZyZWFzb24YBCABKAkiRQoLV2FrZVNlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEg4KBnJlYXNvbhgDIAEoCSJSChFPcGVuU2Vzc2lvblR1bm5lbBISCgpzZXNzaW9uX2lkGAEgASgJEikKBnRhcmdldBgCIAEoCzIZLmxvbmdsaW5lLnYxLlR1bm5lbFRhcmdldCL5AQoPU2Vzc2lvblByb2dyZXNzEhIKCnNlc3Npb25faWQYASABKAkSJgoEc3RlcBgCIAEoDjIYLmxvbmdsaW5lLnYxLlNlc3Npb25TdGVwEiwKBXN0YXRlGAMgASgOMh0ubG9uZ2xpbmUudjEuU2Vzc2lvblN0ZXBTdGF0ZRIPCgdzdWJqZWN0GAQgASgJEg8KB21lc3NhZ2UYBSABKAkSJgoEcHVsbBgGIAEoCzIYLmxvbmdsaW5lLnYxLlNlc3Npb25QdWxsEiEKBWVycm9yGAcgASgLMhIubG9uZ2xpbmUudjEuRXJyb3ISDwoHcmVzdW1lZBgIIAEoCCKBAQoLU2Vzc2lvblB1bGwSDQoFaW1hZ2UYASABKAkSFAoMbGF5ZXJzX3RvdGFsGAIgASgNEhMKC2xheWVyc19kb25lGAMgASgNEhMKC2J5dGVzX3RvdGFsGAQgASgEEhIKCmJ5dGVzX2RvbmUYBSABKAQSDwoHYXR0ZW1wdBgGIAEoDSJ7Cg1TZXNzaW9uUmVzdWx0EioKBnN0YXR1cxgBIAEoCzIaLmxvbmdsaW5lLnYxLlNlc3Npb25TdGF0dXMSEQoJdW5jaGFuZ2VkGAIgASgIEisKBXN0ZXBzGAMgAygLMhwubG9uZ2xpbmUudjEuU2Vzc2lvblByb2dyZXNzIrQHCg1TZXNzaW9uU3RhdHVzEhIKCnNlc3Npb25faWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIQCghyZXZpc2lvbhgDIAEoBBIoCgVzdGF0ZRgEIAEoDjIZLmxvbmdsaW5lLnYxLlNlc3Npb25TdGF0ZRIoCgVjYXVzZRgFIAEoDjIZLmxvbmdsaW5lLnYxLlNlc3Npb25DYXVzZRIOCgZyZWFzb24YBiABKAkSJgoEc3RlcBgHIAEoDjIYLmxvbmdsaW5lLnYxLlNlc3Npb25TdGVwEjEKDW5leHRfdHJ5X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiEKBWVycm9yGAkgASgLMhIubG9uZ2xpbmUudjEuRXJyb3ISFAoMY29udGFpbmVyX2lkGAogASgJEhYKDmNvbnRhaW5lcl9uYW1lGAsgASgJEg0KBWltYWdlGAwgASgJEhEKCXNwZWNfaGFzaBgNIAEoDBIOCgZzdGFydHMYDiABKA0SEAoIcmVzdGFydHMYDyABKA0SEgoKb29tX2tpbGxlZBgQIAEoCBIWCglleGl0X2NvZGUYESABKAVIAIgBARIvCgtjcmVhdGVfdGltZRgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRfdGltZRgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNYWN0aXZpdHlfdGltZRgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLY2hhbmdlX3RpbWUYFSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGBYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgXIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoFcG9ydHMYGCADKAsyHi5sb25nbGluZS52MS5TZXNzaW9uUG9ydFN0YXR1cxIPCgduZXR3b3JrGBkgASgJEjEKB3ZvbHVtZXMYGiADKAsyIC5sb25nbGluZS52MS5TZXNzaW9uVm9sdW1lU3RhdHVzEhcKD2hlYWx0aF9mYWlsdXJlcxgbIAEoDRIVCg1oZWFsdGhfb3V0cHV0GBwgASgJEhQKDG9wZW5fdHVubmVscxgdIAEoDUIMCgpfZXhpdF9jb2RlIngKEVNlc3Npb25Qb3J0U3RhdHVzEgwKBG5hbWUYASABKAkSDgoGbnVtYmVyGAIgASgNEjIKCHByb3RvY29sGAMgASgOMiAubG9uZ2xpbmUudjEuU2Vzc2lvblBvcnRQcm90b2NvbBIRCglyZWFjaGFibGUYBCABKAgiUwoTU2Vzc2lvblZvbHVtZVN0YXR1cxIMCgRuYW1lGAEgASgJEg4KBnZvbHVtZRgCIAEoCRIOCgZ0YXJnZXQYAyABKAkSDgoGZXhpc3RzGAQgASgIIhUKE1Nlc3Npb25EZXNpcmVkU3RhdGUiUAoSU2Vzc2lvblN0YXRlRGV0YWlsEiwKCHNlc3Npb25zGAEgAygLMhoubG9uZ2xpbmUudjEuU2Vzc2lvblN0YXR1cxIMCgRmdWxsGAIgASgIIogDChBTZXNzaW9uVGVsZW1ldHJ5EhIKCnNlc3Npb25faWQYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEY3B1cxgDIAEoARITCgtjcHVfc2Vjb25kcxgEIAEoARIUCgxtZW1vcnlfYnl0ZXMYBSABKAQSGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAYgASgEEhgKEG5ldHdvcmtfcnhfYnl0ZXMYByABKAQSGAoQbmV0d29ya190eF9ieXRlcxgIIAEoBBIYChBibG9ja19yZWFkX2J5dGVzGAkgASgEEhkKEWJsb2NrX3dyaXRlX2J5dGVzGAogASgEEgwKBHBpZHMYCyABKA0SFwoPdHVubmVsX2luX2J5dGVzGAwgASgEEhgKEHR1bm5lbF9vdXRfYnl0ZXMYDSABKAQSFAoMb3Blbl90dW5uZWxzGA4gASgNEg4KBnN0YXJ0cxgPIAEoDRIRCgljcHVfbGltaXQYECABKAEiVgoNU2Vzc2lvblRhcmdldBISCghhZ2VudF9pZBgBIAEoCUgAEicKBmFueV9vZhgCIAEoCzIVLmxvbmdsaW5lLnYxLlNlbGVjdG9ySABCCAoGdGFyZ2V0Is8CChBTZXNzaW9uT3BlcmF0aW9uEgoKAmlkGAEgASgJEiYKBHZlcmIYAiABKA4yGC5sb25nbGluZS52MS5TZXNzaW9uVmVyYhIxCgVzdGF0ZRgDIAEoDjIiLmxvbmdsaW5lLnYxLlNlc3Npb25PcGVyYXRpb25TdGF0ZRIuCghwcm9ncmVzcxgEIAEoCzIcLmxvbmdsaW5lLnYxLlNlc3Npb25Qcm9ncmVzcxIhCgVlcnJvchgFIAEoCzISLmxvbmdsaW5lLnYxLkVycm9yEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3JlYXRvchgIIAEoCRIRCgl1bmNoYW5nZWQYCSABKAgizAMKB1Nlc3Npb24SCgoCaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBImCgRzcGVjGAMgASgLMhgubG9uZ2xpbmUudjEuU2Vzc2lvblNwZWMSEQoJc3BlY19oYXNoGAQgASgMEhAKCHRlbXBsYXRlGAUgASgJEhgKEHRlbXBsYXRlX3ZlcnNpb24YBiABKA0SEAoIYWdlbnRfaWQYByABKAkSKgoGc3RhdHVzGAggASgLMhoubG9uZ2xpbmUudjEuU2Vzc2lvblN0YXR1cxIxCg11bmtub3duX3NpbmNlGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCglvcGVyYXRpb24YCiABKAsyHS5sb25nbGluZS52MS5TZXNzaW9uT3BlcmF0aW9uEi8KC2NyZWF0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3JlYXRvchgNIAEoCRISCgpyZXF1ZXN0X2lkGA4gASgJEhAKCHJldmlzaW9uGA8gASgEIq8BCg9TZXNzaW9uVGVtcGxhdGUSDAoEbmFtZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgNEiYKBHNwZWMYAyABKAsyGC5sb25nbGluZS52MS5TZXNzaW9uU3BlYxITCgtkZXNjcmlwdGlvbhgEIAEoCRIvCgtjcmVhdGVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3JlYXRvchgGIAEoCSqdAQoSU2Vzc2lvblZvbHVtZVNjb3BlEiQKIFNFU1NJT05fVk9MVU1FX1NDT1BFX1VOU1BFQ0lGSUVEEAASIAocU0VTU0lPTl9WT0xVTUVfU0NPUEVfU0VTU0lPThABEh4KGlNFU1NJT05fVk9MVU1FX1NDT1BFX09XTkVSEAISHwobU0VTU0lPTl9WT0xVTUVfU0NPUEVfU0hBUkVEEAMqvQEKElNlc3Npb25OZXR3b3JrTW9kZRIkCiBTRVNTSU9OX05FVFdPUktfTU9ERV9VTlNQRUNJRklFRBAAEiEKHVNFU1NJT05fTkVUV09SS19NT0RFX0lTT0xBVEVEEAESHwobU0VTU0lPTl9ORVRXT1JLX01PREVfU0hBUkVEEAISHgoaU0VTU0lPTl9ORVRXT1JLX01PREVfTkFNRUQQAxIdChlTRVNTSU9OX05FVFdPUktfTU9ERV9OT05FEAQquQEKE1Nlc3Npb25Qb3J0UHJvdG9jb2wSJQohU0VTU0lPTl9QT1JUX1BST1RPQ09MX1VOU1BFQ0lGSUVEEAASHQoZU0VTU0lPTl9QT1JUX1BST1RPQ09MX1JBVxABEh0KGVNFU1NJT05fUE9SVF9QUk9UT0NPTF9WTkMQAhIeChpTRVNTSU9OX1BPUlRfUFJPVE9DT0xfSFRUUBADEh0KGVNFU1NJT05fUE9SVF9QUk9UT0NPTF9TU0gQBCqgAQoSU2Vzc2lvblJlc3RhcnRNb2RlEiQKIFNFU1NJT05fUkVTVEFSVF9NT0RFX1VOU1BFQ0lGSUVEEAASHgoaU0VTU0lPTl9SRVNUQVJUX01PREVfTkVWRVIQARIjCh9TRVNTSU9OX1JFU1RBUlRfTU9ERV9PTl9GQUlMVVJFEAISHwobU0VTU0lPTl9SRVNUQVJUX01PREVfQUxXQVlTEAMqiwEKD0hpYmVybmF0aW9uVGllchIgChxISUJFUk5BVElPTl9USUVSX1VOU1BFQ0lGSUVEEAASGgoWSElCRVJOQVRJT05fVElFUl9QQVVTRRABEhkKFUhJQkVSTkFUSU9OX1RJRVJfU1RPUBACEh8KG0hJQkVSTkFUSU9OX1RJRVJfQ0hFQ0tQT0lOVBADKpoDCgxTZXNzaW9uU3RhdGUSHQoZU0VTU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFVNFU1NJT05fU1RBVEVfUEVORElORxABEhoKFlNFU1NJT05fU1RBVEVfU1RBUlRJTkcQAhIZChVTRVNTSU9OX1NUQVRFX1JVTk5JTkcQAxIbChdTRVNTSU9OX1NUQVRFX1VOSEVBTFRIWRAEEh0KGVNFU1NJT05fU1RBVEVfSElCRVJOQVRJTkcQBRIYChRTRVNTSU9OX1NUQVRFX1BBVVNFRBAGEhwKGFNFU1NJT05fU1RBVEVfSElCRVJOQVRFRBAHEh4KGlNFU1NJT05fU1RBVEVfQ0hFQ0tQT0lOVEVEEAgSGAoUU0VTU0lPTl9TVEFURV9XQUtJTkcQCRIcChhTRVNTSU9OX1NUQVRFX1JFU1RBUlRJTkcQChIaChZTRVNTSU9OX1NUQVRFX1NUT1BQSU5HEAsSFwoTU0VTU0lPTl9TVEFURV9FTkRFRBAMEhgKFFNFU1NJT05fU1RBVEVfRkFJTEVEEA0qnwQKDFNlc3Npb25DYXVzZRIdChlTRVNTSU9OX0NBVVNFX1VOU1BFQ0lGSUVEEAASGwoXU0VTU0lPTl9DQVVTRV9SRVFVRVNURUQQARIWChJTRVNTSU9OX0NBVVNFX0lETEUQAhIYChRTRVNTSU9OX0NBVVNFX1RVTk5FTBADEhoKFlNFU1NJT05fQ0FVU0VfTElGRVRJTUUQBBIYChRTRVNTSU9OX0NBVVNFX0VYSVRFRBAFEh8KG1NFU1NJT05fQ0FVU0VfT1VUX09GX01FTU9SWRAGEhsKF1NFU1NJT05fQ0FVU0VfVU5IRUFMVEhZEAcSHAoYU0VTU0lPTl9DQVVTRV9DUkFTSF9MT09QEAgSIwofU0VTU0lPTl9DQVVTRV9JTUFHRV9VTkFWQUlMQUJMRRAJEh4KGlNFU1NJT05fQ0FVU0VfU1RBUlRfRkFJTEVEEAoSHwobU0VTU0lPTl9DQVVTRV9TVEFSVF9USU1FT1VUEAsSHAoYU0VTU0lPTl9DQVVTRV9IT1NUX0xJTUlUEAwSHQoZU0VTU0lPTl9DQVVTRV9FTkdJTkVfTE9TVBANEhoKFlNFU1NJT05fQ0FVU0VfUkVKRUNURUQQDhIbChdTRVNTSU9OX0NBVVNFX0NBTkNFTExFRBAPEhsKF1NFU1NJT05fQ0FVU0VfUkVDT1ZFUkVEEBASFgoSU0VTU0lPTl9DQVVTRV9MT1NUEBEqwQMKC1Nlc3Npb25TdGVwEhwKGFNFU1NJT05fU1RFUF9VTlNQRUNJRklFRBAAEhYKElNFU1NJT05fU1RFUF9BRE1JVBABEhgKFFNFU1NJT05fU1RFUF9ORVRXT1JLEAISFwoTU0VTU0lPTl9TVEVQX1ZPTFVNRRADEhUKEVNFU1NJT05fU1RFUF9QVUxMEAQSFwoTU0VTU0lPTl9TVEVQX0NSRUFURRAFEhYKElNFU1NJT05fU1RFUF9TVEFSVBAGEhgKFFNFU1NJT05fU1RFUF9SVU5OSU5HEAcSGAoUU0VTU0lPTl9TVEVQX0hFQUxUSFkQCBIdChlTRVNTSU9OX1NURVBfVFVOTkVMX1JFQURZEAkSFgoSU0VTU0lPTl9TVEVQX1BBVVNFEAoSGwoXU0VTU0lPTl9TVEVQX0NIRUNLUE9JTlQQCxIVChFTRVNTSU9OX1NURVBfU1RPUBAMEiEKHVNFU1NJT05fU1RFUF9SRU1PVkVfQ09OVEFJTkVSEA0SHwobU0VTU0lPTl9TVEVQX1JFTU9WRV9ORVRXT1JLEA4SHgoaU0VTU0lPTl9TVEVQX1JFTU9WRV9WT0xVTUUQDyrNAQoQU2Vzc2lvblN0ZXBTdGF0ZRIiCh5TRVNTSU9OX1NURVBfU1RBVEVfVU5TUEVDSUZJRUQQABIcChhTRVNTSU9OX1NURVBfU1RBVEVfQkVHVU4QARIbChdTRVNTSU9OX1NURVBfU1RBVEVfRE9ORRACEhwKGFNFU1NJT05fU1RFUF9TVEFURV9GT1VORBADEh0KGVNFU1NJT05fU1RFUF9TVEFURV9GQUlMRUQQBBIdChlTRVNTSU9OX1NURVBfU1RBVEVfVU5ET05FEAUqjQEKC1Nlc3Npb25WZXJiEhwKGFNFU1NJT05fVkVSQl9VTlNQRUNJRklFRBAAEhYKElNFU1NJT05fVkVSQl9TVEFSVBABEhUKEVNFU1NJT05fVkVSQl9TVE9QEAISGgoWU0VTU0lPTl9WRVJCX0hJQkVSTkFURRADEhUKEVNFU1NJT05fVkVSQl9XQUtFEAQqzAIKFVNlc3Npb25PcGVyYXRpb25TdGF0ZRInCiNTRVNTSU9OX09QRVJBVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEiMKH1NFU1NJT05fT1BFUkFUSU9OX1NUQVRFX1BFTkRJTkcQARIiCh5TRVNTSU9OX09QRVJBVElPTl9TVEFURV9BQ1RJVkUQAhIlCiFTRVNTSU9OX09QRVJBVElPTl9TVEFURV9TVUNDRUVERUQQAxIiCh5TRVNTSU9OX09QRVJBVElPTl9TVEFURV9GQUlMRUQQBBIkCiBTRVNTSU9OX09QRVJBVElPTl9TVEFURV9SRUpFQ1RFRBAFEiUKIVNFU1NJT05fT1BFUkFUSU9OX1NUQVRFX0NBTkNFTExFRBAGEikKJVNFU1NJT05fT1BFUkFUSU9OX1NUQVRFX0lOREVURVJNSU5BVEUQB2IGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_longline_v1_agent, file_longline_v1_error, file_longline_v1_job, file_longline_v1_tunnel]);
+
+/**
+ * Describes the message longline.v1.SessionSpec.
+ * Use `create(SessionSpecSchema)` to create a new message.
+ */
+export const SessionSpecSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 0);
+
+/**
+ * Describes the message longline.v1.SessionResources.
+ * Use `create(SessionResourcesSchema)` to create a new message.
+ */
+export const SessionResourcesSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 1);
+
+/**
+ * Describes the message longline.v1.SessionVolume.
+ * Use `create(SessionVolumeSchema)` to create a new message.
+ */
+export const SessionVolumeSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 2);
+
+/**
+ * Describes the message longline.v1.SessionMount.
+ * Use `create(SessionMountSchema)` to create a new message.
+ */
+export const SessionMountSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 3);
+
+/**
+ * Describes the message longline.v1.SessionNetwork.
+ * Use `create(SessionNetworkSchema)` to create a new message.
+ */
+export const SessionNetworkSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 4);
+
+/**
+ * Describes the message longline.v1.SessionPort.
+ * Use `create(SessionPortSchema)` to create a new message.
+ */
+export const SessionPortSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 5);
+
+/**
+ * Describes the message longline.v1.SessionVnc.
+ * Use `create(SessionVncSchema)` to create a new message.
+ */
+export const SessionVncSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 6);
+
+/**
+ * Describes the message longline.v1.SessionIdlePolicy.
+ * Use `create(SessionIdlePolicySchema)` to create a new message.
+ */
+export const SessionIdlePolicySchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 7);
+
+/**
+ * Describes the message longline.v1.SessionHealthCheck.
+ * Use `create(SessionHealthCheckSchema)` to create a new message.
+ */
+export const SessionHealthCheckSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 8);
+
+/**
+ * Describes the message longline.v1.SessionCommandProbe.
+ * Use `create(SessionCommandProbeSchema)` to create a new message.
+ */
+export const SessionCommandProbeSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 9);
+
+/**
+ * Describes the message longline.v1.SessionTcpProbe.
+ * Use `create(SessionTcpProbeSchema)` to create a new message.
+ */
+export const SessionTcpProbeSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 10);
+
+/**
+ * Describes the message longline.v1.SessionHttpProbe.
+ * Use `create(SessionHttpProbeSchema)` to create a new message.
+ */
+export const SessionHttpProbeSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 11);
+
+/**
+ * Describes the message longline.v1.SessionRestartPolicy.
+ * Use `create(SessionRestartPolicySchema)` to create a new message.
+ */
+export const SessionRestartPolicySchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 12);
+
+/**
+ * Describes the message longline.v1.SessionSandbox.
+ * Use `create(SessionSandboxSchema)` to create a new message.
+ */
+export const SessionSandboxSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 13);
 
 /**
  * Describes the message longline.v1.SessionAction.
  * Use `create(SessionActionSchema)` to create a new message.
  */
 export const SessionActionSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_session, 0);
+  messageDesc(file_longline_v1_session, 14);
 
 /**
- * Describes the message longline.v1.SessionResult.
- * Use `create(SessionResultSchema)` to create a new message.
+ * Describes the message longline.v1.StartSession.
+ * Use `create(StartSessionSchema)` to create a new message.
  */
-export const SessionResultSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_session, 1);
+export const StartSessionSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 15);
+
+/**
+ * Describes the message longline.v1.StopSession.
+ * Use `create(StopSessionSchema)` to create a new message.
+ */
+export const StopSessionSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 16);
+
+/**
+ * Describes the message longline.v1.HibernateSession.
+ * Use `create(HibernateSessionSchema)` to create a new message.
+ */
+export const HibernateSessionSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 17);
+
+/**
+ * Describes the message longline.v1.WakeSession.
+ * Use `create(WakeSessionSchema)` to create a new message.
+ */
+export const WakeSessionSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 18);
+
+/**
+ * Describes the message longline.v1.OpenSessionTunnel.
+ * Use `create(OpenSessionTunnelSchema)` to create a new message.
+ */
+export const OpenSessionTunnelSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 19);
 
 /**
  * Describes the message longline.v1.SessionProgress.
  * Use `create(SessionProgressSchema)` to create a new message.
  */
 export const SessionProgressSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_session, 2);
+  messageDesc(file_longline_v1_session, 20);
+
+/**
+ * Describes the message longline.v1.SessionPull.
+ * Use `create(SessionPullSchema)` to create a new message.
+ */
+export const SessionPullSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 21);
+
+/**
+ * Describes the message longline.v1.SessionResult.
+ * Use `create(SessionResultSchema)` to create a new message.
+ */
+export const SessionResultSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 22);
+
+/**
+ * Describes the message longline.v1.SessionStatus.
+ * Use `create(SessionStatusSchema)` to create a new message.
+ */
+export const SessionStatusSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 23);
+
+/**
+ * Describes the message longline.v1.SessionPortStatus.
+ * Use `create(SessionPortStatusSchema)` to create a new message.
+ */
+export const SessionPortStatusSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 24);
+
+/**
+ * Describes the message longline.v1.SessionVolumeStatus.
+ * Use `create(SessionVolumeStatusSchema)` to create a new message.
+ */
+export const SessionVolumeStatusSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 25);
 
 /**
  * Describes the message longline.v1.SessionDesiredState.
  * Use `create(SessionDesiredStateSchema)` to create a new message.
  */
 export const SessionDesiredStateSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_session, 3);
+  messageDesc(file_longline_v1_session, 26);
 
 /**
  * Describes the message longline.v1.SessionStateDetail.
  * Use `create(SessionStateDetailSchema)` to create a new message.
  */
 export const SessionStateDetailSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_session, 4);
+  messageDesc(file_longline_v1_session, 27);
 
 /**
  * Describes the message longline.v1.SessionTelemetry.
  * Use `create(SessionTelemetrySchema)` to create a new message.
  */
 export const SessionTelemetrySchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_session, 5);
+  messageDesc(file_longline_v1_session, 28);
+
+/**
+ * Describes the message longline.v1.SessionTarget.
+ * Use `create(SessionTargetSchema)` to create a new message.
+ */
+export const SessionTargetSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 29);
+
+/**
+ * Describes the message longline.v1.SessionOperation.
+ * Use `create(SessionOperationSchema)` to create a new message.
+ */
+export const SessionOperationSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 30);
+
+/**
+ * Describes the message longline.v1.Session.
+ * Use `create(SessionSchema)` to create a new message.
+ */
+export const SessionSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 31);
+
+/**
+ * Describes the message longline.v1.SessionTemplate.
+ * Use `create(SessionTemplateSchema)` to create a new message.
+ */
+export const SessionTemplateSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_session, 32);
+
+/**
+ * Describes the enum longline.v1.SessionVolumeScope.
+ */
+export const SessionVolumeScopeSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 0);
+
+/**
+ * By what a volume is named, and so with whom it is shared.
+ *
+ * @generated from enum longline.v1.SessionVolumeScope
+ */
+export const SessionVolumeScope = /*@__PURE__*/
+  tsEnum(SessionVolumeScopeSchema);
+
+/**
+ * Describes the enum longline.v1.SessionNetworkMode.
+ */
+export const SessionNetworkModeSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 1);
+
+/**
+ * Which network a session's container is in.
+ *
+ * @generated from enum longline.v1.SessionNetworkMode
+ */
+export const SessionNetworkMode = /*@__PURE__*/
+  tsEnum(SessionNetworkModeSchema);
+
+/**
+ * Describes the enum longline.v1.SessionPortProtocol.
+ */
+export const SessionPortProtocolSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 2);
+
+/**
+ * What is spoken on a port. A hint for clients; the tunnel carries bytes.
+ *
+ * @generated from enum longline.v1.SessionPortProtocol
+ */
+export const SessionPortProtocol = /*@__PURE__*/
+  tsEnum(SessionPortProtocolSchema);
+
+/**
+ * Describes the enum longline.v1.SessionRestartMode.
+ */
+export const SessionRestartModeSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 3);
+
+/**
+ * When the main process is started anew.
+ *
+ * @generated from enum longline.v1.SessionRestartMode
+ */
+export const SessionRestartMode = /*@__PURE__*/
+  tsEnum(SessionRestartModeSchema);
+
+/**
+ * Describes the enum longline.v1.HibernationTier.
+ */
+export const HibernationTierSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 4);
+
+/**
+ * How deep a session sleeps.
+ *
+ * @generated from enum longline.v1.HibernationTier
+ */
+export const HibernationTier = /*@__PURE__*/
+  tsEnum(HibernationTierSchema);
+
+/**
+ * Describes the enum longline.v1.SessionState.
+ */
+export const SessionStateSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 5);
+
+/**
+ * Where a session stands.
+ *
+ * @generated from enum longline.v1.SessionState
+ */
+export const SessionState = /*@__PURE__*/
+  tsEnum(SessionStateSchema);
+
+/**
+ * Describes the enum longline.v1.SessionCause.
+ */
+export const SessionCauseSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 6);
+
+/**
+ * Why a session is in its state.
+ *
+ * @generated from enum longline.v1.SessionCause
+ */
+export const SessionCause = /*@__PURE__*/
+  tsEnum(SessionCauseSchema);
+
+/**
+ * Describes the enum longline.v1.SessionStep.
+ */
+export const SessionStepSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 7);
+
+/**
+ * A step of a session's way up or down.
+ *
+ * @generated from enum longline.v1.SessionStep
+ */
+export const SessionStep = /*@__PURE__*/
+  tsEnum(SessionStepSchema);
+
+/**
+ * Describes the enum longline.v1.SessionStepState.
+ */
+export const SessionStepStateSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 8);
+
+/**
+ * How far a step is.
+ *
+ * @generated from enum longline.v1.SessionStepState
+ */
+export const SessionStepState = /*@__PURE__*/
+  tsEnum(SessionStepStateSchema);
+
+/**
+ * Describes the enum longline.v1.SessionVerb.
+ */
+export const SessionVerbSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 9);
+
+/**
+ * An action on a session.
+ *
+ * @generated from enum longline.v1.SessionVerb
+ */
+export const SessionVerb = /*@__PURE__*/
+  tsEnum(SessionVerbSchema);
+
+/**
+ * Describes the enum longline.v1.SessionOperationState.
+ */
+export const SessionOperationStateSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_session, 10);
+
+/**
+ * How far an action on a session is.
+ *
+ * @generated from enum longline.v1.SessionOperationState
+ */
+export const SessionOperationState = /*@__PURE__*/
+  tsEnum(SessionOperationStateSchema);
 

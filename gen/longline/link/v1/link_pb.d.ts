@@ -16,6 +16,7 @@ import type { SessionDesiredState, SessionProgress, SessionResult, SessionStateD
 import type { NetworkDesiredState, NetworkProgress, NetworkResult, NetworkStateDetail, NetworkTelemetry } from "../../v1/network_pb.js";
 import type { ProgramDesiredState, ProgramProgress, ProgramResult, ProgramStateDetail, ProgramTelemetry } from "../../v1/program_pb.js";
 import type { WorkloadDesiredState, WorkloadProgress, WorkloadResult, WorkloadStateDetail, WorkloadTelemetry } from "../../v1/workload_pb.js";
+import type { TunnelAttach, TunnelExec, TunnelExit, TunnelResize, TunnelSignal } from "../../v1/tunnel_pb.js";
 import type { LogChunk, LogClose, LogGap } from "../../v1/log_pb.js";
 
 /**
@@ -307,7 +308,7 @@ export declare type Hello = Message<"longline.link.v1.Hello"> & {
   pendingResultIds: string[];
 
   /**
-   * Desired states applied here.
+   * Desired states applied here, and for SESSIONS what the latest report would say.
    *
    * @generated from field: repeated longline.link.v1.DesiredStateRef desired_states = 13;
    */
@@ -415,6 +416,13 @@ export declare type Welcome = Message<"longline.link.v1.Welcome"> & {
    * @generated from field: string controller_id = 8;
    */
   controllerId: string;
+
+  /**
+   * Refs from Hello.desired_states whose latest report the controller holds: they need not be reported again.
+   *
+   * @generated from field: repeated longline.link.v1.DesiredStateRef known_states = 9;
+   */
+  knownStates: DesiredStateRef[];
 };
 
 /**
@@ -857,7 +865,7 @@ export declare type DesiredState = Message<"longline.link.v1.DesiredState"> & {
 export declare const DesiredStateSchema: GenMessage<DesiredState>;
 
 /**
- * What became of a desired state. Latest wins per kind.
+ * What became of a desired state. Latest wins per kind; for SESSIONS per session, see SessionStateDetail.
  *
  * @generated from message longline.link.v1.StateReport
  */
@@ -1100,7 +1108,7 @@ export declare type OpenTunnel = Message<"longline.link.v1.OpenTunnel"> & {
   sessionId: string;
 
   /**
-   * TCP port inside it; must be one it declared.
+   * TCP port inside it; must be one it declared. 0 if `process` is set.
    *
    * @generated from field: uint32 port = 3;
    */
@@ -1112,6 +1120,50 @@ export declare type OpenTunnel = Message<"longline.link.v1.OpenTunnel"> & {
    * @generated from field: google.protobuf.Timestamp expire_time = 4;
    */
   expireTime?: Timestamp | undefined;
+
+  /**
+   * Instead of a port.
+   *
+   * @generated from oneof longline.link.v1.OpenTunnel.process
+   */
+  process: {
+    /**
+     * A new process in its container. Policy must allow it.
+     *
+     * @generated from field: longline.v1.TunnelExec exec = 5;
+     */
+    value: TunnelExec;
+    case: "exec";
+  } | {
+    /**
+     * Its main process. Policy must allow it.
+     *
+     * @generated from field: longline.v1.TunnelAttach attach = 6;
+     */
+    value: TunnelAttach;
+    case: "attach";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * True to wake a session that sleeps; else it is refused as WRONG_STATE.
+   *
+   * @generated from field: bool wake = 7;
+   */
+  wake: boolean;
+
+  /**
+   * Who opened it, name of the API token: for the audit log.
+   *
+   * @generated from field: string creator = 8;
+   */
+  creator: string;
+
+  /**
+   * Where policy asks for a signature: a Statement whose action is SessionAction.tunnel for this session and target.
+   *
+   * @generated from field: longline.v1.SignedPayload statement = 9;
+   */
+  statement?: SignedPayload | undefined;
 };
 
 /**
@@ -1691,6 +1743,22 @@ export declare type TunnelRequest = Message<"longline.link.v1.TunnelRequest"> & 
      */
     value: TunnelWindow;
     case: "window";
+  } | {
+    /**
+     * The process of an exec or attach has ended. Last.
+     *
+     * @generated from field: longline.v1.TunnelExit exit = 5;
+     */
+    value: TunnelExit;
+    case: "exit";
+  } | {
+    /**
+     * Standard error of an exec or attach without a terminal. `data` is its standard output.
+     *
+     * @generated from field: bytes stderr = 6;
+     */
+    value: Uint8Array;
+    case: "stderr";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1735,6 +1803,22 @@ export declare type TunnelResponse = Message<"longline.link.v1.TunnelResponse"> 
      */
     value: TunnelWindow;
     case: "window";
+  } | {
+    /**
+     * New size of the terminal of an exec or attach.
+     *
+     * @generated from field: longline.v1.TunnelResize resize = 4;
+     */
+    value: TunnelResize;
+    case: "resize";
+  } | {
+    /**
+     * A signal for the process of an exec.
+     *
+     * @generated from field: longline.v1.TunnelSignal signal = 5;
+     */
+    value: TunnelSignal;
+    case: "signal";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1758,11 +1842,18 @@ export declare type TunnelOpen = Message<"longline.link.v1.TunnelOpen"> & {
   tunnelId: string;
 
   /**
-   * Set if the port couldn't be reached.
+   * Set if the target couldn't be reached.
    *
    * @generated from field: longline.v1.Error error = 2;
    */
   error?: Error | undefined;
+
+  /**
+   * True if the session was woken for it.
+   *
+   * @generated from field: bool woken = 3;
+   */
+  woken: boolean;
 };
 
 /**
@@ -1786,7 +1877,7 @@ export declare type TunnelHalfClose = Message<"longline.link.v1.TunnelHalfClose"
 export declare const TunnelHalfCloseSchema: GenMessage<TunnelHalfClose>;
 
 /**
- * Flow control of a tunnel: at most 256 KiB may be under way past this.
+ * Flow control of a tunnel: at most 256 KiB may be under way past this, `data` and `stderr` together.
  *
  * @generated from message longline.link.v1.TunnelWindow
  */
@@ -1949,7 +2040,7 @@ export declare const AgentLinkService: GenService<{
     output: typeof TelemetryResponseSchema;
   },
   /**
-   * Raw bytes to a port inside a session. One call per tunnel, opened by the agent when it
+   * Raw bytes to a port inside a session, or a terminal in it. One call per tunnel, opened by the agent when it
    * is told to with OpenTunnel.
    *
    * @generated from rpc longline.link.v1.AgentLinkService.Tunnel

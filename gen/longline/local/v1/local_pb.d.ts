@@ -9,6 +9,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { AgentFacts, AgentUsage } from "../../v1/agent_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { JobSpec } from "../../v1/job_pb.js";
+import type { SessionSpec } from "../../v1/session_pb.js";
 
 /**
  * Describes the file longline/local/v1/local.proto.
@@ -249,6 +250,74 @@ export declare type ExplainJobResponse = Message<"longline.local.v1.ExplainJobRe
 export declare const ExplainJobResponseSchema: GenMessage<ExplainJobResponse>;
 
 /**
+ * Asks whether a session would be started.
+ *
+ * @generated from message longline.local.v1.ExplainSessionRequest
+ */
+export declare type ExplainSessionRequest = Message<"longline.local.v1.ExplainSessionRequest"> & {
+  /**
+   * The session.
+   *
+   * @generated from field: longline.v1.SessionSpec spec = 1;
+   */
+  spec?: SessionSpec | undefined;
+
+  /**
+   * Key that would sign it; empty for an unsigned one.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+
+  /**
+   * Controller it would come from.
+   *
+   * @generated from field: string controller_id = 3;
+   */
+  controllerId: string;
+};
+
+/**
+ * Describes the message longline.local.v1.ExplainSessionRequest.
+ * Use `create(ExplainSessionRequestSchema)` to create a new message.
+ */
+export declare const ExplainSessionRequestSchema: GenMessage<ExplainSessionRequest>;
+
+/**
+ * The answer.
+ *
+ * @generated from message longline.local.v1.ExplainSessionResponse
+ */
+export declare type ExplainSessionResponse = Message<"longline.local.v1.ExplainSessionResponse"> & {
+  /**
+   * True if it would be accepted.
+   *
+   * @generated from field: bool allowed = 1;
+   */
+  allowed: boolean;
+
+  /**
+   * Every rule looked at, in order.
+   *
+   * @generated from field: repeated longline.local.v1.PolicyDecision decisions = 2;
+   */
+  decisions: PolicyDecision[];
+
+  /**
+   * The session with all defaults filled in; absent if it isn't valid.
+   *
+   * @generated from field: longline.v1.SessionSpec effective = 3;
+   */
+  effective?: SessionSpec | undefined;
+};
+
+/**
+ * Describes the message longline.local.v1.ExplainSessionResponse.
+ * Use `create(ExplainSessionResponseSchema)` to create a new message.
+ */
+export declare const ExplainSessionResponseSchema: GenMessage<ExplainSessionResponse>;
+
+/**
  * What one rule said.
  *
  * @generated from message longline.local.v1.PolicyDecision
@@ -351,6 +420,16 @@ export declare const LocalService: GenService<{
     methodKind: "unary";
     input: typeof ExplainJobRequestSchema;
     output: typeof ExplainJobResponseSchema;
+  },
+  /**
+   * Would this session be started here, and if not, which rule forbids it. Starts nothing.
+   *
+   * @generated from rpc longline.local.v1.LocalService.ExplainSession
+   */
+  explainSession: {
+    methodKind: "unary";
+    input: typeof ExplainSessionRequestSchema;
+    output: typeof ExplainSessionResponseSchema;
   },
   /**
    * Reads policy and trust files anew. A bad file is refused and the old stays.
