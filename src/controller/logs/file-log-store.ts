@@ -1,7 +1,8 @@
 // Logs as files below one folder: shard/log id/attempt/. Keeps a bounded number of logs in memory and files open. Knows
 // nothing of agents or jobs. One process at a time may write to the folder.
-import { access, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { existsSync, mkdirSync } from 'node:fs';
+import { access, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { GapReason, type LogClose, LogGapSchema } from '#gen/longline/v1/log_pb.js';
 import { describeError, LonglineError } from '../../core/errors.ts';
@@ -10,7 +11,6 @@ import { Generations } from './generations.ts';
 import { FileLogCursor } from './log-cursor.ts';
 import { LogFile } from './log-file.ts';
 import type { LogAppend, LogCursor, LogKey, LogRange, LogStore, LogWriter } from './log-store.ts';
-import { syncFolder } from './segments.ts';
 
 /** Bounds of a FileLogStore. */
 export interface FileLogStoreOptions {
@@ -146,21 +146,16 @@ export class FileLogStore implements LogStore {
 
   async #open(folder: string): Promise<LogFile> {
     try {
-      // A prune that was interrupted after it removed the old log.
-      if (!(await exists(folder)) && (await exists(`${folder}.pruned`))) await rename(`${folder}.pruned`, folder);
-      await this.#createFolder(folder);
-      return await LogFile.open(folder, this.#segmentBytes, this.#generations);
+      if (!existsSync(folder)) {
+        // A prune that was interrupted after it removed the old log.
+        if (existsSync(`${folder}.pruned`)) await rename(`${folder}.pruned`, folder);
+        else return LogFile.begin(folder, this.#segmentBytes, this.#generations, createFolder(folder));
+      }
+      const parents = [dirname(folder), dirname(dirname(folder)), this.#root];
+      return await LogFile.open(folder, this.#segmentBytes, this.#generations, parents);
     } catch (error) {
       if (error instanceof LonglineError) throw error;
       throw new LonglineError('unavailable', `log folder ${folder} can't be opened`, { cause: error });
-    }
-  }
-
-  async #createFolder(folder: string): Promise<void> {
-    const created = await mkdir(folder, { recursive: true, mode: 0o700 });
-    if (created === undefined) return;
-    for (let parent = join(folder, '..'); parent.length >= this.#root.length; parent = join(parent, '..')) {
-      await syncFolder(parent);
     }
   }
 
@@ -244,6 +239,14 @@ class FileLogWriter implements LogWriter {
     this.#onRelease?.();
     this.#onRelease = undefined;
   }
+}
+
+/** Makes the folder of a new log, at once: a job's first byte waits for it. Gives the folders that a sync has to cover. */
+function createFolder(folder: string): readonly string[] {
+  const topmost = mkdirSync(folder, { recursive: true, mode: 0o700 }) ?? folder;
+  const parents: string[] = [];
+  for (let child = folder; child.length >= topmost.length; child = dirname(child)) parents.push(dirname(child));
+  return parents;
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -53,8 +53,13 @@ export class LogFile implements AsyncDisposable {
   }
 
   /** Opens or creates a log; a damaged tail is cut off. */
-  static async open(folder: string, segmentBytes: number, generations: Generations): Promise<LogFile> {
-    const segments = await Segments.open(folder, segmentBytes);
+  static async open(
+    folder: string,
+    segmentBytes: number,
+    generations: Generations,
+    parents: readonly string[] = [],
+  ): Promise<LogFile> {
+    const segments = await Segments.open(folder, segmentBytes, parents);
     const stored = await readFile(join(folder, INDEX_FILE)).catch(() => Buffer.alloc(0));
     const { entries, whole } = decodeIndex(stored, segments.end);
     const file = new LogFile(folder, segments, new LogIndex(entries), generations);
@@ -64,6 +69,11 @@ export class LogFile implements AsyncDisposable {
     }
     await file.#recover();
     return file;
+  }
+
+  /** A new log in a folder that was just made below `parents`; nothing of it is durable before the first sync. */
+  static begin(folder: string, segmentBytes: number, generations: Generations, parents: readonly string[]): LogFile {
+    return new LogFile(folder, Segments.begin(folder, segmentBytes, parents), new LogIndex([]), generations);
   }
 
   get end(): number {

@@ -38,18 +38,35 @@ export class Segments implements AsyncDisposable {
   readonly #folder: string;
   readonly #segmentBytes: number;
   readonly #segments: Segment[];
+  /** Folders in which something was created that no sync has covered yet. */
+  readonly #unsyncedFolders: Set<string>;
   #end: number;
   #handle: FileHandle | undefined;
 
-  private constructor(folder: string, segmentBytes: number, segments: Segment[], end: number) {
+  private constructor(
+    folder: string,
+    segmentBytes: number,
+    segments: Segment[],
+    end: number,
+    unsyncedFolders: readonly string[],
+  ) {
     this.#folder = folder;
     this.#segmentBytes = segmentBytes;
     this.#segments = segments;
     this.#end = end;
+    this.#unsyncedFolders = new Set(unsyncedFolders);
   }
 
-  /** Opens a folder, creating it. Segments that don't follow on are set aside under another name. */
-  static async open(folder: string, segmentBytes: number): Promise<Segments> {
+  /** A folder that was just made. Its name in `parents`, like whatever is created here, is durable after the next sync. */
+  static begin(folder: string, segmentBytes: number, parents: readonly string[]): Segments {
+    return new Segments(folder, segmentBytes, [], 0, parents);
+  }
+
+  /**
+   * Opens a folder, creating it. Segments that don't follow on are set aside under another name. An earlier process may
+   * have ended before it made the folder's own name in `parents` durable.
+   */
+  static async open(folder: string, segmentBytes: number, parents: readonly string[] = []): Promise<Segments> {
     await mkdir(folder, { recursive: true });
     const found = (await readdir(folder))
       .map((name) => NAME.exec(name))
@@ -66,7 +83,7 @@ export class Segments implements AsyncDisposable {
       segments.push(segment);
       end += await sizeOf(segment.path);
     }
-    return new Segments(folder, segmentBytes, segments, end);
+    return new Segments(folder, segmentBytes, segments, end, [folder, ...parents]);
   }
 
   /** Position after the last byte. */
@@ -102,9 +119,15 @@ export class Segments implements AsyncDisposable {
   async startSync(): Promise<{ readonly synced: Promise<void> }> {
     try {
       const handle = await this.#writable();
-      const synced = handle.datasync().catch((error: unknown) => {
-        throw writeError(this.#folder, error);
-      });
+      const folders = [...this.#unsyncedFolders];
+      this.#unsyncedFolders.clear();
+      const synced = Promise.all([handle.datasync(), ...folders.map(syncFolder)]).then(
+        () => undefined,
+        (error: unknown) => {
+          for (const folder of folders) this.#unsyncedFolders.add(folder);
+          throw writeError(this.#folder, error);
+        },
+      );
       return { synced };
     } catch (error) {
       throw writeError(this.#folder, error);
@@ -170,7 +193,7 @@ export class Segments implements AsyncDisposable {
     await this.letGo();
     const path = join(this.#folder, String(this.#end).padStart(16, '0') + SUFFIX);
     this.#handle = await open(path, 'w+', 0o600);
-    await syncFolder(this.#folder);
+    this.#unsyncedFolders.add(this.#folder);
     this.#segments.push({ begins: this.#end, path });
   }
 
