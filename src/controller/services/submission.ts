@@ -18,6 +18,9 @@ import type { ServiceDependencies } from './service-dependencies.ts';
 /** Agents that share one statement: signing once per agent would take seconds for a large fleet, once for all megabytes. */
 const AGENTS_PER_STATEMENT = 50;
 
+/** Most agents that are woken before their commands are stored, beside after it. */
+const WOKEN_AHEAD = 16;
+
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 const TRACESTATE = /^[\x20-\x7e]{1,512}$/;
 
@@ -148,9 +151,15 @@ export async function submitJob(
     traceparent: traced ? traceparent : '',
     tracestate: traced && TRACESTATE.test(tracestate) ? tracestate : '',
   };
-  const outcome = await store.jobs.submit(submission);
+  const wake = () => {
+    for (const { agentId } of submission.commands) bus.publish(agentTopic(agentId), { kind: 'commands' });
+  };
+  const storing = store.jobs.submit(submission);
+  // A claim that is queued right behind shares its commit; one that comes too early finds nothing and is woken below.
+  if (submission.commands.length <= WOKEN_AHEAD) wake();
+  const outcome = await storing;
   if (outcome.kind === 'refused') throw refusal(outcome);
   if (outcome.kind === 'repeated') return await repeated(needs, outcome.jobId, outcome.sameContent, request.requestId);
-  for (const { agentId } of submission.commands) bus.publish(agentTopic(agentId), { kind: 'commands' });
+  wake();
   return await currentView(store, submission.job.id);
 }

@@ -58,6 +58,23 @@ describe('sqlite database', () => {
     assert.deepEqual(await values(db), ['a', 'b']);
   });
 
+  it('lets a patient write share the commit of the next one, and makes it alone if none comes', async () => {
+    await using db = Database.open(path, SCHEMA);
+    using watcher = new DatabaseSync(path);
+    const commits = () => watcher.prepare('PRAGMA data_version').get()!['data_version'] as number;
+    const insert = (v: string) => (sql: { run(sql: string, v: string): number }) =>
+      sql.run('INSERT INTO t (v) VALUES (?)', v);
+    const before = commits();
+    const patient = db.writeSoon(insert('a'));
+    // Longer than an impatient write would have taken to be committed.
+    for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+    await Promise.all([patient, db.write(insert('b'))]);
+    assert.equal(commits(), before + 1);
+    assert.deepEqual(await values(db), ['a', 'b']);
+    await db.writeSoon(insert('c'));
+    assert.deepEqual(await values(db), ['a', 'b', 'c']);
+  });
+
   it('makes a long unit in slices that nobody else sees half done', async () => {
     await using db = Database.open(path, SCHEMA);
     let seen = 0;

@@ -160,7 +160,7 @@ export class SqliteCommands implements CommandRepository {
   }
 
   async received(commandId: string, agentId: string, nowMs: number): Promise<CommandChange | undefined> {
-    return await this.#db.write((sql) => {
+    return await this.#db.writeSoon((sql) => {
       const row = findMove(sql, commandId);
       if (row === undefined || row['agent_id'] !== agentId) return undefined;
       if (number(row, 'state') > STATE.sent && number(row, 'guessed') === 0) return undefined;
@@ -170,7 +170,7 @@ export class SqliteCommands implements CommandRepository {
   }
 
   async progress(update: ProgressUpdate): Promise<CommandChange | undefined> {
-    return await this.#db.write((sql) => {
+    return await this.#db.writeSoon((sql) => {
       const row = findMove(sql, update.commandId);
       if (row === undefined || row['agent_id'] !== update.agentId) return undefined;
       if (number(row, 'state') > STATE.received || number(row, 'progress_number') >= update.number) return undefined;

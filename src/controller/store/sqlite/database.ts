@@ -9,6 +9,9 @@ import { LonglineError } from '../../../core/errors.ts';
 /** Longest time that one turn of the event loop spends on writes, apart from the sync. */
 const SLICE_MS = 8;
 
+/** How long a patient unit waits for others to share a commit with. */
+const PATIENCE_MS = 8;
+
 /** Blocking wait for another process that holds the file; ours never hold it between turns for long. */
 const BUSY_TIMEOUT_MS = 1000;
 
@@ -67,6 +70,7 @@ export class Database implements AsyncDisposable {
   readonly #read: Sql;
   #queue: QueuedUnit[] = [];
   #draining: Promise<void> | undefined;
+  #patience: NodeJS.Timeout | undefined;
   #closed = false;
 
   private constructor(path: string, writer: DatabaseSync, reader: DatabaseSync) {
@@ -104,13 +108,31 @@ export class Database implements AsyncDisposable {
 
   /** Queues a unit. Units take effect in the order queued; one that throws is undone alone. Resolves once it is durable. */
   async write<T>(unit: WriteUnit<T>): Promise<T> {
+    const written = this.#enqueue(unit);
+    this.#startDraining();
+    return (await written) as T;
+  }
+
+  /** As `write`, for what nobody waits for: a sync of its own would hold up what somebody does wait for. */
+  async writeSoon<T>(unit: WriteUnit<T>): Promise<T> {
+    const written = this.#enqueue(unit);
+    if (this.#draining === undefined) this.#patience ??= setTimeout(() => this.#startDraining(), PATIENCE_MS);
+    return (await written) as T;
+  }
+
+  async #enqueue(unit: WriteUnit<unknown>): Promise<unknown> {
     this.#assertOpen();
     const { promise, resolve } = Promise.withResolvers<Outcome>();
     this.#queue.push({ unit, settle: resolve });
-    this.#draining ??= this.#drain();
     const outcome = await promise;
     if (!outcome.ok) throw storageError(this.#path, outcome.error);
-    return outcome.value as T;
+    return outcome.value;
+  }
+
+  #startDraining(): void {
+    clearTimeout(this.#patience);
+    this.#patience = undefined;
+    this.#draining ??= this.#drain();
   }
 
   async #drain(): Promise<void> {
@@ -167,6 +189,7 @@ export class Database implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#startDraining();
     await this.#draining;
     this.#reader.close();
     this.#writer.close();
