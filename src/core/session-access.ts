@@ -29,6 +29,8 @@ export interface SessionTerminal {
   end(): Promise<void>;
   /** Sets the size of a terminal; ignored where there is none. */
   resize(columns: number, rows: number): Promise<void>;
+  /** Sends a signal such as "SIGINT" to the process of a command. `unsupported` where it can't be reached. */
+  signal(name: string): Promise<void>;
   /** Exit code of the process, once the output has ended; undefined if it goes on or can't be known. */
   exitCode(): Promise<number | undefined>;
   /** Lets go of the connection. Idempotent. An attached main process goes on. */
@@ -48,22 +50,32 @@ export interface SessionCommand {
   readonly size: { readonly columns: number; readonly rows: number } | undefined;
 }
 
-/** Somebody who uses a session: counts as activity, which keeps it from being hibernated for idleness. */
+/** Somebody who uses a session: counts as activity, which keeps it from being hibernated for idleness. Dispose to leave. */
 export interface SessionVisit extends Disposable {
   readonly endpoint: SessionEndpoint;
-  /** Bytes went through, either way. Cheap. If the session was paused meanwhile, it is woken. */
-  touch(bytes: number): void;
+  /** It slept and was woken for this visit. */
+  readonly woken: boolean;
+  /** Bytes went through. Cheap. If the session was paused meanwhile, it is woken. */
+  touch(inBytes: number, outBytes: number): void;
+  /** Runs a command inside. */
+  execute(command: SessionCommand, signal: AbortSignal): Promise<SessionTerminal>;
+  /** Connects to the main process. Its input, if it takes any and `withInput` is true. */
+  attachMain(withInput: boolean, signal: AbortSignal): Promise<SessionTerminal>;
+}
+
+/** What a visitor wants. */
+export interface VisitOptions {
+  /** Checked against the ports that the session offers, if given. */
+  readonly port?: number;
+  /** True to wake a session that sleeps; else it is refused as `wrong_state`. */
+  readonly wake: boolean;
 }
 
 /**
  * The way into sessions. Errors: `not_found` for an unknown session, `wrong_state` with the present state for one that
- * can't be woken, `policy` for a port it doesn't offer, what the wake failed with otherwise.
+ * sleeps or can't be woken, `policy` for a port it doesn't offer, what the wake failed with otherwise.
  */
 export interface SessionAccess {
-  /** Wakes the session if it sleeps and waits until it is ready. `port` is checked against those it offers, if given. */
-  visit(sessionId: string, port: number | undefined, signal: AbortSignal): Promise<SessionVisit>;
-  /** Runs a command inside; wakes as `visit` does. */
-  execute(sessionId: string, command: SessionCommand, signal: AbortSignal): Promise<SessionTerminal>;
-  /** Connects to the main process; wakes as `visit` does. */
-  attach(sessionId: string, signal: AbortSignal): Promise<SessionTerminal>;
+  /** Wakes the session if it sleeps and waits until it is ready. */
+  visit(sessionId: string, options: VisitOptions, signal: AbortSignal): Promise<SessionVisit>;
 }
