@@ -4,14 +4,17 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import {
   type AgentMessage,
   AgentMessageSchema,
+  type DesiredStateRef,
   DesiredStateRefSchema,
   HelloSchema,
   type Welcome,
 } from '#gen/longline/link/v1/link_pb.js';
 import { type AgentFacts, AgentFactsSchema } from '#gen/longline/v1/agent_pb.js';
+import type { SessionStatus } from '#gen/longline/v1/session_pb.js';
 import { LonglineError } from '../core/errors.ts';
 import type { Journal } from './journal.ts';
 import type { LinkTarget } from './ports.ts';
+import { sessionsRef } from './session-reports.ts';
 import { durationMs, timeMs } from './wire.ts';
 
 /** Protocol versions spoken here. */
@@ -25,6 +28,8 @@ export interface WelcomeTerms {
   readonly maxMessageBytes: number;
   readonly serverTimeMs: number | undefined;
   readonly needFacts: boolean;
+  /** States whose latest report the controller holds. */
+  readonly knownStates: readonly DesiredStateRef[];
 }
 
 const DEFAULT_HEARTBEAT_MS = 15_000;
@@ -39,7 +44,12 @@ export function factsDigest(facts: AgentFacts): Uint8Array {
 }
 
 /** Hello for a target; facts go along only if no controller acknowledged them. */
-export function helloMessage(target: LinkTarget, facts: AgentFacts, journal: Journal): AgentMessage {
+export function helloMessage(
+  target: LinkTarget,
+  facts: AgentFacts,
+  journal: Journal,
+  sessions?: readonly SessionStatus[],
+): AgentMessage {
   const { linkMemory } = journal;
   const digest = factsDigest(facts);
   const known = linkMemory.acknowledgedFactsDigest === Buffer.from(digest).toString('hex');
@@ -56,11 +66,14 @@ export function helloMessage(target: LinkTarget, facts: AgentFacts, journal: Jou
     lastCommandSeq: journal.lastSeq,
     inFlightCommandIds: journal.unfinished().map((command) => command.id),
     pendingResultIds: journal.pendingReplies().map((reply) => reply.id),
-    desiredStates: journal
-      .desiredStates()
-      .map(({ kind, generation, digest: bodyDigest }) =>
-        create(DesiredStateRefSchema, { kind, generation: BigInt(generation), digest: fromHex(bodyDigest) }),
-      ),
+    desiredStates: [
+      ...journal
+        .desiredStates()
+        .map(({ kind, generation, digest: bodyDigest }) =>
+          create(DesiredStateRefSchema, { kind, generation: BigInt(generation), digest: fromHex(bodyDigest) }),
+        ),
+      ...(sessions === undefined ? [] : [sessionsRef(sessions)]),
+    ],
   });
   return create(AgentMessageSchema, { message: { case: 'hello', value } });
 }
@@ -85,6 +98,7 @@ export function readWelcome(welcome: Welcome): WelcomeTerms {
     maxMessageBytes: Math.max(welcome.maxMessageBytes || DEFAULT_MAX_MESSAGE_BYTES, MIN_MAX_MESSAGE_BYTES),
     serverTimeMs: timeMs(welcome.serverTime),
     needFacts: welcome.needFacts,
+    knownStates: welcome.knownStates,
   };
 }
 

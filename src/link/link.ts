@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { create } from '@bufbuild/protobuf';
 import { type AgentMessage, AgentMessageSchema, type AuditCheckpoint } from '#gen/longline/link/v1/link_pb.js';
+import type { SessionStatus, SessionTelemetry } from '#gen/longline/v1/session_pb.js';
 import { HostEventSchema, type MetricSample } from '#gen/longline/v1/telemetry_pb.js';
 import { Backoff } from '../core/backoff.ts';
 import type { HostEvent } from '../core/capability.ts';
@@ -24,6 +25,7 @@ import { LogSpool, type ProducerLog } from './log-spool.ts';
 import { Outbox } from './outbox.ts';
 import type { CommandAdmission, CommandExecutor, HostReport, LinkTarget, TargetSource } from './ports.ts';
 import { Session, type SessionHost } from './session.ts';
+import { holdsSessions } from './session-reports.ts';
 import { TelemetrySender } from './telemetry-sender.ts';
 import { hex, wireTime } from './wire.ts';
 
@@ -61,6 +63,7 @@ export class Link implements AsyncDisposable {
   readonly #retiring = new Set<Promise<void>>();
   #state: LinkState = { kind: 'closed', reason: 'not started' };
   #session: Session | undefined;
+  readonly #allSessions = () => this.#options.report.sessions?.() ?? [];
   #leaderEpoch = 0n;
   #connects = 0;
   #failures = 0;
@@ -192,6 +195,16 @@ export class Link implements AsyncDisposable {
     this.#telemetry.put(samples);
   }
 
+  /** Hands over figures of sessions; the latest of each is sent when the link has room for it. */
+  sessionTelemetry(figures: Iterable<SessionTelemetry>): void {
+    this.#telemetry.putSessions(figures);
+  }
+
+  /** Tells the controller of sessions that changed, or of all when they became known. Kept until it can be sent. */
+  sessionsChanged(changed?: Iterable<SessionStatus>): void {
+    this.#outbox.putSessions(changed, this.#allSessions);
+  }
+
   status(): LinkStatus {
     return {
       state: this.#state,
@@ -245,7 +258,7 @@ export class Link implements AsyncDisposable {
     const target = await targets.current();
     this.#leaderEpoch = target.leaderEpoch;
     const facts = this.#options.report.facts();
-    const hello = helloMessage(target, facts, this.#journal);
+    const hello = helloMessage(target, facts, this.#journal, this.#options.report.sessions?.());
     const session = await Session.open(this.#sessionHost(), target, hello, () => say({ kind: 'handshaking' }), signal);
     this.#backoff.reset();
     this.#connects += 1;
@@ -269,6 +282,7 @@ export class Link implements AsyncDisposable {
       log.warn('what the next Hello needs could not be kept', { err: error });
     });
     if (needFacts) this.#outbox.putLatest('facts', this.#factsMessage());
+    if (!holdsSessions(session.terms.knownStates, this.#options.report.sessions?.())) this.sessionsChanged();
     if (serverTimeMs === undefined) return;
     this.#clockSkewMs = serverTimeMs - clock.now();
     if (Math.abs(this.#clockSkewMs) > SKEW_WARNING_MS) {

@@ -2,6 +2,8 @@
 // order they happened, then facts, state reports, checkpoints and events. Memory is bounded without the controller's help:
 // progress and reports coalesce (latest wins), events are dropped oldest first and counted, replies are bounded by the journal.
 import type { AgentMessage } from '#gen/longline/link/v1/link_pb.js';
+import type { SessionStatus } from '#gen/longline/v1/session_pb.js';
+import { SessionReports } from './session-reports.ts';
 import { Wakeup } from './wakeup.ts';
 
 /** From this many waiting command messages on, a newer progress of a command takes the place of its older one. */
@@ -26,6 +28,7 @@ export class Outbox {
   readonly #queuedProgress = new Map<string, CommandItem>();
   /** Facts, state reports by kind, checkpoint: the latest of each, in the order they were first put. */
   readonly #latest = new Map<string, AgentMessage>();
+  readonly #sessions = new SessionReports();
   #events: AgentMessage[] = [];
   #droppedEvents = 0;
   readonly #filled = new Wakeup();
@@ -45,6 +48,7 @@ export class Outbox {
       this.#heartbeat === undefined &&
       this.#commands.length === 0 &&
       this.#latest.size === 0 &&
+      this.#sessions.empty &&
       this.#events.length === 0
     );
   }
@@ -77,6 +81,13 @@ export class Outbox {
   /** Replaces what waits under the same key. */
   putLatest(key: string, message: AgentMessage): void {
     this.#latest.set(key, message);
+    this.#filled.ring();
+  }
+
+  /** Statuses of sessions that changed; undefined asks for a full report. `all` gives every session at any time. */
+  putSessions(changed: Iterable<SessionStatus> | undefined, all: () => readonly SessionStatus[]): void {
+    if (changed === undefined) this.#sessions.putAll(all);
+    else this.#sessions.put(changed, all);
     this.#filled.ring();
   }
 
@@ -135,7 +146,7 @@ export class Outbox {
       this.#latest.delete(key);
       return message;
     }
-    return this.#events.shift();
+    return this.#sessions.take() ?? this.#events.shift();
   }
 
   /** Puts back what could not be sent, unless newer news of it came or the journal holds it anyway. */
@@ -144,6 +155,11 @@ export class Outbox {
     if (this.#events.length > this.#maxEvents) {
       this.#events.shift();
       this.#droppedEvents += 1;
+    }
+    const report = message.message.case === 'stateReport' ? message.message.value : undefined;
+    if (report?.detail.case === 'sessions') {
+      this.#sessions.giveBack(report);
+      return;
     }
     const key = latestKey(message);
     if (key !== undefined && !this.#latest.has(key)) this.#latest.set(key, message);

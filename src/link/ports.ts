@@ -2,6 +2,7 @@
 // nothing about identity, policy or meaning.
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
 import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
+import type { SessionStatus } from '#gen/longline/v1/session_pb.js';
 import type { CapabilityCommand, CapabilityEvent, CommandContext } from '../core/capability.ts';
 import type { LonglineError } from '../core/errors.ts';
 
@@ -44,6 +45,8 @@ export interface CommandExecutor {
 export interface HostReport {
   facts(): AgentFacts;
   usage(): Promise<AgentUsage>;
+  /** Every session that this host knows; undefined as long as it can't tell. Cheap: asked for each report. */
+  sessions?(): readonly SessionStatus[] | undefined;
 }
 
 /** Where to dial and with which identity. Read anew for every connection, so that renewals take effect. */

@@ -5,6 +5,7 @@ import {
   TelemetryRequestSchema,
   type TelemetryResponse,
 } from '#gen/longline/link/v1/link_pb.js';
+import type { SessionTelemetry } from '#gen/longline/v1/session_pb.js';
 import type { MetricSample } from '#gen/longline/v1/telemetry_pb.js';
 import type { DuplexCall } from './grpc-client.ts';
 import { Wakeup } from './wakeup.ts';
@@ -12,11 +13,13 @@ import { durationMs } from './wire.ts';
 
 const MAX_SERIES = 4096;
 const MAX_SAMPLES_PER_REQUEST = 500;
+const MAX_SESSIONS = 4096;
 const INTERVAL_MS = { min: 100, max: 3_600_000 } as const;
 
 /** One per link; outlives sessions. */
 export class TelemetrySender {
   readonly #samples = new Map<string, MetricSample>();
+  readonly #sessions = new Map<string, SessionTelemetry>();
   readonly #filled = new Wakeup();
   #droppedSinceSent = 0n;
   #dropped = 0;
@@ -33,7 +36,7 @@ export class TelemetrySender {
   }
 
   get waiting(): boolean {
-    return this.#samples.size > 0;
+    return this.#samples.size > 0 || this.#sessions.size > 0;
   }
 
   /** Takes samples; a newer one of a series replaces the one that waits. */
@@ -44,12 +47,21 @@ export class TelemetrySender {
       if (replaces || this.#samples.size >= MAX_SERIES) this.#countDropped();
       if (this.#samples.size < MAX_SERIES) this.#samples.set(key, sample);
     }
-    if (this.#samples.size > 0) this.#filled.ring();
+    if (this.waiting) this.#filled.ring();
+  }
+
+  /** Takes figures of sessions; newer ones of a session replace those that wait. */
+  putSessions(figures: Iterable<SessionTelemetry>): void {
+    for (const figure of figures) {
+      if (this.#sessions.delete(figure.sessionId) || this.#sessions.size >= MAX_SESSIONS) this.#countDropped();
+      if (this.#sessions.size < MAX_SESSIONS) this.#sessions.set(figure.sessionId, figure);
+    }
+    if (this.waiting) this.#filled.ring();
   }
 
   /** Resolves when samples wait or the signal aborts. */
   async whenFilled(signal: AbortSignal): Promise<void> {
-    while (this.#samples.size === 0 && !signal.aborted) await this.#filled.wait(signal);
+    while (!this.waiting && !signal.aborted) await this.#filled.wait(signal);
   }
 
   /** Sends until the signal aborts; throws why the stream ended otherwise. */
@@ -70,9 +82,12 @@ export class TelemetrySender {
         if (ended.signal.aborted) break;
         const samples = [...this.#samples.entries()].slice(0, MAX_SAMPLES_PER_REQUEST);
         for (const [key] of samples) this.#samples.delete(key);
+        const sessions = [...this.#sessions.values()].slice(0, MAX_SAMPLES_PER_REQUEST);
+        for (const { sessionId } of sessions) this.#sessions.delete(sessionId);
         const dropped = this.#droppedSinceSent;
         this.#droppedSinceSent = 0n;
-        await call.write(create(TelemetryRequestSchema, { samples: samples.map(([, sample]) => sample), dropped }));
+        const sent = { samples: samples.map(([, sample]) => sample), sessions, dropped };
+        await call.write(create(TelemetryRequestSchema, sent));
       }
     } finally {
       signal.removeEventListener('abort', stop);

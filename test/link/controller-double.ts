@@ -55,7 +55,7 @@ export interface ControlConnection {
 /** What a test may change about it. */
 export interface ControllerBehaviour {
   heartbeatMs: number;
-  welcome: Partial<Pick<Welcome, 'protocol' | 'needFacts'>>;
+  welcome: Partial<Pick<Welcome, 'protocol' | 'needFacts' | 'knownStates'>>;
   /** Takes the place of Welcome. */
   onHello: ((call: ControlCall, hello: Hello) => void) | undefined;
   acknowledgeResults: boolean;

@@ -1150,6 +1150,13 @@ export declare type SessionResult = Message<"longline.v1.SessionResult"> & {
    * @generated from field: repeated longline.v1.SessionProgress steps = 3;
    */
   steps: SessionProgress[];
+
+  /**
+   * What went wrong, if something did.
+   *
+   * @generated from field: longline.v1.Error error = 4;
+   */
+  error?: Error | undefined;
 };
 
 /**
@@ -1257,7 +1264,8 @@ export declare type SessionStatus = Message<"longline.v1.SessionStatus"> & {
   specHash: Uint8Array;
 
   /**
-   * Starts of the container in this generation, wakes from STOP and restarts included: also the attempt of its log.
+   * Starts of the container in this generation, wakes from STOP and restarts included: also the attempt of its log,
+   * whose id is the session id, a dot and the generation: "desk-1.2".
    *
    * @generated from field: uint32 starts = 14;
    */
@@ -1473,11 +1481,11 @@ export declare type SessionDesiredState = Message<"longline.v1.SessionDesiredSta
 export declare const SessionDesiredStateSchema: GenMessage<SessionDesiredState>;
 
 /**
- * What the sessions capability knows, in a StateReport of kind SESSIONS. There `generation` grows with every change
- * of any session, and `digest` is the first 16 bytes of the SHA-256 over one line "id generation revision\n" for each
- * session that the agent knows, ordered by id. The first report of a stream is full, unless Welcome.known_states has
- * generation and digest of Hello already; those that follow hold what changed since. A report that waits takes newer
- * ones into itself, by session, so that no change is lost.
+ * What the sessions capability knows, in a StateReport of kind SESSIONS. There `generation` is 0, and `digest` is the
+ * first 16 bytes of the SHA-256 over one line "id generation revision\n" for each session that the agent knows, ordered
+ * by id; it is empty while changes wait that this report doesn't hold. The first report of a stream is full, unless
+ * Welcome.known_states has the digest of Hello already; those that follow hold what changed since. A report that
+ * waits takes newer ones into itself, by session, so that no change is lost.
  *
  * @generated from message longline.v1.SessionStateDetail
  */

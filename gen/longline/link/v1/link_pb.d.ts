@@ -1373,7 +1373,7 @@ export declare type LogOpen = Message<"longline.link.v1.LogOpen"> & {
   handle: number;
 
   /**
-   * Log id: the id of the execution, session or workload.
+   * Log id: the id of the execution or workload; for a session its id, a dot and its generation.
    *
    * @generated from field: string log_id = 2;
    */
