@@ -1,5 +1,5 @@
 // Decides whether a command may be carried out on this host: identity (trust/), the job's form (capabilities/jobs), policy
-// (policy/), and an audit record of the verdict before anything is done (audit/). Refuses with the rule that decided; knows
+// (policy/), and an audit record of the verdict before anything is done (audit/): it is written beside the journal. Refuses with the rule that decided; knows
 // nothing of connections or the journal. If the verdict can't be recorded the command is refused as `unavailable` or `limit`.
 
 import { hash } from 'node:crypto';
@@ -53,7 +53,7 @@ export class Admission implements CommandAdmission {
     const { audit } = this.#parts;
     const received = receivedEntry(command);
     let verified: VerifiedStatement | undefined;
-    let admitted: AdmittedCommand;
+    let admitted: Omit<AdmittedCommand, 'recorded'>;
     try {
       verified = this.#verify(command, nonceSeen);
       admitted = this.#judge(verified);
@@ -63,8 +63,10 @@ export class Admission implements CommandAdmission {
       throw refusal;
     }
     this.#recent.add(admitted.nonce, command.id, this.#parts.clock.monotonic());
-    await audit.append(received, admittedEntry(command, verified, audit));
-    return admitted;
+    const recorded = audit.append(received, admittedEntry(command, verified, audit));
+    // Whoever carries the command out waits for it; where nobody comes that far, its failure is no concern of the process.
+    recorded.catch(() => undefined);
+    return { ...admitted, recorded };
   }
 
   refused(command: Command, error: LonglineError): void {
@@ -89,7 +91,7 @@ export class Admission implements CommandAdmission {
     });
   }
 
-  #judge(verified: VerifiedStatement): AdmittedCommand {
+  #judge(verified: VerifiedStatement): Omit<AdmittedCommand, 'recorded'> {
     const { statement, capability, signer, expiresAtMs } = verified;
     const request = { capability, controllerId: statement.controllerId, keyId: signer?.keyId };
     // First who may ask at all: a stranger learns nothing about the form of jobs here.

@@ -1,6 +1,7 @@
 // The capabilities of this agent. Routes commands, opens and re-opens what is unavailable, and tells what there is.
 // A capability that can't be used is announced with its reason and mend; the agent runs on without it.
 import type {
+  Anticipating,
   Availability,
   Capability,
   CapabilityCommand,
@@ -66,6 +67,7 @@ export class CapabilityRegistry implements CommandExecutor, AsyncDisposable {
       yield { kind: 'result', outcome: 'failed', detail: new Uint8Array(), error: this.refusal(name) };
       return;
     }
+    if (!isAnticipating(capability)) await context.durable;
     yield* capability.handle(command, context);
   }
 
@@ -115,6 +117,10 @@ export class CapabilityRegistry implements CommandExecutor, AsyncDisposable {
       return { available: false, reason: toLonglineError(error).message, mend: "see the agent's log" };
     }
   }
+}
+
+function isAnticipating(capability: Capability): capability is Capability & Anticipating {
+  return 'anticipates' in capability;
 }
 
 function isRecoverable(capability: Capability): capability is Capability & Recoverable {

@@ -1,5 +1,5 @@
 // Refuses new commands while the disk of the data folder is nearly full: output and results of what runs come first.
-import { statfs } from 'node:fs/promises';
+import { statfsSync } from 'node:fs';
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../core/clock.ts';
 import { LonglineError } from '../core/errors.ts';
@@ -25,7 +25,7 @@ export class DiskGuard implements CommandAdmission {
   }
 
   async admit(command: Command, nonceSeen: (nonce: Uint8Array) => boolean): Promise<AdmittedCommand> {
-    const freeBytes = await this.#free();
+    const freeBytes = this.#free();
     if (freeBytes < this.#minFreeBytes) {
       const [free, wanted] = [freeBytes, this.#minFreeBytes].map((bytes) => Math.floor(bytes / MIB));
       const refusal = new LonglineError(
@@ -42,11 +42,11 @@ export class DiskGuard implements CommandAdmission {
     this.#inner.refused(command, error);
   }
 
-  async #free(): Promise<number> {
+  #free(): number {
     const nowMs = this.#clock.monotonic();
     if (nowMs - this.#lookedAtMs >= LOOK_EVERY_MS) {
       this.#lookedAtMs = nowMs;
-      const { bavail, bsize } = await statfs(this.#folder);
+      const { bavail, bsize } = statfsSync(this.#folder);
       this.#freeBytes = bavail * bsize;
     }
     return this.#freeBytes;

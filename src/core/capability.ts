@@ -31,7 +31,7 @@ export interface CapabilityHost {
   emit(event: HostEvent): void;
 }
 
-/** A command that was checked (identity, policy, expiry) and is durable in the journal. */
+/** A command that was checked (identity, policy, expiry). */
 export interface CapabilityCommand {
   /** Stable id; also the log id of its output. */
   readonly id: string;
@@ -51,6 +51,11 @@ export interface CommandContext {
   readonly signal: AbortSignal;
   /** True if an earlier process may have begun it: probe the world first, never do it twice. */
   readonly resumed: boolean;
+  /**
+   * Resolves once the command and its admission are durable, rejects if they can't be: then it must not be carried out.
+   * Undefined means that they are. Only a capability that is `Anticipating` is called before.
+   */
+  readonly durable?: Promise<void>;
 }
 
 /** How a command ended; the names are those of longline.link.v1.Outcome. */
@@ -98,6 +103,14 @@ export interface Recoverable {
    * Removes what is ours and belongs to none of them. The unfinished ones then come to `handle` with resumed = true.
    */
   adopt(unfinishedIds: ReadonlySet<string>): Promise<void>;
+}
+
+/**
+ * A capability that prepares for a command while that is still on its way to the disk. It waits for `context.durable`
+ * before anything that could be seen outside of this process or that is not undone by itself.
+ */
+export interface Anticipating {
+  readonly anticipates: true;
 }
 
 /** A capability that can say whether it works. */

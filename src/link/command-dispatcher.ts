@@ -1,5 +1,5 @@
-// Takes commands from any session and sees each through exactly once: known? → expiry → epoch → admission → journal →
-// Received → executor → journal → Result, repeated until acknowledged. It doesn't know transports, signatures or
+// Takes commands from any session and sees each through exactly once: known? → expiry → epoch → admission → journal and
+// audit → Received → effect → journal → Result, repeated until acknowledged. The executor prepares while both are written. It doesn't know transports, signatures or
 // capabilities. A refusal travels as Rejected, a failure as Result; nothing that a controller sends makes it throw.
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../core/clock.ts';
@@ -33,11 +33,21 @@ const DISPOSE_LIMIT_MS = 5000;
 /** How long a rejected command is remembered when it names no expiry. */
 const DEFAULT_MEMORY_MS = 24 * 3600 * 1000;
 
+/** A command between its first sight and the journal. */
+interface InAdmission {
+  cancelReason: string | undefined;
+  refusedByAdmission: boolean;
+}
+
+interface AdmittedAndRecorded {
+  readonly received: ReceivedCommand;
+  readonly recorded: Promise<void>;
+}
+
 /** One per link. The owner calls `resume` once, then hands in commands; disposing leaves running ones to a later process. */
 export class CommandDispatcher implements AsyncDisposable {
   readonly #options: DispatcherOptions;
-  /** Commands between their first sight and the journal. */
-  readonly #inAdmission = new Map<string, { cancelReason: string | undefined }>();
+  readonly #inAdmission = new Map<string, InAdmission>();
   readonly #runs = new Map<string, CommandRun>();
   readonly #tasks = new Set<Promise<void>>();
   readonly #closing = new AbortController();
@@ -57,7 +67,7 @@ export class CommandDispatcher implements AsyncDisposable {
   resume(): void {
     if (this.#resumed) return;
     this.#resumed = true;
-    for (const command of this.#options.journal.unfinished()) this.#start(command, true, undefined);
+    for (const command of this.#options.journal.unfinished()) this.#start(command, undefined);
   }
 
   /** Takes a command; everything that becomes of it goes to the outbox. */
@@ -82,8 +92,8 @@ export class CommandDispatcher implements AsyncDisposable {
   repeat(): void {
     const { journal, outbox } = this.#options;
     for (const reply of journal.pendingReplies()) outbox.putReply(reply.id, decodeAgentMessage(reply.message));
-    for (const { command, latestProgress } of this.#runs.values()) {
-      if (journal.find(command.id)?.phase !== 'received') continue;
+    for (const { command, durable, latestProgress } of this.#runs.values()) {
+      if (!durable || journal.find(command.id)?.phase !== 'received') continue;
       outbox.putReply(command.id, receivedMessage(command));
       if (latestProgress !== undefined) outbox.putProgress(command.id, latestProgress);
     }
@@ -114,12 +124,10 @@ export class CommandDispatcher implements AsyncDisposable {
       return;
     }
     if (this.#inAdmission.has(id) || this.#answerKnown(id, command.seq)) return;
-    const admission = { cancelReason: undefined as string | undefined, refusedByAdmission: false };
+    const admission: InAdmission = { cancelReason: undefined, refusedByAdmission: false };
     this.#inAdmission.set(id, admission);
     try {
-      const received = await this.#admit(command, admission);
-      await this.#options.journal.receive(received);
-      this.#start(received, false, admission.cancelReason);
+      await this.#begin(await this.#admit(command, admission), admission);
     } catch (error) {
       if (!admission.refusedByAdmission) this.#options.admission.refused(command, toLonglineError(error));
       await this.#reject(command, error);
@@ -150,7 +158,28 @@ export class CommandDispatcher implements AsyncDisposable {
     return true;
   }
 
-  async #admit(command: Command, progress: { refusedByAdmission: boolean }): Promise<ReceivedCommand> {
+  /** Resolves when the command is durable and its receipt on its way; rejects if it was not taken. */
+  async #begin({ received, recorded }: AdmittedAndRecorded, admission: InAdmission): Promise<void> {
+    const { journal, outbox } = this.#options;
+    const written = Promise.all([
+      journal.receive(received),
+      recorded.catch((error: unknown) => {
+        admission.refusedByAdmission = true;
+        throw error;
+      }),
+    ]);
+    const durable = written.then(() => outbox.putReply(received.id, receivedMessage(received)));
+    const run = this.#start(received, durable);
+    if (admission.cancelReason !== undefined) run.cancel(admission.cancelReason);
+    try {
+      await durable;
+    } catch (error) {
+      this.#runs.delete(received.id);
+      throw error;
+    }
+  }
+
+  async #admit(command: Command, progress: InAdmission): Promise<AdmittedAndRecorded> {
     const { journal, admission, clock, maxUnfinished } = this.#options;
     const expiresAtMs = this.#checkTimes(command);
     this.#checkEpoch(command.leaderEpoch);
@@ -167,7 +196,7 @@ export class CommandDispatcher implements AsyncDisposable {
     });
     // Admission took time: the command may have expired meanwhile.
     this.#checkTimes(command);
-    return {
+    const received = {
       id: command.id,
       seq: String(command.seq),
       capability: admitted.capability,
@@ -178,6 +207,7 @@ export class CommandDispatcher implements AsyncDisposable {
       nonce: hex(admitted.nonce),
       nonceExpiresAtMs: admitted.nonceExpiresAtMs,
     };
+    return { received, recorded: admitted.recorded };
   }
 
   #checkTimes(command: Command): number {
@@ -200,15 +230,14 @@ export class CommandDispatcher implements AsyncDisposable {
     throw new LonglineError('stale', `the command is for leader epoch ${epoch}; this replica has epoch ${own}`);
   }
 
-  #start(command: ReceivedCommand, resumed: boolean, cancelReason: string | undefined): void {
+  /** @param durable undefined for a command that an earlier process took. */
+  #start(command: ReceivedCommand, durable: Promise<void> | undefined): CommandRun {
     const { outbox, executor, clock, log } = this.#options;
     const progress = outbox.putProgress.bind(outbox);
-    const run = new CommandRun(command, { executor, clock, log, progress });
+    const run = new CommandRun(command, { executor, clock, log, progress }, durable);
     this.#runs.set(command.id, run);
-    if (!resumed) outbox.putReply(command.id, receivedMessage(command));
-    if (cancelReason !== undefined) run.cancel(cancelReason);
-    if (this.#closing.signal.aborted) return;
-    this.#track(this.#finish(run, resumed));
+    if (!this.#closing.signal.aborted) this.#track(this.#finish(run, durable === undefined));
+    return run;
   }
 
   async #finish(run: CommandRun, resumed: boolean): Promise<void> {

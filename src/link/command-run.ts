@@ -1,4 +1,4 @@
-// Carries out one command that is durable in the journal: progress out, exactly one result out, whatever the executor does.
+// Carries out one command that is, or is about to be, durable in the journal: progress out, exactly one result out, whatever the executor does.
 import { create } from '@bufbuild/protobuf';
 import { type AgentMessage, AgentMessageSchema, ReceivedSchema } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../core/clock.ts';
@@ -23,14 +23,30 @@ export class CommandRun {
   readonly #abort = new AbortController();
   readonly #left = Promise.withResolvers<undefined>();
   #iterator: AsyncIterator<unknown> | undefined;
+  readonly #durable: Promise<void> | undefined;
+  #settled: boolean;
   #lettingGo = false;
   #progressNumber = 0n;
   /** Latest progress, for a controller that connects later; undefined before the first. */
   latestProgress: AgentMessage | undefined;
 
-  constructor(command: ReceivedCommand, host: RunHost) {
+  /** @param durable as CommandContext.durable; nothing is told before. */
+  constructor(command: ReceivedCommand, host: RunHost, durable: Promise<void> | undefined) {
     this.command = command;
     this.#host = host;
+    this.#durable = durable;
+    durable?.then(
+      () => {
+        this.#settled = true;
+      },
+      () => this.abandon(),
+    );
+    this.#settled = durable === undefined;
+  }
+
+  /** True once the command is durable: then the controller may hear of it. */
+  get durable(): boolean {
+    return this.#settled;
   }
 
   cancel(reason: string): void {
@@ -62,11 +78,14 @@ export class CommandRun {
     const { id, capability, action, receivedAtMs, expiresAtMs, traceparent } = this.command;
     const command = { id, action, receivedAtMs, expiresAtMs, traceparent };
     try {
-      const events = executor.execute(capability, command, { signal: this.#abort.signal, resumed });
+      const context = { signal: this.#abort.signal, resumed };
+      const durable = this.#durable;
+      const events = executor.execute(capability, command, durable === undefined ? context : { ...context, durable });
       const iterator = events[Symbol.asyncIterator]();
       this.#iterator = iterator;
       for (;;) {
         const next = await iterator.next();
+        if (!this.#settled) await this.#durable;
         if (next.done) break;
         if (next.value.kind === 'progress') {
           this.#tellProgress(next.value.detail);

@@ -15,13 +15,15 @@ export interface AdmittedCommand {
   /** Kept until `nonceExpiresAtMs` in the same journal record as the command, so that a replay is refused for good. */
   readonly nonce: Uint8Array;
   readonly nonceExpiresAtMs: number;
+  /** Resolves once the audit record is durable, before which nothing may be done; rejects if it can't be kept. */
+  readonly recorded: Promise<void>;
 }
 
 /** Decides whether a command may be carried out. */
 export interface CommandAdmission {
   /**
    * Checks signature, audience, times, policy and spec. `nonceSeen` tells whether a nonce was used by another command.
-   * Throws a LonglineError to refuse; the refusal travels as Rejected and is final. Writes the audit record either way.
+   * Throws a LonglineError to refuse; the refusal travels as Rejected and is final, and is on the audit record by then.
    */
   admit(command: Command, nonceSeen: (nonce: Uint8Array) => boolean): Promise<AdmittedCommand>;
   /** The link itself refused a command (bad id, expired, other epoch, no room): for the audit record. Must not throw. */

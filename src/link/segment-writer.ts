@@ -1,7 +1,8 @@
 // Appends frames to the segments of one log: begins a new segment when one is full, and syncs from time to time.
 import { rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Logger } from '../core/logger.ts';
-import { type OpenFile, RecordFile } from './record-file.ts';
+import { type OpenFile, RecordFile, syncFolder } from './record-file.ts';
 import { encodeSpoolFact, type SegmentHead, SPOOL_RECORD } from './spool-record.ts';
 import { type LoadedLog, type Segment, segmentPath } from './spool-segment.ts';
 
@@ -22,6 +23,9 @@ export class SegmentWriter {
   readonly #folder: string;
   readonly #policy: SegmentPolicy;
   #file: RecordFile | undefined;
+  /** Folders in which something was created that no sync has covered yet. */
+  readonly #unsyncedFolders = new Set<string>();
+  #beginning: Promise<unknown> | undefined;
   #unsyncedBytes = 0;
   #syncTimer: NodeJS.Timeout | undefined;
 
@@ -36,8 +40,21 @@ export class SegmentWriter {
     return this.segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
   }
 
+  /** Creates the first segment of a new log in the background, so that its first bytes need not wait for that. */
+  prepare(head: SegmentHead): void {
+    if (this.segments.length > 0 || this.#beginning !== undefined) return;
+    this.#beginning = this.#begin(head).then(
+      (file) => {
+        this.#file = file;
+      },
+      // The first write tries again, and tells.
+      () => undefined,
+    );
+  }
+
   /** Appends frames, all or none. `head` begins a new segment, should one be needed. */
   async write(frames: readonly Buffer[], head: () => SegmentHead): Promise<void> {
+    await this.#beginning;
     const last = this.segments.at(-1);
     if (this.#file !== undefined && last !== undefined && last.sizeBytes >= this.#policy.segmentBytes) {
       await this.finish();
@@ -54,7 +71,7 @@ export class SegmentWriter {
   /** Resolves when everything written is on disk. */
   async sync(): Promise<void> {
     this.#unsyncedBytes = 0;
-    await this.#file?.sync();
+    await Promise.all([this.#file?.sync(), this.#syncFolders()]);
   }
 
   /** Syncs and closes the file. Writing again begins a new segment. May be called twice. */
@@ -62,9 +79,21 @@ export class SegmentWriter {
     clearTimeout(this.#syncTimer);
     this.#syncTimer = undefined;
     this.#unsyncedBytes = 0;
+    await this.#beginning;
     const file = this.#file;
     this.#file = undefined;
-    await file?.[Symbol.asyncDispose]();
+    await Promise.all([file?.[Symbol.asyncDispose](), this.#syncFolders()]);
+  }
+
+  async #syncFolders(): Promise<void> {
+    const folders = [...this.#unsyncedFolders];
+    this.#unsyncedFolders.clear();
+    try {
+      await Promise.all(folders.map(syncFolder));
+    } catch (error) {
+      for (const folder of folders) this.#unsyncedFolders.add(folder);
+      throw error;
+    }
   }
 
   #syncSoon(): void {
@@ -82,6 +111,8 @@ export class SegmentWriter {
     try {
       const sizeBytes = await file.append([encodeSpoolFact(SPOOL_RECORD.head, head)], 'written');
       this.segments.push({ number, path, sizeBytes, start: head.streams });
+      this.#unsyncedFolders.add(this.#folder);
+      if (number === 1) this.#unsyncedFolders.add(dirname(this.#folder));
       return file;
     } catch (error) {
       await file[Symbol.asyncDispose]();

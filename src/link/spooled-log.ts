@@ -107,8 +107,9 @@ export class SpooledLog {
     return this.#written;
   }
 
-  /** Makes a log that was loaded from disk ready for appending: digests go on from what is there. */
+  /** Makes a log ready for appending: the digests of one that was loaded from disk go on from what is there. */
   async prepare(): Promise<void> {
+    if (this.#summary === undefined) this.#writer.prepare(this.#head());
     if (this.#digests === undefined && this.#summary === undefined) this.#digests = await this.#readDigests();
   }
 

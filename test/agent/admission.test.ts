@@ -94,6 +94,13 @@ function job(spec: MessageInitShape<typeof JobSpecSchema>): Command {
   return command(signed(statementBytes({}, { argv: ['id'], ...spec } as typeof spec), key));
 }
 
+/** Admits, with the audit record durable. */
+async function admitted(asked: Command) {
+  const outcome = await admission.admit(asked, unseen);
+  await outcome.recorded;
+  return outcome;
+}
+
 const auditRecords = () =>
   [...exportAuditLog(join(folder, 'audit.db'), {})]
     .join('')
@@ -103,11 +110,11 @@ const auditRecords = () =>
 
 test('a good job is admitted with its action and nonce, and audited before', async () => {
   const used = nonce();
-  const admitted = await admission.admit(command(signed(statementBytes({ nonce: used }), key)), unseen);
-  assert.equal(admitted.capability, 'jobs');
-  assert.deepEqual(admitted.nonce, used);
-  assert.equal(admitted.nonceExpiresAtMs, NOW_MS + 60_000 + 60_000);
-  const action = fromBinary(JobActionSchema, admitted.action).action;
+  const outcome = await admitted(command(signed(statementBytes({ nonce: used }), key)));
+  assert.equal(outcome.capability, 'jobs');
+  assert.deepEqual(outcome.nonce, used);
+  assert.equal(outcome.nonceExpiresAtMs, NOW_MS + 60_000 + 60_000);
+  const action = fromBinary(JobActionSchema, outcome.action).action;
   assert.deepEqual(action.case === 'run' && action.value.argv, ['id']);
   const records = auditRecords();
   assert.deepEqual(
@@ -123,7 +130,7 @@ test('a good job is admitted with its action and nonce, and audited before', asy
 
 test('the audit log holds what was asked, and no secret of it', async () => {
   const secrets = { password: 'hunter2-hunter2', input: 'stdin-secret-bytes' };
-  await admission.admit(
+  await admitted(
     job({
       argv: ['deploy', '--token=argv-secret'],
       env: { PASSWORD: secrets.password },
@@ -131,7 +138,6 @@ test('the audit log holds what was asked, and no secret of it', async () => {
       stdinData: Buffer.from(secrets.input),
       metadata: { prompt: 'ship it', candidate: { risk: 'low' } },
     }),
-    unseen,
   );
   const text = JSON.stringify(auditRecords());
   for (const secret of [
@@ -191,8 +197,8 @@ test('a nonce serves one command: after a restart by the journal, before that by
 });
 
 test('what the engine mounts is the path that was judged, without links', async () => {
-  const admitted = await admission.admit(job({ mounts: [{ source: `${folder}/link/data`, target: '/data' }] }), unseen);
-  const action = fromBinary(JobActionSchema, admitted.action).action;
+  const outcome = await admitted(job({ mounts: [{ source: `${folder}/link/data`, target: '/data' }] }));
+  const action = fromBinary(JobActionSchema, outcome.action).action;
   assert.equal(action.case === 'run' && action.value.mounts[0]!.source, `${folder}/srv/data`);
 });
 
@@ -209,7 +215,7 @@ test('a policy that is reloaded counts from then on; a bad one changes nothing',
 
 test('what can not be recorded is not admitted', async () => {
   await audit[Symbol.asyncDispose]();
-  await assert.rejects(admission.admit(job({}), unseen), { reason: 'unavailable' });
+  await assert.rejects(admitted(job({})), { reason: 'unavailable' });
 });
 
 test('no job can be so large that the audit log leaves out what it was', async () => {

@@ -64,6 +64,29 @@ test('a resumed command reaches its capability even if that is unavailable: only
   assert.ok(event?.kind === 'result' && event.outcome === 'succeeded');
 });
 
+test('only a capability that prepares is called before its command is durable', async () => {
+  const calls: string[] = [];
+  const called = (name: string, more: object): Capability => ({
+    ...fake(() => UP).capability,
+    ...more,
+    name,
+    async *handle() {
+      calls.push(name);
+      yield { kind: 'result', outcome: 'succeeded', detail: new Uint8Array() };
+    },
+  });
+  await using registry = registryOf(called('jobs', { anticipates: true }), called('plain', {}));
+  await registry.open(() => new Set());
+  const { promise: durable, resolve } = Promise.withResolvers<void>();
+  const context = { signal: new AbortController().signal, resumed: false, durable };
+  const running = ['plain', 'jobs'].map((name) => Array.fromAsync(registry.execute(name, COMMAND, context)));
+  await running[1];
+  assert.deepEqual(calls, ['jobs']);
+  resolve();
+  await running[0];
+  assert.deepEqual(calls, ['jobs', 'plain']);
+});
+
 test('an unknown capability is refused with what there is', async () => {
   const { capability } = fake(() => UP);
   await using registry = registryOf(capability);

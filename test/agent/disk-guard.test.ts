@@ -12,6 +12,7 @@ const ADMITTED: AdmittedCommand = {
   action: new Uint8Array(),
   nonce: new Uint8Array(),
   nonceExpiresAtMs: 0,
+  recorded: Promise.resolve(),
 };
 const COMMAND = create(CommandSchema, { id: 'c1' });
 const unseen = () => false;

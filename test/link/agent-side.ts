@@ -23,6 +23,8 @@ export const PROGRESS = toBinary(
 export class OpenAdmission implements CommandAdmission {
   nonce = new Uint8Array();
   before: (id: string) => Promise<void> = async () => undefined;
+  /** When the audit record of an admission is durable. */
+  recorded: (id: string) => Promise<void> = async () => undefined;
   /** What the link refused by itself: command id and reason. */
   readonly refusals: string[] = [];
 
@@ -30,7 +32,9 @@ export class OpenAdmission implements CommandAdmission {
     await this.before(command.id);
     if (seen(this.nonce)) throw new Error('the dispatcher let a known nonce through');
     const nonceExpiresAtMs = Date.now() + 60_000;
-    return { capability: 'jobs', action: Buffer.from(command.id), nonce: this.nonce, nonceExpiresAtMs };
+    const recorded = this.recorded(command.id);
+    recorded.catch(() => undefined);
+    return { capability: 'jobs', action: Buffer.from(command.id), nonce: this.nonce, nonceExpiresAtMs, recorded };
   }
 
   refused(command: { readonly id: string }, error: LonglineError): void {
@@ -47,9 +51,14 @@ export class ScriptedExecutor implements CommandExecutor {
     yield { kind: 'result', outcome: 'succeeded', detail: RESULT };
   };
 
-  execute(_capability: string, command: CapabilityCommand, context: CommandContext): AsyncIterable<CapabilityEvent> {
+  /** Ids in the order they were handed over, be they durable or not. */
+  readonly prepared: string[] = [];
+
+  async *execute(_capability: string, command: CapabilityCommand, context: CommandContext) {
+    this.prepared.push(command.id);
+    await context.durable;
     this.starts.push({ id: command.id, resumed: context.resumed });
-    return this.run(command, context);
+    yield* this.run(command, context);
   }
 
   async writeInput(commandId: string, offset: number, data: Uint8Array, end: boolean) {

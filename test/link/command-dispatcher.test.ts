@@ -141,6 +141,42 @@ describe('command dispatcher', () => {
     assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.IDENTITY);
   });
 
+  it('lets the executor prepare, and tells nothing, before journal and audit are durable', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    const audited = Promise.withResolvers<void>();
+    stage.admission.recorded = () => audited.promise;
+    stage.dispatcher.take(stage.command('a'));
+    await until('it is in the journal', () => stage.journal.find('a') !== undefined);
+    await stage.journal.putLinkMemory(stage.journal.linkMemory);
+    stage.dispatcher.repeat();
+    assert.deepEqual(stage.executor.prepared, ['a']);
+    assert.deepEqual([stage.executor.starts, stage.told()], [[], []]);
+    audited.resolve();
+    await stage.tells(['received a', 'progress a', 'result a']);
+  });
+
+  it('refuses for good what can not be audited, although the journal has it already', async () => {
+    await using folder = await scratchFolder();
+    {
+      await using stage = await Stage.open(folder.path);
+      const audited = Promise.withResolvers<void>();
+      stage.admission.recorded = () => audited.promise;
+      stage.dispatcher.take(stage.command('a'));
+      await until('it is in the journal', () => stage.journal.find('a') !== undefined);
+      await stage.journal.putLinkMemory(stage.journal.linkMemory);
+      audited.reject(new LonglineError('limit', 'no room for the audit log'));
+      await stage.tells(['rejected a']);
+      assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.LIMIT);
+      assert.deepEqual(stage.admission.refusals, [], 'the audit log has refused it itself');
+    }
+    await using stage = await Stage.open(folder.path);
+    assert.deepEqual([...stage.dispatcher.unfinishedIds], []);
+    stage.dispatcher.take(stage.command('a'));
+    await stage.tells(['rejected a']);
+    assert.deepEqual(stage.executor.starts, []);
+  });
+
   it('passes a refusal of the admission on, and hides what it did not expect', async () => {
     await using folder = await scratchFolder();
     await using stage = await Stage.open(folder.path);

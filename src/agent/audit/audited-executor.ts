@@ -6,8 +6,9 @@ import type { CommandExecutor } from '../../link/ports.ts';
 import type { AuditLog } from './audit-log.ts';
 
 /**
- * Wraps an executor. The start follows the durable record of admission and so isn't waited for; the end is durable before
- * the result is passed on. An end that can't be recorded is logged, since the result must reach the controller anyway.
+ * Wraps an executor. The start follows the durable record of admission and so isn't waited for, but where the process ended
+ * in between; the end is durable before the result is passed on. What can't be recorded here is logged: what runs goes on,
+ * and the result must reach the controller.
  */
 export function auditedExecutor(executor: CommandExecutor, audit: AuditLog, log: Logger): CommandExecutor {
   return {
@@ -25,12 +26,32 @@ async function* execute(
   context: CommandContext,
 ): AsyncGenerator<CapabilityEvent, void, undefined> {
   const subject = { commandId: command.id, capability };
-  audit.note({ ...subject, event: 'started', summary: context.resumed ? { resumed: true } : {} });
+  const lost = (what: string) => (error: unknown) => {
+    log.error(`the ${what} of a command could not be audited`, { ...subject, err: describeError(error) });
+  };
   const onAbort = () => audit.note({ ...subject, event: 'cancelled' });
-  context.signal.addEventListener('abort', onAbort, { once: true });
+  let admitted = context.durable === undefined;
+  const begun = () => {
+    admitted = true;
+    if (context.signal.aborted) onAbort();
+    else context.signal.addEventListener('abort', onAbort, { once: true });
+  };
+  if (context.resumed) {
+    await audit.append({ ...subject, event: 'started', summary: { resumed: true } }).catch(lost('start'));
+    begun();
+  } else {
+    (context.durable ?? Promise.resolve()).then(
+      () => {
+        audit.note({ ...subject, event: 'started', summary: {} });
+        begun();
+      },
+      () => undefined,
+    );
+  }
   try {
     for await (const event of executor.execute(capability, command, context)) {
-      if (event.kind === 'result') {
+      // Of a command that was not taken in the end only its refusal is told.
+      if (event.kind === 'result' && admitted) {
         const rule = event.error?.rule;
         await audit
           .append({
@@ -43,9 +64,7 @@ async function* execute(
                 ? {}
                 : { reason: event.error.reason, message: event.error.message.slice(0, 1024) },
           })
-          .catch((error: unknown) => {
-            log.error('the end of a command could not be audited', { ...subject, err: describeError(error) });
-          });
+          .catch(lost('end'));
       }
       yield event;
     }

@@ -5,6 +5,7 @@
 import { uptime } from 'node:os';
 import { Backoff } from '../../core/backoff.ts';
 import type {
+  Anticipating,
   Availability,
   Capability,
   CapabilityCommand,
@@ -59,8 +60,9 @@ interface Active {
 const REMOVALS_AT_ONCE = 4;
 
 /** The jobs capability. */
-export class JobsCapability implements Capability, Recoverable, HealthChecked, InputConsumer {
+export class JobsCapability implements Capability, Anticipating, Recoverable, HealthChecked, InputConsumer {
   readonly name = 'jobs';
+  readonly anticipates = true;
   readonly #options: JobsCapabilityOptions;
   readonly #active = new Map<string, Active>();
   readonly #stop = new AbortController();

@@ -114,12 +114,15 @@ export class Conductor {
       if (this.#mayBeWarm) {
         const executionId = command.id;
         const openLog = () => this.#openLog();
-        const warming = launchWarm({ services, state, executionId, spec, image, openLog, signal: control.early });
+        const committed = () => preparation.committed();
+        const parts = { services, state, executionId, spec, image, openLog, committed, signal: control.early };
+        const warming = launchWarm(parts);
         const warm = await warming.catch((error: unknown) => {
           throw early(error, (cause) => unstarted('failed', 'host_limit', cause));
         });
         if (warm !== undefined) return await this.#attend(warm);
       }
+      await preparation.committed();
       return await this.#attend(await this.#launchCold(spec));
     } catch (error) {
       // An earlier try whose answer got lost, or one by a process before this: see what is there.

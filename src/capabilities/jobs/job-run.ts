@@ -4,7 +4,7 @@ import type { CapabilityCommand, CommandContext } from '../../core/capability.ts
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { Conductor } from './conductor.ts';
 import { EventStream } from './event-stream.ts';
-import type { JobEnding, Verdict } from './events.ts';
+import type { JobEnding, JobStep, Verdict } from './events.ts';
 import { InputDelivery } from './input-delivery.ts';
 import type { ClosedStream } from './ports.ts';
 import { early, Preparation } from './preparation.ts';
@@ -24,7 +24,7 @@ export class JobRun {
   readonly input: InputDelivery;
   readonly #services: JobServices;
   readonly #command: CapabilityCommand;
-  readonly #resumed: boolean;
+  readonly #context: CommandContext;
   readonly #control: RunControl;
   readonly #preparation: Preparation;
   readonly #state: RunState = newRunState();
@@ -38,9 +38,10 @@ export class JobRun {
   ) {
     this.#services = services;
     this.#command = command;
-    this.#resumed = context.resumed;
+    this.#context = context;
     this.#control = new RunControl(services.clock, context.signal);
-    this.#preparation = new Preparation(services, this.#control, (step) => this.events.step(step));
+    const tell = (step: JobStep) => this.events.step(step);
+    this.#preparation = new Preparation(services, this.#control, context.durable, tell);
     this.input = new InputDelivery(command.id, services.records, this.#state, services.log);
     this.events = new EventStream(
       () => onBegin(this, this.#main()),
@@ -105,7 +106,7 @@ export class JobRun {
     return await new Conductor({
       services: this.#services,
       command: this.#command,
-      resumed: this.#resumed,
+      resumed: this.#context.resumed,
       control: this.#control,
       preparation: this.#preparation,
       state,

@@ -1,4 +1,5 @@
-// What a job needs before its container can be made: a place and an image. Both are kept when it has to launch again.
+// What a job needs before its container can be made: a place, an image, and its command safe on disk. All are kept when it
+// has to launch again.
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { PullFailed } from '../../core/images/image-puller.ts';
 import type { JobStep, Verdict } from './events.ts';
@@ -13,14 +14,22 @@ import { unstarted } from './verdict.ts';
 export class Preparation implements Disposable {
   readonly #services: JobServices;
   readonly #control: RunControl;
+  readonly #durable: Promise<void> | undefined;
   readonly #tell: (step: JobStep) => void;
   #place: Place | undefined;
   #image: ImageFacts | undefined;
   #queueMs = 0;
 
-  constructor(services: JobServices, control: RunControl, tell: (step: JobStep) => void) {
+  /** @param durable as CommandContext.durable. */
+  constructor(
+    services: JobServices,
+    control: RunControl,
+    durable: Promise<void> | undefined,
+    tell: (step: JobStep) => void,
+  ) {
     this.#services = services;
     this.#control = control;
+    this.#durable = durable;
     this.#tell = tell;
   }
 
@@ -31,6 +40,15 @@ export class Preparation implements Disposable {
 
   get image(): ImageFacts | undefined {
     return this.#image;
+  }
+
+  /** Resolves once the command may take effect; rejects with an EarlyEnd if it never may. */
+  async committed(): Promise<void> {
+    try {
+      await this.#durable;
+    } catch (error) {
+      throw early(error, (cause) => unstarted('rejected', 'rejected', cause));
+    }
   }
 
   /** A place for a container that runs already, beyond the limit if need be. */
@@ -61,6 +79,7 @@ export class Preparation implements Disposable {
     const reference = spec.image.text;
     if (spec.pullPolicy !== 'always') this.#image ??= pool.imageFacts(reference);
     if (this.#image !== undefined) return this.#image;
+    await this.committed();
     try {
       this.#image = await puller.ensure(
         reference,

@@ -1,5 +1,5 @@
-// Runs a job in a container that waits for it. This is the path on which milliseconds count: the record's fsync, with the
-// log opened beside it, is all that is waited for before the command is sent.
+// Runs a job in a container that waits for it. This is the path on which milliseconds count: all that is waited for before
+// the command is sent are the syncs of record, journal and audit, made side by side, with the log opened beside them.
 import type { LiveContainer } from './live-container.ts';
 import type { ContainerSpec, ImageFacts } from './ports.ts';
 import type { RunState } from './run-state.ts';
@@ -16,6 +16,8 @@ export interface WarmLaunchParts {
   /** Checked before the command is sent. */
   readonly signal: AbortSignal;
   openLog(): Promise<unknown>;
+  /** Resolves once the command may take effect. */
+  committed(): Promise<void>;
 }
 
 /** The running container; undefined if none waits in the job's shape or the job needs a cold one. */
@@ -33,8 +35,9 @@ export async function launchWarm(parts: WarmLaunchParts): Promise<LiveContainer 
   const startedAtMs = clock.now();
   try {
     const record = { containerId: id, warm: true, atMs: startedAtMs, inputDone: state.inputDone };
-    // Both are waited for in any case, so that what is undone below is done by then.
-    const outcomes = await Promise.allSettled([records.put(executionId, record), parts.openLog()]);
+    // All are waited for in any case, so that what is undone below is done by then.
+    const steps = [parts.committed(), parts.openLog(), records.put(executionId, record)];
+    const outcomes = await Promise.allSettled(steps);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
     parts.signal.throwIfAborted();

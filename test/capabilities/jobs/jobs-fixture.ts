@@ -208,9 +208,9 @@ export class Reading {
   constructor(
     jobs: JobsCapability,
     spec: SpecInput | Uint8Array,
-    options: Partial<CapabilityCommand> & { resumed?: boolean } = {},
+    options: Partial<CapabilityCommand> & { resumed?: boolean; durable?: Promise<void> } = {},
   ) {
-    const { resumed = false, ...rest } = options;
+    const { resumed = false, durable = Promise.resolve(), ...rest } = options;
     const command: CapabilityCommand = {
       id: newId(),
       action: spec instanceof Uint8Array ? spec : encodeJobAction(spec),
@@ -220,7 +220,7 @@ export class Reading {
       ...rest,
     };
     this.id = command.id;
-    this.done = this.#read(jobs.handle(command, { signal: this.#cancel.signal, resumed }));
+    this.done = this.#read(jobs.handle(command, { signal: this.#cancel.signal, resumed, durable }));
   }
 
   cancel(): void {

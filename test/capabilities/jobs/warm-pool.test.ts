@@ -4,6 +4,7 @@ import { after, before, suite, test } from 'node:test';
 import { JobReason, JobState, StdinMode } from '#gen/longline/v1/job_pb.js';
 import type { JobsCapability } from '../../../src/capabilities/jobs/capability.ts';
 import type { PartialJobsSettings } from '../../../src/capabilities/jobs/config.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
 import { DockerEngine } from '../../../src/platform/docker/docker-engine.ts';
 import { listContainers } from '../../fixtures/engine-query.ts';
 import { dockerMissing, podmanMissing, startDocker, startPodman, type TestEngine } from '../../fixtures/engines.ts';
@@ -122,6 +123,36 @@ suite('the warm pool', () => {
     assert.equal(world.logs.get(job.id).text(), 'cold\n');
     assert.equal(world.logs.get(job.id).text('stderr'), '');
     assert.equal(world.state.values.size, 0);
+  });
+
+  test('prepares a job before its command is durable, and starts it only then', async () => {
+    const engine = fakeEngine({ program });
+    await using world = new JobsWorld(engine, SETTINGS);
+    const jobs = await world.start();
+    await filled(jobs);
+    const { promise: durable, resolve } = Promise.withResolvers<void>();
+    const job = new Reading(jobs, RUN, { durable });
+    await until(() => world.state.values.size === 1, 'the record of the job');
+    assert.deepEqual([world.logs.get(job.id).text(), job.names], ['', []]);
+    resolve();
+    assert.equal((await job.result()).warm, true);
+    assert.equal(world.logs.get(job.id).text(), 'warm\n');
+  });
+
+  test('runs nothing, warm or cold, of a command that can not be kept, and leaves nothing of it', async () => {
+    const engine = fakeEngine({ program });
+    await using world = new JobsWorld(engine, SETTINGS, fastClock(10));
+    const jobs = await world.start();
+    await filled(jobs);
+    for (const spec of [RUN, { ...RUN, env: { IFS: 'x' } }]) {
+      const durable = Promise.reject(new LonglineError('unavailable', 'the disk is gone'));
+      const job = new Reading(jobs, spec, { durable });
+      assert.equal((await job.result()).state, JobState.REJECTED);
+      assert.equal(world.logs.get(job.id).text(), '');
+    }
+    assert.equal(world.state.values.size, 0);
+    await filled(jobs);
+    assert.ok(!engine.calls.some((call) => call.startsWith('create longline-job-')), engine.calls.join('\n'));
   });
 
   test('removes what idled, and what is left when a process died', async () => {
