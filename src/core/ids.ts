@@ -38,3 +38,6 @@ export function isUuid(value: string): boolean {
 
 /** Form of an agent id, as EnrollRequest.agent_id documents it. */
 export const AGENT_ID = /^[A-Za-z0-9._-]{1,128}$/;
+
+/** Form of a session id and of a template's name. */
+export const SESSION_ID = /^[a-z0-9][a-z0-9-]{0,62}$/;

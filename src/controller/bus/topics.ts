@@ -39,6 +39,11 @@ export type JobChange = {
   readonly commandId: string;
 };
 
+/** A session or its latest command changed. */
+export type SessionChange = {
+  readonly sessionId: string;
+};
+
 /** A log grew or was closed. */
 export type LogChange = {
   readonly closed: boolean;
@@ -49,4 +54,6 @@ export const agentInputTopic = (agentId: string): Topic<InputSignal> => ({ name:
 export const inputStateTopic = (executionId: string): Topic<InputState> => ({ name: `input-state/${executionId}` });
 export const fleetTopic: Topic<AgentChange> = { name: 'fleet' };
 export const jobTopic = (jobId: string): Topic<JobChange> => ({ name: `job/${jobId}` });
+export const sessionsTopic: Topic<SessionChange> = { name: 'sessions' };
+export const sessionTopic = (sessionId: string): Topic<SessionChange> => ({ name: `session/${sessionId}` });
 export const logTopic = (logId: string): Topic<LogChange> => ({ name: `log/${logId}` });

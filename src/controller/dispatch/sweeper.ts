@@ -4,9 +4,10 @@ import type { Clock } from '../../core/clock.ts';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { Bus } from '../bus/bus.ts';
-import { jobTopic } from '../bus/topics.ts';
+import { jobTopic, sessionsTopic, sessionTopic } from '../bus/topics.ts';
 import type { LogStore } from '../logs/log-store.ts';
 import type { CommandChange } from '../store/command.ts';
+import { sessionLogId } from '../store/session.ts';
 import type { Store } from '../store/store.ts';
 
 const DAY_MS = 86_400_000;
@@ -21,6 +22,8 @@ const BATCH = 500;
 export interface RetentionOptions {
   /** Ended jobs, from their submission. */
   readonly jobsMs: number;
+  /** Ended sessions, from their last change. */
+  readonly sessionsMs: number;
   /** Bytes of logs, from the last write. */
   readonly logsMs: number;
   readonly sweepIntervalMs: number;
@@ -29,9 +32,10 @@ export interface RetentionOptions {
   readonly expiryIntervalMs: number;
 }
 
-/** Jobs 30 days, logs 14 days. */
+/** Jobs and sessions 30 days, logs 14 days. */
 export const DEFAULT_RETENTION: RetentionOptions = {
   jobsMs: 30 * DAY_MS,
+  sessionsMs: 30 * DAY_MS,
   logsMs: 14 * DAY_MS,
   sweepIntervalMs: 3_600_000,
   expiryGraceMs: 60_000,
@@ -48,9 +52,18 @@ export interface SweeperDependencies {
   readonly retention: RetentionOptions;
 }
 
-/** Tells who waits for the jobs of these commands. */
+/** Tells who waits for the jobs or sessions of these commands. */
 export function publishChanges(bus: Bus, changes: readonly CommandChange[]): void {
-  for (const { jobId, commandId } of changes) bus.publish(jobTopic(jobId), { commandId });
+  for (const { jobId, commandId, sessionId } of changes) {
+    if (sessionId === '') bus.publish(jobTopic(jobId), { commandId });
+    else publishSession(bus, sessionId);
+  }
+}
+
+/** Tells who follows a session that it changed. */
+export function publishSession(bus: Bus, sessionId: string): void {
+  bus.publish(sessionTopic(sessionId), { sessionId });
+  bus.publish(sessionsTopic, { sessionId });
 }
 
 /** Passes of expiry and retention. Pure of timing; `runSweeper` repeats them. */
@@ -77,11 +90,26 @@ export class Sweeper {
   async retain(signal: AbortSignal): Promise<void> {
     const { store, logs, clock, retention } = this.#needs;
     await store.jobs.forgetRequests(clock.now() - REQUEST_ID_MS);
+    await store.sessions.forgetRequests(clock.now() - REQUEST_ID_MS);
     await logs.prune(clock.now() - retention.logsMs, signal);
+    await this.#forgetSessions(signal);
     while (!signal.aborted) {
       const executions = await store.jobs.deleteEnded(clock.now() - retention.jobsMs, BATCH);
       for (const id of executions) await logs.delete(id);
       if (executions.length === 0) return;
+    }
+  }
+
+  async #forgetSessions(signal: AbortSignal): Promise<void> {
+    const { store, logs, bus, clock, retention } = this.#needs;
+    while (!signal.aborted) {
+      const forgotten = await store.sessions.deleteEnded(clock.now() - retention.sessionsMs, BATCH);
+      for (const { id, generation } of forgotten) {
+        // Logs of earlier generations were pruned by their age.
+        await logs.delete(sessionLogId(id, generation));
+        publishSession(bus, id);
+      }
+      if (forgotten.length === 0) return;
     }
   }
 }

@@ -4,6 +4,7 @@ import { toBinary } from '@bufbuild/protobuf';
 import {
   type AgentMessage,
   type AuditCheckpoint,
+  DesiredStateKind,
   type Progress,
   type Received,
   type StateReport,
@@ -11,7 +12,8 @@ import {
 } from '#gen/longline/link/v1/link_pb.js';
 import type { HostEvent } from '#gen/longline/v1/telemetry_pb.js';
 import { LonglineError } from '../../core/errors.ts';
-import { publishChanges } from '../dispatch/sweeper.ts';
+import { SESSION_ID } from '../../core/ids.ts';
+import { publishChanges, publishSession } from '../dispatch/sweeper.ts';
 import type { CommandChange, ProgressUpdate, ResultUpdate } from '../store/command.ts';
 import { storeFacts } from './greeting.ts';
 import type { LinkDependencies } from './link-options.ts';
@@ -114,7 +116,16 @@ export class ControlInbox {
   }
 
   async #stateReport(report: StateReport): Promise<void> {
-    const { store, clock } = this.#needs;
+    const { store, clock, bus } = this.#needs;
+    const { detail } = report;
+    if (report.kind === DesiredStateKind.SESSIONS && detail.case === 'sessions') {
+      const { sessions, full } = detail.value;
+      const statuses = sessions.filter(({ sessionId }) => SESSION_ID.test(sessionId));
+      const heard = { agentId: this.#agentId, statuses, full, nowMs: clock.now() };
+      for (const sessionId of await store.sessions.report(heard)) publishSession(bus, sessionId);
+      // They are kept one by one; of the report its digest is.
+      report.detail = { case: undefined };
+    }
     await store.stateReports.put({
       agentId: this.#agentId,
       kind: report.kind,

@@ -1,8 +1,15 @@
 // From Hello to Welcome: whether a control stream may be served, and from where it goes on.
 import { createHash, randomBytes } from 'node:crypto';
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { type ControllerMessage, ControllerMessageSchema, type Hello } from '#gen/longline/link/v1/link_pb.js';
+import {
+  type ControllerMessage,
+  ControllerMessageSchema,
+  DesiredStateKind,
+  type DesiredStateRef,
+  type Hello,
+  StateReportSchema,
+} from '#gen/longline/link/v1/link_pb.js';
 import { type AgentFacts, AgentFactsSchema } from '#gen/longline/v1/agent_pb.js';
 import { type FieldViolation, invalid, LonglineError } from '../../core/errors.ts';
 import { isUuid } from '../../core/ids.ts';
@@ -10,7 +17,7 @@ import { agentTopic, fleetTopic } from '../bus/topics.ts';
 import { publishChanges } from '../dispatch/sweeper.ts';
 import type { AgentConnection, ConnectOutcome } from '../store/agent.ts';
 import { type LinkDependencies, PROTOCOL } from './link-options.ts';
-import { jobsOffer, ownLabels } from './wire.ts';
+import { jobsOffer, ownLabels, sessionsOffer } from './wire.ts';
 
 /** Periods without a sign of life after which the peer counts as gone. */
 export const SILENT_PERIODS = 3;
@@ -70,6 +77,7 @@ export async function storeFacts(
     digest: digest ?? factsDigest(bytes),
     labels: ownLabels(facts),
     ...jobsOffer(facts),
+    ...sessionsOffer(facts),
   });
   needs.bus.publish(fleetTopic, { agentId });
 }
@@ -91,6 +99,16 @@ function refuse(outcome: Exclude<ConnectOutcome, { kind: 'connected' }>, connect
         { retryable: true },
       );
   }
+}
+
+/** What Hello names that was reported already: a reconnect without changes need not repeat it. */
+async function knownStates({ store }: LinkDependencies, hello: Hello): Promise<DesiredStateRef[]> {
+  const named = hello.desiredStates.find(({ kind }) => kind === DesiredStateKind.SESSIONS);
+  if (named === undefined) return [];
+  const stored = await store.stateReports.get(hello.agentId, DesiredStateKind.SESSIONS);
+  if (stored === undefined) return [];
+  const { digest } = fromBinary(StateReportSchema, stored.report);
+  return digest.length > 0 && Buffer.compare(digest, named.digest) === 0 ? [named] : [];
 }
 
 /** Makes a stream the agent's own and squares the store with what the agent has. Gives the Welcome to be sent. */
@@ -138,6 +156,7 @@ export async function greet(needs: LinkDependencies, hello: Hello, connectionId:
         needFacts: known === undefined || Buffer.compare(known, hello.factsDigest) !== 0,
         resumed: outcome.resumed,
         controllerId: needs.controllerId,
+        knownStates: await knownStates(needs, hello),
       },
     },
   });

@@ -11,8 +11,9 @@ import {
 import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { type JobProgress, JobProgressSchema, JobReason, JobResultSchema, JobState } from '#gen/longline/v1/job_pb.js';
+import { SessionProgressSchema, type SessionResult, SessionResultSchema } from '#gen/longline/v1/session_pb.js';
 import type { LonglineError } from '../../core/errors.ts';
-import type { AgentLoad, Labels } from '../store/agent.ts';
+import type { AgentLoad, Labels, SessionRoom } from '../store/agent.ts';
 import type { AuditCheckpointRecord } from '../store/audit-checkpoint.ts';
 import type { ProgressUpdate, ResultUpdate } from '../store/command.ts';
 import { isEnded } from '../store/job-state.ts';
@@ -39,8 +40,15 @@ export function resultUpdate(result: Result, agentId: string, nowMs: number): Re
     rejected: false,
     jobState: detail.state,
     result: toBinary(JobResultSchema, detail),
+    sessionResult: toBinary(SessionResultSchema, sessionResult(result)),
     nowMs,
   };
+}
+
+function sessionResult({ detail, error }: Result): SessionResult {
+  const result = detail.case === 'session' ? detail.value : create(SessionResultSchema);
+  if (result.error === undefined && error !== undefined) result.error = error;
+  return result;
 }
 
 /** A refusal as it is stored. */
@@ -56,6 +64,10 @@ export function rejectionUpdate(rejected: Rejected, agentId: string, nowMs: numb
     rejected: true,
     jobState: JobState.REJECTED,
     result: toBinary(JobResultSchema, detail),
+    sessionResult: toBinary(
+      SessionResultSchema,
+      create(SessionResultSchema, rejected.error === undefined ? {} : { error: rejected.error }),
+    ),
     nowMs,
   };
 }
@@ -79,6 +91,15 @@ function stateOfStep(progress: JobProgress): JobState | undefined {
 
 /** A step as it is stored; undefined for steps of capabilities that this program doesn't know. */
 export function progressUpdate(progress: Progress, agentId: string): ProgressUpdate | undefined {
+  if (progress.detail.case === 'session') {
+    return {
+      commandId: progress.commandId,
+      agentId,
+      number: Number(progress.number),
+      progress: toBinary(SessionProgressSchema, progress.detail.value),
+      jobState: JobState.RUNNING,
+    };
+  }
   if (progress.detail.case !== 'job') return undefined;
   const job = progress.detail.value;
   return {
@@ -92,7 +113,35 @@ export function progressUpdate(progress: Progress, agentId: string): ProgressUpd
 
 /** Load as placement sees it. */
 export function loadOf(usage: AgentUsage): AgentLoad {
-  return { runningJobs: usage.runningJobs, queuedJobs: usage.queuedJobs, maxJobs: usage.maxJobs };
+  const { runningJobs, queuedJobs, maxJobs, sessionCapacity: room } = usage;
+  if (room === undefined) return { runningJobs, queuedJobs, maxJobs };
+  const sessions = sessionRoom(room.maxSessions, room.maxCpus, Number(room.maxMemoryBytes));
+  return { runningJobs, queuedJobs, maxJobs, sessions };
+}
+
+const soundNumber = (value: number | undefined): number =>
+  value !== undefined && Number.isFinite(value) ? Math.min(Math.max(0, value), Number.MAX_SAFE_INTEGER) : 0;
+
+function sessionRoom(
+  sessions: number | undefined,
+  cpus: number | undefined,
+  memoryBytes: number | undefined,
+): SessionRoom {
+  return {
+    maxSessions: Math.floor(soundNumber(sessions)),
+    maxCpus: soundNumber(cpus),
+    maxMemoryBytes: Math.floor(soundNumber(memoryBytes)),
+  };
+}
+
+/** What placement of sessions needs of the facts. */
+export function sessionsOffer(facts: AgentFacts): { readonly offersSessions: boolean; readonly sessions: SessionRoom } {
+  const offer = facts.capabilities.find((capability) => capability.name === 'sessions');
+  const limits = offer?.limits ?? {};
+  return {
+    offersSessions: offer?.available ?? false,
+    sessions: sessionRoom(limits['max_sessions'], limits['max_cpus'], limits['max_memory_bytes']),
+  };
 }
 
 const LABEL_KEY = /^[A-Za-z0-9._/-]{1,63}$/;

@@ -5,6 +5,7 @@ import type { Agent } from '#gen/longline/v1/agent_pb.js';
 import { invalid, LonglineError } from '../../core/errors.ts';
 import { AGENT_ID } from '../../core/ids.ts';
 import { agentTopic, fleetTopic, jobTopic } from '../bus/topics.ts';
+import { publishSession } from '../dispatch/sweeper.ts';
 import { callerOf } from '../identity/authorization.ts';
 import type { AgentRecord, AgentSelector } from '../store/agent.ts';
 import { checkedSelector, labelViolations, pageQuery, picks, removedKeyViolations } from './selector.ts';
@@ -113,6 +114,7 @@ async function remove(needs: ServiceDependencies, agentId: string): Promise<void
   bus.publish(fleetTopic, { agentId });
   // An empty command id names no execution: whoever follows the job looks through all of them.
   for (const jobId of outcome.jobIds) bus.publish(jobTopic(jobId), { commandId: '' });
+  for (const sessionId of outcome.sessionIds) publishSession(bus, sessionId);
 }
 
 /** AgentService over store and bus. */

@@ -18,6 +18,15 @@ export interface AgentLoad {
   readonly queuedJobs: number;
   /** 0 if it isn't known. */
   readonly maxJobs: number;
+  /** Undefined if it says nothing of sessions. */
+  readonly sessions?: SessionRoom | undefined;
+}
+
+/** Most that a host's sessions may take up; 0 where it isn't known. */
+export interface SessionRoom {
+  readonly maxSessions: number;
+  readonly maxCpus: number;
+  readonly maxMemoryBytes: number;
 }
 
 /** An agent as stored. Times are milliseconds since the epoch. */
@@ -51,7 +60,7 @@ export interface AgentRecord {
 }
 
 /** What placement needs to know of an agent. */
-export interface AgentCandidate extends AgentLoad {
+export interface AgentCandidate extends Omit<AgentLoad, 'sessions'> {
   readonly id: string;
   readonly online: boolean;
   readonly drained: boolean;
@@ -109,12 +118,14 @@ export interface AgentFactsUpdate {
   readonly offersJobs: boolean;
   /** Most jobs at once; 0 if it isn't told. */
   readonly maxJobs: number;
+  readonly offersSessions: boolean;
+  readonly sessions: SessionRoom;
 }
 
 /** What became of an agent that was to be forgotten. */
 export type DeleteOutcome =
-  /** It is gone; these jobs changed by it. */
-  | { readonly kind: 'deleted'; readonly jobIds: readonly string[] }
+  /** It is gone; these jobs and sessions changed by it. */
+  | { readonly kind: 'deleted'; readonly jobIds: readonly string[]; readonly sessionIds: readonly string[] }
   /** There is no such agent. */
   | { readonly kind: 'missing' }
   /** It has a live stream. Nothing was changed. */

@@ -2,6 +2,7 @@
 // forward only: stored → sent → received → ended or rejected. A result that the controller had to guess (expired,
 // agent replaced) gives way to what the agent says later; what an agent said is final.
 import type { JobState } from '#gen/longline/v1/job_pb.js';
+import type { SessionVerb } from '#gen/longline/v1/session_pb.js';
 import type { Page, PageQuery } from './page.ts';
 
 /** Where a command stands. */
@@ -22,16 +23,24 @@ export interface CommandRecord {
   readonly id: string;
   readonly agentId: string;
   readonly seq: number;
+  /** The command's own id if it is one of a session. */
   readonly jobId: string;
+  /** Empty if it is one of a job. */
+  readonly sessionId: string;
+  /** 0 for a job. */
+  readonly verb: SessionVerb;
+  /** Who asked for it; kept for those of sessions only. */
+  readonly creator: string;
   readonly state: CommandState;
+  /** How far it is; for one of a session in the same terms. */
   readonly jobState: JobState;
   readonly createdAtMs: number;
   readonly expiresAtMs: number;
   readonly receivedAtMs: number | undefined;
   readonly endedAtMs: number | undefined;
-  /** Serialised JobProgress, the latest; undefined before the first. */
+  /** Serialised JobProgress or SessionProgress, the latest; undefined before the first. */
   readonly progress: Uint8Array | undefined;
-  /** Serialised JobResult; undefined until it ended. */
+  /** Serialised JobResult or SessionResult; undefined until it ended. */
   readonly result: Uint8Array | undefined;
   /** Undefined if no cancel was asked for. */
   readonly cancelReason: string | undefined;
@@ -55,6 +64,8 @@ export interface ClaimedCommand {
 export interface CommandChange {
   readonly commandId: string;
   readonly jobId: string;
+  /** Empty if it is one of a job. */
+  readonly sessionId: string;
   readonly agentId: string;
 }
 
@@ -74,6 +85,7 @@ export interface ProgressUpdate {
   readonly commandId: string;
   readonly agentId: string;
   readonly number: number;
+  /** Serialised JobProgress or SessionProgress. */
   readonly progress: Uint8Array;
   /** Undefined leaves the state as it is. */
   readonly jobState: JobState | undefined;
@@ -85,7 +97,10 @@ export interface ResultUpdate {
   readonly agentId: string;
   readonly rejected: boolean;
   readonly jobState: JobState;
+  /** Serialised JobResult, stored if it is a command of a job. */
   readonly result: Uint8Array;
+  /** Serialised SessionResult, stored if it is a command of a session. */
+  readonly sessionResult: Uint8Array;
   readonly nowMs: number;
 }
 

@@ -7,6 +7,8 @@ import type { AgentRepository } from './agent.ts';
 import type { AuditCheckpointRepository } from './audit-checkpoint.ts';
 import type { CommandRepository } from './command.ts';
 import type { JobRepository } from './job.ts';
+import type { SessionRepository } from './session.ts';
+import type { TemplateRepository } from './session-template.ts';
 import type { StateReportRepository } from './state-report.ts';
 
 /** All repositories. Disposing waits for writes under way. */
@@ -14,6 +16,8 @@ export interface Store extends IdentityRepositories, AsyncDisposable {
   readonly agents: AgentRepository;
   readonly jobs: JobRepository;
   readonly commands: CommandRepository;
+  readonly sessions: SessionRepository;
+  readonly templates: TemplateRepository;
   readonly auditCheckpoints: AuditCheckpointRepository;
   readonly stateReports: StateReportRepository;
 }

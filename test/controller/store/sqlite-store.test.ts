@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Database } from '../../../src/controller/store/sqlite/database.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
 import { identityRepositoryContract } from '../identity/repository-contract.ts';
+import { sessionStoreContract } from './session-store-contract.ts';
 import { type StoreUnderTest, storeContract } from './store-contract.ts';
 
 async function open(): Promise<StoreUnderTest> {
@@ -31,6 +32,7 @@ async function open(): Promise<StoreUnderTest> {
 }
 
 storeContract('sqlite', open);
+sessionStoreContract('sqlite', open);
 identityRepositoryContract('sqlite', async () => {
   const { store, close } = await open();
   return { repositories: store, close };

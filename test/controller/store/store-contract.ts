@@ -88,6 +88,7 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
         rejected: false,
         jobState: jobStateNow,
         result: bytes('r'),
+        sessionResult: new Uint8Array(),
         nowMs: NOW + 9,
       });
 
@@ -149,6 +150,8 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
         labels: { zone: 'own', 'team/x': '1' },
         offersJobs: true,
         maxJobs: 5,
+        offersSessions: false,
+        sessions: { maxSessions: 0, maxCpus: 0, maxMemoryBytes: 0 },
       });
       await store().agents.assignLabels('b', { zone: 'set' }, []);
       const picked = async (selector: Partial<typeof ALL>) =>
@@ -358,7 +361,7 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
       assert.deepEqual(await store().agents.delete('a', NOW), { kind: 'online' });
       await store().agents.disconnect('a', 'c', NOW);
       const deleted = await store().agents.delete('a', NOW);
-      assert.deepEqual(deleted, { kind: 'deleted', jobIds: [unsent.jobId, sent.jobId] });
+      assert.deepEqual(deleted, { kind: 'deleted', jobIds: [unsent.jobId, sent.jobId], sessionIds: [] });
       assert.equal(await jobState(unsent.jobId), JobState.CANCELLED);
       assert.equal(await jobState(sent.jobId), JobState.INDETERMINATE);
       assert.deepEqual(await store().agents.delete('a', NOW), { kind: 'missing' });

@@ -13,11 +13,13 @@ import type {
   Labels,
 } from '../agent.ts';
 import type { Page } from '../page.ts';
+import { ENDED_STATES } from '../session-state.ts';
 import { SELECT_AGENT, STATE_SQL, selectorConditions, toAgent, toCandidate } from './agent-rows.ts';
 import { labels, number, optionalBlob, sameBytes, text } from './column.ts';
-import { endLocally, MOVE_COLUMNS, STATE } from './command-transitions.ts';
+import { endLocally, isOfSession, MOVE_COLUMNS, STATE } from './command-transitions.ts';
 import type { Database, Sql } from './database.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
+import { loseSession } from './session-transitions.ts';
 
 function find(sql: Sql, agentId: string): AgentRecord | undefined {
   const row = sql.one(`${SELECT_AGENT} WHERE a.id = ?`, agentId);
@@ -87,7 +89,9 @@ function connectUnit(sql: Sql, connection: AgentConnection): ConnectOutcome {
 const SIGHT = `UPDATE agents SET seen_at_ms = ?, round_trip_ms = coalesce(?, round_trip_ms)
   WHERE id = ? AND connection_id = ?`;
 const SIGHT_USAGE = `UPDATE agents SET seen_at_ms = ?, round_trip_ms = coalesce(?, round_trip_ms), usage = ?,
-  running_jobs = ?, queued_jobs = ?, max_jobs = CASE WHEN ?6 > 0 THEN ?6 ELSE max_jobs END
+  running_jobs = ?, queued_jobs = ?, max_jobs = CASE WHEN ?6 > 0 THEN ?6 ELSE max_jobs END,
+  max_sessions = coalesce(?7, max_sessions), max_session_cpus = coalesce(?8, max_session_cpus),
+  max_session_memory = coalesce(?9, max_session_memory)
   WHERE id = ? AND connection_id = ?`;
 
 function sight(sql: Sql, sighting: AgentSighting): void {
@@ -97,8 +101,10 @@ function sight(sql: Sql, sighting: AgentSighting): void {
     sql.run(SIGHT, seenAtMs, roundTripMs, agentId, connectionId);
     return;
   }
-  const { runningJobs, queuedJobs, maxJobs } = usage.load;
-  sql.run(SIGHT_USAGE, seenAtMs, roundTripMs, usage.bytes, runningJobs, queuedJobs, maxJobs, agentId, connectionId);
+  const { runningJobs, queuedJobs, maxJobs, sessions } = usage.load;
+  const room = [sessions?.maxSessions ?? null, sessions?.maxCpus ?? null, sessions?.maxMemoryBytes ?? null];
+  const load = [runningJobs, queuedJobs, maxJobs, ...room];
+  sql.run(SIGHT_USAGE, seenAtMs, roundTripMs, usage.bytes, ...load, agentId, connectionId);
 }
 
 function* deleteUnit(sql: Sql, agentId: string, atMs: number): Generator<void, DeleteOutcome, void> {
@@ -108,13 +114,20 @@ function* deleteUnit(sql: Sql, agentId: string, atMs: number): Generator<void, D
   const jobIds = new Set<string>();
   for (const command of sql.all(`SELECT ${MOVE_COLUMNS} FROM commands WHERE agent_id = ? AND state <= 3`, agentId)) {
     endLocally(sql, command, number(command, 'state') === STATE.stored ? 'cancelled' : 'lost', atMs);
-    jobIds.add(text(command, 'job_id'));
+    if (!isOfSession(command)) jobIds.add(text(command, 'job_id'));
+    yield;
+  }
+  const sessionIds: string[] = [];
+  const sessions = `SELECT id, generation, status FROM sessions WHERE agent_id = ? AND state NOT IN (${ENDED_STATES.join()})`;
+  for (const session of sql.all(sessions, agentId)) {
+    loseSession(sql, session, `agent ${agentId} was deleted`, atMs);
+    sessionIds.push(text(session, 'id'));
     yield;
   }
   sql.run('DELETE FROM state_reports WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_identities WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agents WHERE id = ?', agentId);
-  return { kind: 'deleted', jobIds: [...jobIds] };
+  return { kind: 'deleted', jobIds: [...jobIds], sessionIds };
 }
 
 /** AgentRepository on one database. */
@@ -202,11 +215,16 @@ export class SqliteAgents implements AgentRepository {
     await this.#db.write((sql) => {
       sql.run(
         `UPDATE agents SET facts = ?, facts_digest = ?, offers_jobs = ?,
-           max_jobs = CASE WHEN ?4 > 0 THEN ?4 ELSE max_jobs END WHERE id = ?5`,
+           max_jobs = CASE WHEN ?4 > 0 THEN ?4 ELSE max_jobs END, offers_sessions = ?, max_sessions = ?,
+           max_session_cpus = ?, max_session_memory = ? WHERE id = ?`,
         update.facts,
         update.digest,
         update.offersJobs ? 1 : 0,
         update.maxJobs,
+        update.offersSessions ? 1 : 0,
+        update.sessions.maxSessions,
+        update.sessions.maxCpus,
+        update.sessions.maxMemoryBytes,
         update.agentId,
       );
       storeLabels(sql, update.agentId, { own: update.labels });

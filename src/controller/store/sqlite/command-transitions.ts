@@ -3,16 +3,18 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { ErrorReason } from '#gen/longline/v1/error_pb.js';
 import { JobReason, JobResultSchema, type JobState, JobState as JobStates } from '#gen/longline/v1/job_pb.js';
+import { SessionResultSchema } from '#gen/longline/v1/session_pb.js';
 import type { CommandChange } from '../command.ts';
 import { rollUp } from '../job-state.ts';
 import { number, text } from './column.ts';
 import type { Row, Sql } from './database.ts';
+import { settleSession, touchSession } from './session-transitions.ts';
 
 /** Numbers of the command states in the schema. */
 export const STATE = { stored: 1, sent: 2, received: 3, ended: 4, rejected: 5 } as const;
 
 /** Columns that every move needs. */
-export const MOVE_COLUMNS = 'id, agent_id, job_id, state, job_state, guessed';
+export const MOVE_COLUMNS = 'id, agent_id, job_id, session_id, verb, state, job_state, guessed';
 
 /** Counts the executions of a new job. */
 export function countNewCommands(sql: Sql, jobId: string, commands: number): void {
@@ -21,7 +23,12 @@ export function countNewCommands(sql: Sql, jobId: string, commands: number): voi
 
 /** What others are told about a moved command. */
 export function changeOf(row: Row): CommandChange {
-  return { commandId: text(row, 'id'), jobId: text(row, 'job_id'), agentId: text(row, 'agent_id') };
+  return {
+    commandId: text(row, 'id'),
+    jobId: text(row, 'job_id'),
+    sessionId: text(row, 'session_id'),
+    agentId: text(row, 'agent_id'),
+  };
 }
 
 /** Keeps the job's counts and state in step with one command that went from one state to another. */
@@ -49,12 +56,19 @@ export function markReceived(sql: Sql, row: Row, nowMs: number): void {
     nowMs,
     text(row, 'id'),
   );
-  moveJobState(sql, text(row, 'job_id'), from, to);
+  if (isOfSession(row)) touchSession(sql, text(row, 'session_id'), nowMs);
+  else moveJobState(sql, text(row, 'job_id'), from, to);
+}
+
+/** True for a command of a session. */
+export function isOfSession(row: Row): boolean {
+  return text(row, 'session_id') !== '';
 }
 
 /** How a command ended. */
 export interface CommandEnd {
   readonly jobState: JobState;
+  /** Serialised JobResult, or SessionResult if it is a command of a session. */
   readonly result: Uint8Array;
   readonly rejected: boolean;
   /** True if the controller had to guess. */
@@ -74,7 +88,13 @@ export function endCommand(sql: Sql, row: Row, end: CommandEnd): void {
     end.nowMs,
     text(row, 'id'),
   );
-  moveJobState(sql, text(row, 'job_id'), number(row, 'job_state'), end.jobState);
+  if (!isOfSession(row)) {
+    moveJobState(sql, text(row, 'job_id'), number(row, 'job_state'), end.jobState);
+    return;
+  }
+  settleSession(sql, row, end.jobState, end.result, end.nowMs);
+  // A statement may hold a password: it is kept no longer than it may have to be sent.
+  if (!end.guessed) sql.run('DELETE FROM statements WHERE job_id = ?', text(row, 'id'));
 }
 
 /** Why the controller itself ends a command. */
@@ -92,13 +112,13 @@ const LOCAL_ENDS = {
     state: JobStates.CANCELLED,
     reason: JobReason.CANCELLED,
     error: ErrorReason.CANCELLED,
-    message: 'cancelled before it was sent to the agent; nothing was run',
+    message: 'cancelled before it was sent to the agent; nothing was done',
   },
   lost: {
     state: JobStates.INDETERMINATE,
     reason: JobReason.INTERRUPTED,
     error: ErrorReason.INTERNAL,
-    message: 'the agent no longer knows this command: it may or may not have run',
+    message: 'the agent no longer knows this command: it may or may not have been done',
   },
 } as const;
 
@@ -111,9 +131,10 @@ export function endLocally(sql: Sql, row: Row, kind: LocalEnd, nowMs: number): v
     endTime: timestampFromMs(nowMs),
     error: { reason: error, message },
   });
+  const ofSession = create(SessionResultSchema, { error: { reason: error, message } });
   endCommand(sql, row, {
     jobState: state,
-    result: toBinary(JobResultSchema, result),
+    result: isOfSession(row) ? toBinary(SessionResultSchema, ofSession) : toBinary(JobResultSchema, result),
     rejected: kind === 'expired',
     // What was never sent can't have run: that end is certain.
     guessed: number(row, 'state') !== STATE.stored,

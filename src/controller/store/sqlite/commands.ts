@@ -18,6 +18,7 @@ import {
   changeOf,
   endCommand,
   endLocally,
+  isOfSession,
   MOVE_COLUMNS,
   markReceived,
   moveJobState,
@@ -25,6 +26,7 @@ import {
 } from './command-transitions.ts';
 import type { Database, Row, Sql } from './database.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
+import { touchSession } from './session-transitions.ts';
 
 const STATE_NAMES: readonly CommandState[] = ['stored', 'stored', 'sent', 'received', 'ended', 'rejected'];
 
@@ -37,6 +39,9 @@ function toRecord(row: Row): CommandRecord {
     agentId: text(row, 'agent_id'),
     seq: number(row, 'seq'),
     jobId: text(row, 'job_id'),
+    sessionId: text(row, 'session_id'),
+    verb: number(row, 'verb'),
+    creator: text(row, 'creator'),
     state: STATE_NAMES[number(row, 'state')]!,
     jobState: number(row, 'job_state'),
     createdAtMs: number(row, 'created_at_ms'),
@@ -183,7 +188,8 @@ export class SqliteCommands implements CommandRepository {
         to,
         update.commandId,
       );
-      moveJobState(sql, text(row, 'job_id'), from, to);
+      if (!isOfSession(row)) moveJobState(sql, text(row, 'job_id'), from, to);
+      else touchSession(sql, text(row, 'session_id'), 0);
       return changeOf(row);
     });
   }
@@ -193,7 +199,8 @@ export class SqliteCommands implements CommandRepository {
       const row = findMove(sql, update.commandId);
       if (row === undefined || row['agent_id'] !== update.agentId) return undefined;
       if (number(row, 'state') > STATE.received && number(row, 'guessed') === 0) return undefined;
-      endCommand(sql, row, { ...update, guessed: false });
+      const result = isOfSession(row) ? update.sessionResult : update.result;
+      endCommand(sql, row, { ...update, result, guessed: false });
       return changeOf(row);
     });
   }

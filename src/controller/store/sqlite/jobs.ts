@@ -58,12 +58,16 @@ function insertJob(sql: Sql, { job, requestHash, statements }: JobSubmission): v
   }
 }
 
-/** Undefined if the agent takes commands. */
-function refusal(sql: Sql, agentId: string): Extract<SubmitOutcome, { kind: 'refused' }> | undefined {
+/** Undefined if the agent takes commands; a drained one takes those for what it has already. */
+export function refusal(
+  sql: Sql,
+  agentId: string,
+  forExisting = false,
+): Extract<SubmitOutcome, { kind: 'refused' }> | undefined {
   const row = sql.one('SELECT revoked, drain_reason FROM agents WHERE id = ?', agentId);
   if (row === undefined) return { kind: 'refused', agentId, why: 'missing' };
   if (row['revoked'] === 1) return { kind: 'refused', agentId, why: 'revoked' };
-  return row['drain_reason'] === null ? undefined : { kind: 'refused', agentId, why: 'drained' };
+  return row['drain_reason'] === null || forExisting ? undefined : { kind: 'refused', agentId, why: 'drained' };
 }
 
 function* submitUnit(sql: Sql, submission: JobSubmission): Generator<void, SubmitOutcome, void> {

@@ -1,6 +1,8 @@
 // The schema, as migrations that are applied once each, in order. Never change one that was released: add another.
 // Commands are numbered 1 stored, 2 sent, 3 received, 4 ended, 5 rejected; job states are those of longline.v1.JobState.
 
+import { SESSIONS_MIGRATION } from './session-schema.ts';
+
 /** All migrations, oldest first. */
 export const MIGRATIONS: readonly string[] = [
   `
@@ -154,4 +156,5 @@ export const MIGRATIONS: readonly string[] = [
     version INTEGER NOT NULL
   ) STRICT;
   `,
+  SESSIONS_MIGRATION,
 ];

@@ -8,6 +8,8 @@ import { SqliteAgentIdentities, SqliteApiTokens, SqliteEnrollmentTokens } from '
 import { SqliteJobs } from './jobs.ts';
 import { SqliteAuditCheckpoints, SqliteStateReports } from './reports.ts';
 import { MIGRATIONS } from './schema.ts';
+import { SqliteTemplates } from './session-templates.ts';
+import { SqliteSessions } from './sessions.ts';
 
 /** Opens or creates the store at `path`. Throws LonglineError `unavailable` or `wrong_state` with the mend. */
 export function openSqliteStore(path: string): Store {
@@ -16,6 +18,8 @@ export function openSqliteStore(path: string): Store {
     agents: new SqliteAgents(db),
     jobs: new SqliteJobs(db),
     commands: new SqliteCommands(db),
+    sessions: new SqliteSessions(db),
+    templates: new SqliteTemplates(db),
     auditCheckpoints: new SqliteAuditCheckpoints(db),
     stateReports: new SqliteStateReports(db),
     enrollmentTokens: new SqliteEnrollmentTokens(db),
