@@ -16,6 +16,8 @@ const ALLOWED = new Set([
   'ISC',
   'MIT',
   'MIT-0',
+  // Copyleft by file: good for a package that is used from node_modules as it came, as noVNC is.
+  'MPL-2.0',
   'Python-2.0',
   'Unlicense',
   'Zlib',
