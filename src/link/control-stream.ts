@@ -7,6 +7,7 @@ import {
   AgentMessageSchema,
   type ControllerMessage,
   type DesiredState,
+  type OpenTunnel,
   StateReportSchema,
 } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../core/clock.ts';
@@ -31,6 +32,8 @@ export interface ControlStreamOptions {
   readonly log: Logger;
   /** The controller stored an audit checkpoint. */
   readonly onCheckpointAck: (chainId: string, sequence: bigint) => void;
+  /** A tunnel is wanted. */
+  readonly onOpenTunnel: (ask: OpenTunnel) => void;
   /** The controller wants this connection closed within `windowMs`. */
   readonly onDrain: (windowMs: number, reason: string) => void;
 }
@@ -96,11 +99,12 @@ export class ControlStream {
   }
 
   #take(message: ControllerMessage['message']): void {
-    const { dispatcher, onCheckpointAck, onDrain } = this.#options;
+    const { dispatcher, onCheckpointAck, onDrain, onOpenTunnel } = this.#options;
     if (message.case === 'command') dispatcher.take(message.value);
     else if (message.case === 'cancel') dispatcher.cancel(message.value.commandId, message.value.reason);
     else if (message.case === 'resultAck') dispatcher.acknowledge(message.value.commandIds);
     else if (message.case === 'heartbeat') this.#heartbeat.answered(message.value);
+    else if (message.case === 'openTunnel') onOpenTunnel(message.value);
     else if (message.case === 'desiredState') this.#refuse(message.value);
     else if (message.case === 'auditCheckpointAck') onCheckpointAck(message.value.chainId, message.value.sequence);
     else if (message.case === 'drain') {

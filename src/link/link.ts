@@ -19,11 +19,19 @@ import { TlsSessionCache } from './dial-credentials.ts';
 import { factsDigest, helloMessage } from './hello.ts';
 import { InputRelay } from './input-relay.ts';
 import { Journal } from './journal.ts';
+import { lastingSignal } from './lasting-signal.ts';
 import { LINK_LIMITS, type LinkLimits } from './link-limits.ts';
 import type { LinkCommand, LinkState, LinkStatus } from './link-state.ts';
 import { LogSpool, type ProducerLog } from './log-spool.ts';
 import { Outbox } from './outbox.ts';
-import type { CommandAdmission, CommandExecutor, HostReport, LinkTarget, TargetSource } from './ports.ts';
+import type {
+  CommandAdmission,
+  CommandExecutor,
+  HostReport,
+  LinkTarget,
+  TargetSource,
+  TunnelTargets,
+} from './ports.ts';
 import { Session, type SessionHost } from './session.ts';
 import { holdsSessions } from './session-reports.ts';
 import { TelemetrySender } from './telemetry-sender.ts';
@@ -36,6 +44,8 @@ export interface LinkOptions {
   readonly targets: TargetSource;
   readonly admission: CommandAdmission;
   readonly executor: CommandExecutor;
+  /** What tunnels reach; without it they are refused. */
+  readonly tunnelTargets?: TunnelTargets;
   readonly report: HostReport;
   readonly clock: Clock;
   readonly log: Logger;
@@ -45,6 +55,8 @@ export interface LinkOptions {
 }
 
 const CLOSE_GRACE_MS = 1000;
+/** How long tunnels stay on a connection that was replaced for this side's own reasons, such as a renewed certificate. */
+const TUNNEL_LINGER_MS = 3_600_000;
 const MAX_DRAIN_SPREAD_MS = 10_000;
 const SKEW_WARNING_MS = 60_000;
 
@@ -132,14 +144,16 @@ export class Link implements AsyncDisposable {
   /** Keeps the link up until the signal aborts. Call `resume` first. */
   async run(signal: AbortSignal): Promise<void> {
     let current: Session | undefined;
+    let keep = AbortSignal.abort();
     while (!signal.aborted) {
       const next = await this.#attach(signal, current);
       if (next === undefined) break;
-      await this.#replace(current, next);
+      await this.#replace(current, next, keep);
       current = next;
       const turn = await next.turn(false, signal);
       if (turn === undefined) break;
       if (turn.kind === 'drain') {
+        keep = lastingSignal(turn.windowMs || TUNNEL_LINGER_MS, signal);
         await this.#beginDrain(next, turn.windowMs, turn.reason, signal);
         continue;
       }
@@ -290,22 +304,25 @@ export class Link implements AsyncDisposable {
     }
   }
 
-  /** Moves everything that is sent from one session to the next: nothing is lost, replies may be repeated. */
-  async #replace(old: Session | undefined, next: Session): Promise<void> {
+  /**
+   * Moves everything that is sent from one session to the next: nothing is lost, replies may be repeated. Tunnels stay
+   * on the old connection until `keep` aborts.
+   */
+  async #replace(old: Session | undefined, next: Session, keep: AbortSignal): Promise<void> {
     await old?.stopSending();
     this.#outbox.startSession();
     this.#dispatcher.repeat();
     this.#session = next;
     next.start();
     if (old === undefined) return;
-    const retired = this.#retire(old).finally(() => this.#retiring.delete(retired));
+    const retired = this.#retire(old, keep).finally(() => this.#retiring.delete(retired));
     this.#retiring.add(retired);
   }
 
-  async #retire(session: Session): Promise<void> {
+  async #retire(session: Session, keep = AbortSignal.abort()): Promise<void> {
     if (this.#session === session) this.#session = undefined;
     this.#roundTripMs = session.roundTripMs ?? this.#roundTripMs;
-    await session.close(CLOSE_GRACE_MS);
+    await session.close(CLOSE_GRACE_MS, keep);
     this.#unknownMessages += session.unknownMessages;
   }
 
@@ -355,6 +372,7 @@ export class Link implements AsyncDisposable {
       inputs: this.#inputs,
       telemetry: this.#telemetry,
       tlsSessions: this.#tlsSessions,
+      tunnelTargets: this.#options.tunnelTargets,
       channel: this.#limits.channel,
       bringUpMs: this.#limits.bringUpMs,
       logWindowBytes: this.#limits.logWindowBytes,

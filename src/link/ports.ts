@@ -1,10 +1,11 @@
 // What the link needs from the agent that owns it. The link moves and keeps commands, results and output; it decides
 // nothing about identity, policy or meaning.
-import type { Command } from '#gen/longline/link/v1/link_pb.js';
+import type { Command, OpenTunnel } from '#gen/longline/link/v1/link_pb.js';
 import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
 import type { SessionStatus } from '#gen/longline/v1/session_pb.js';
 import type { CapabilityCommand, CapabilityEvent, CommandContext } from '../core/capability.ts';
 import type { LonglineError } from '../core/errors.ts';
+import type { TunnelStream } from '../core/tunnel/tunnel-frame.ts';
 
 /** A command that may be carried out. */
 export interface AdmittedCommand {
@@ -75,4 +76,18 @@ export interface TargetSource {
   current(): Promise<LinkTarget>;
   /** A connection with this target completed its handshake: candidate credentials are proven. */
   proven(target: LinkTarget): void;
+}
+
+/** Something that was reached for a tunnel. */
+export interface TunnelTarget extends AsyncDisposable {
+  /** True if a session was woken for it. */
+  readonly woken: boolean;
+  /** Moves bytes until both directions have ended; throws what broke. Called once. */
+  run(tunnel: TunnelStream): Promise<void>;
+}
+
+/** What tunnels can reach on this host. */
+export interface TunnelTargets {
+  /** Judges, wakes and connects. Throws a LonglineError to refuse, or for what stands in the way; the controller hears it. */
+  reach(ask: OpenTunnel, signal: AbortSignal): Promise<TunnelTarget>;
 }

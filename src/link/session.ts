@@ -17,8 +17,9 @@ import type { InputRelay } from './input-relay.ts';
 import { LogShipper } from './log-shipper.ts';
 import type { LogSpool } from './log-spool.ts';
 import type { Outbox } from './outbox.ts';
-import type { HostReport, LinkTarget } from './ports.ts';
+import type { HostReport, LinkTarget, TunnelTargets } from './ports.ts';
 import type { TelemetrySender } from './telemetry-sender.ts';
+import { TunnelRelay } from './tunnel-relay.ts';
 
 /** What all sessions of a link share. */
 export interface SessionHost {
@@ -31,6 +32,7 @@ export interface SessionHost {
   readonly inputs: InputRelay;
   readonly telemetry: TelemetrySender;
   readonly tlsSessions: TlsSessionCache;
+  readonly tunnelTargets: TunnelTargets | undefined;
   readonly channel: ChannelLimits;
   readonly bringUpMs: number;
   readonly logWindowBytes: number;
@@ -53,6 +55,7 @@ const STREAM_RETRY = { baseMs: 500, capMs: 30_000 } as const;
 /** Longest wait for a write under way when a session ends. */
 const STOP_SENDING_MS = 1000;
 const FLUSH_MS = 2000;
+const TUNNEL_GOODBYE_MS = 500;
 
 /** Opened by `Session.open`. The owner calls `start` once, and `close` in any case. */
 export class Session {
@@ -61,6 +64,7 @@ export class Session {
   readonly #connection: Connection;
   readonly #call: ControlCall;
   readonly #control: ControlStream;
+  readonly #tunnels: TunnelRelay;
   /** What writes; stopped before the next session writes. */
   readonly #senders = new TaskGroup();
   readonly #stop = new AbortController();
@@ -81,10 +85,13 @@ export class Session {
     this.#host = host;
     this.#connection = connection;
     this.#call = call;
+    const { tunnelTargets: targets, clock, log } = host;
+    this.#tunnels = new TunnelRelay({ connection, targets, clock, log });
     this.#control = new ControlStream({
       ...host,
       call,
       terms: this.terms,
+      onOpenTunnel: (ask) => this.#tunnels.open(ask),
       onDrain: (windowMs, reason) => this.#drain.resolve({ kind: 'drain', windowMs, reason }),
     });
   }
@@ -206,8 +213,11 @@ export class Session {
     limit.abort();
   }
 
-  /** Ends the control stream in good order, waits up to `graceMs` for the controller to end too, and closes the connection. */
-  async close(graceMs: number): Promise<void> {
+  /**
+   * Ends the control stream in good order, waits up to `graceMs` for the controller to end too, and closes the connection
+   * once its tunnels have ended; at the latest when `keep` aborts.
+   */
+  async close(graceMs: number, keep: AbortSignal): Promise<void> {
     this.#stop.abort();
     await this.stopSending();
     this.#call.end();
@@ -215,7 +225,19 @@ export class Session {
     const handle = setTimeout(timer.resolve, graceMs);
     await Promise.race([this.#reading, timer.promise]);
     clearTimeout(handle);
+    await this.#endTunnels(keep);
     this.#connection[Symbol.dispose]();
+  }
+
+  async #endTunnels(keep: AbortSignal): Promise<void> {
+    await this.#tunnels.idle(keep);
+    if (this.#tunnels.size === 0) return;
+    this.#tunnels.end(new LonglineError('unavailable', "the agent's connection to its controller ended"));
+    // A moment for the reason to get across, if anything still does.
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(), TUNNEL_GOODBYE_MS);
+    await this.#tunnels.idle(limit.signal);
+    clearTimeout(timer);
   }
 
   async #shipLogs(signal: AbortSignal): Promise<void> {

@@ -16,6 +16,8 @@ import {
   LogsResponseSchema,
   type Result,
   type TelemetryRequest,
+  type TunnelRequest,
+  type TunnelResponse,
   type Welcome,
   WelcomeSchema,
 } from '#gen/longline/link/v1/link_pb.js';
@@ -30,6 +32,8 @@ type ControlCall = ServerDuplexStream<AgentMessage, ControllerMessage>;
 type MessageKind = NonNullable<AgentMessage['message']['case']>;
 type MessageOf<K extends MessageKind> = Extract<AgentMessage['message'], { case: K }>['value'];
 type LogsCall = ServerDuplexStream<LogsRequest, LogsResponse>;
+/** A tunnel of the agent, as grpc-js gives it. */
+export type TunnelCall = ServerDuplexStream<TunnelRequest, TunnelResponse>;
 
 /** A log as stored. */
 export class StoredLog {
@@ -81,6 +85,8 @@ export class TestController implements AsyncDisposable {
   readonly telemetry: TelemetryRequest[] = [];
   readonly inputAcks: { logId: string; offset: bigint; closed: boolean }[] = [];
   logsCall: LogsCall | undefined;
+  /** Every Tunnel call that came, oldest first. */
+  readonly tunnels: TunnelCall[] = [];
   /** Most control streams that were open at the same time. */
   mostOpen = 0;
   readonly #tls: { identity: TestIdentity; authority: string } | undefined;
@@ -119,6 +125,10 @@ export class TestController implements AsyncDisposable {
         call.on('error', () => call.end());
         call.on('data', (request: TelemetryRequest) => this.telemetry.push(request));
         call.on('end', () => call.end());
+      },
+      tunnel: (call: TunnelCall) => {
+        call.on('error', () => call.end());
+        this.tunnels.push(call);
       },
     });
     this.#server = server;

@@ -8,8 +8,10 @@ import type { TunnelStream } from './tunnel-frame.ts';
 export interface JoinOptions {
   /** For messages: "port 5901 of the session". */
   readonly what: string;
-  /** Bytes moved, in either direction. */
-  readonly onBytes?: (bytes: number) => void;
+  /** Bytes came out of the tunnel. */
+  readonly onIn?: (bytes: number) => void;
+  /** Bytes go into the tunnel. */
+  readonly onOut?: (bytes: number) => void;
 }
 
 /**
@@ -32,19 +34,19 @@ export async function joinDuplex(tunnel: TunnelStream, duplex: Duplex, options: 
   }
 }
 
-async function inward(tunnel: TunnelStream, duplex: Duplex, { onBytes }: JoinOptions): Promise<void> {
+async function inward(tunnel: TunnelStream, duplex: Duplex, { onIn }: JoinOptions): Promise<void> {
   for await (const piece of tunnel.pieces()) {
     if (piece.kind !== 'data') continue;
-    onBytes?.(piece.data.length);
+    onIn?.(piece.data.length);
     if (!duplex.write(piece.data)) await drained(duplex);
   }
   await new Promise<void>((resolve) => duplex.end(resolve));
 }
 
-async function outward(tunnel: TunnelStream, duplex: Duplex, { what, onBytes }: JoinOptions): Promise<void> {
+async function outward(tunnel: TunnelStream, duplex: Duplex, { what, onOut }: JoinOptions): Promise<void> {
   try {
     for await (const data of duplex.iterator({ destroyOnReturn: false })) {
-      onBytes?.((data as Buffer).length);
+      onOut?.((data as Buffer).length);
       await tunnel.write(data as Buffer);
     }
   } catch (error) {

@@ -1136,6 +1136,74 @@ export declare type TunnelWindow = Message<"longline.fleet.v1.TunnelWindow"> & {
 export declare const TunnelWindowSchema: GenMessage<TunnelWindow>;
 
 /**
+ * Asks for a ticket.
+ *
+ * @generated from message longline.fleet.v1.CreateTunnelTicketRequest
+ */
+export declare type CreateTunnelTicketRequest = Message<"longline.fleet.v1.CreateTunnelTicketRequest"> & {
+  /**
+   * Session id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * TCP port inside it; must be one it declared. 0 takes that of its screen.
+   *
+   * @generated from field: uint32 port = 2;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message longline.fleet.v1.CreateTunnelTicketRequest.
+ * Use `create(CreateTunnelTicketRequestSchema)` to create a new message.
+ */
+export declare const CreateTunnelTicketRequestSchema: GenMessage<CreateTunnelTicketRequest>;
+
+/**
+ * A ticket. It is good for one WebSocket, opened in time; the tunnel then stays as long as it is used.
+ *
+ * @generated from message longline.fleet.v1.CreateTunnelTicketResponse
+ */
+export declare type CreateTunnelTicketResponse = Message<"longline.fleet.v1.CreateTunnelTicketResponse"> & {
+  /**
+   * Goes into the query of /v1/sessions/{id}/tunnel?port=PORT&ticket=TICKET.
+   *
+   * @generated from field: string ticket = 1;
+   */
+  ticket: string;
+
+  /**
+   * Not taken after this.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 2;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * Path and fragment of a page that shows the screen with this ticket, below the controller's own address.
+   *
+   * @generated from field: string view_path = 3;
+   */
+  viewPath: string;
+
+  /**
+   * The port.
+   *
+   * @generated from field: uint32 port = 4;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message longline.fleet.v1.CreateTunnelTicketResponse.
+ * Use `create(CreateTunnelTicketResponseSchema)` to create a new message.
+ */
+export declare const CreateTunnelTicketResponseSchema: GenMessage<CreateTunnelTicketResponse>;
+
+/**
  * Makes a template or a new version of one.
  *
  * @generated from message longline.fleet.v1.PutTemplateRequest
@@ -1471,6 +1539,16 @@ export declare const SessionService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof TunnelRequestSchema;
     output: typeof TunnelResponseSchema;
+  },
+  /**
+   * A ticket with which a browser, which can't send an API token with a WebSocket, opens one tunnel to one port. Role operator.
+   *
+   * @generated from rpc longline.fleet.v1.SessionService.CreateTunnelTicket
+   */
+  createTunnelTicket: {
+    methodKind: "unary";
+    input: typeof CreateTunnelTicketRequestSchema;
+    output: typeof CreateTunnelTicketResponseSchema;
   },
   /**
    * Makes a template or a new version of one. The same spec again changes nothing. Role operator.

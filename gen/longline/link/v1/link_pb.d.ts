@@ -1759,6 +1759,14 @@ export declare type TunnelRequest = Message<"longline.link.v1.TunnelRequest"> & 
      */
     value: Uint8Array;
     case: "stderr";
+  } | {
+    /**
+     * The tunnel was open and can't go on: the port reset its connection, the session was stopped. Last.
+     *
+     * @generated from field: longline.v1.Error failed = 7;
+     */
+    value: Error;
+    case: "failed";
   } | { case: undefined; value?: undefined };
 };
 

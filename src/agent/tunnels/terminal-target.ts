@@ -1,0 +1,110 @@
+// A tunnel to a process of a session: a new command, or the main process. Its output goes out with its exit code as the
+// last piece; input, terminal sizes and signals come in. A command ends with its tunnel, the main process goes on.
+import { constants } from 'node:os';
+import { describeError, LonglineError } from '../../core/errors.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { SessionTerminal, SessionVisit } from '../../core/session-access.ts';
+import type { TunnelPiece, TunnelStream } from '../../core/tunnel/tunnel-frame.ts';
+import type { TunnelTarget } from '../../link/ports.ts';
+
+/** What is known of the process. */
+export interface TerminalFacts {
+  /** True for a command of this tunnel, which ends with it. */
+  readonly owned: boolean;
+  /** False if what the client sends is ignored. */
+  readonly takesInput: boolean;
+  readonly log: Logger;
+}
+
+/** Wraps a process; the visit is left when the target is disposed. */
+export class TerminalTarget implements TunnelTarget {
+  readonly #visit: SessionVisit;
+  readonly #terminal: SessionTerminal;
+  readonly #facts: TerminalFacts;
+  #exited = false;
+
+  constructor(visit: SessionVisit, terminal: SessionTerminal, facts: TerminalFacts) {
+    this.#visit = visit;
+    this.#terminal = terminal;
+    this.#facts = facts;
+  }
+
+  get woken(): boolean {
+    return this.#visit.woken;
+  }
+
+  async run(tunnel: TunnelStream): Promise<void> {
+    const outward = this.#outward(tunnel);
+    const inward = this.#inward(tunnel);
+    await Promise.race([outward, inward.then(() => outward)]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#facts.owned && !this.#exited) await this.#kill();
+    this.#terminal.destroy();
+    this.#visit[Symbol.dispose]();
+  }
+
+  async #outward(tunnel: TunnelStream): Promise<void> {
+    for await (const { stream, data } of this.#terminal.output) {
+      this.#visit.touch(0, data.length);
+      await tunnel.write(data, stream === 'stderr' ? 'stderr' : 'data');
+    }
+    const code = await this.#terminal.exitCode();
+    if (code !== undefined) {
+      this.#exited = true;
+      await tunnel.say({ kind: 'exit', code, signal: signalOf(code) });
+    }
+    await tunnel.end();
+  }
+
+  async #inward(tunnel: TunnelStream): Promise<void> {
+    let open = this.#facts.takesInput;
+    for await (const piece of tunnel.pieces()) {
+      if (piece.kind !== 'data') await this.#control(piece);
+      else if (open) {
+        this.#visit.touch(piece.data.length, 0);
+        open = await this.#write(piece.data);
+      }
+    }
+    if (open) await this.#terminal.end();
+  }
+
+  /** False once the process takes no more input: its output may well go on. */
+  async #write(data: Uint8Array): Promise<boolean> {
+    try {
+      await this.#terminal.write(data);
+      return true;
+    } catch (error) {
+      this.#facts.log.debug('input is no longer taken', { err: describeError(error) });
+      return false;
+    }
+  }
+
+  async #control(piece: TunnelPiece): Promise<void> {
+    try {
+      if (piece.kind === 'resize') await this.#terminal.resize(piece.size.columns, piece.size.rows);
+      else if (piece.kind === 'signal') await this.#terminal.signal(piece.signal);
+    } catch (error) {
+      // The process may have ended just now. No reason to end the tunnel either way.
+      this.#facts.log.debug('the process could not be told', { kind: piece.kind, err: describeError(error) });
+    }
+  }
+
+  async #kill(): Promise<void> {
+    try {
+      await this.#terminal.signal('SIGHUP');
+      await this.#terminal.signal('SIGKILL');
+    } catch (error) {
+      if (error instanceof LonglineError && error.reason === 'not_found') return;
+      this.#facts.log.warn('a command of a closed tunnel could not be ended', { err: describeError(error) });
+    }
+  }
+}
+
+/** Name of the signal that an exit code of 128 + n stands for; empty for none. */
+function signalOf(code: number): string {
+  if (code <= 128) return '';
+  const entry = Object.entries(constants.signals).find(([, number]) => number === code - 128);
+  return entry?.[0] ?? '';
+}
