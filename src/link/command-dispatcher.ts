@@ -35,6 +35,7 @@ const DEFAULT_MEMORY_MS = 24 * 3600 * 1000;
 
 /** A command between its first sight and the journal. */
 interface InAdmission {
+  readonly seq: bigint;
   cancelReason: string | undefined;
   refusedByAdmission: boolean;
 }
@@ -61,6 +62,13 @@ export class CommandDispatcher implements AsyncDisposable {
   /** Commands received and not ended, for adoption. */
   get unfinishedIds(): ReadonlySet<string> {
     return new Set(this.#options.journal.unfinished().map((command) => command.id));
+  }
+
+  /** Every command up to this seq is durable here, or refused and that durable. */
+  get settledSeq(): bigint {
+    let settled = this.#options.journal.lastSeq;
+    for (const { seq } of this.#inAdmission.values()) if (seq <= settled) settled = seq - 1n;
+    return settled;
   }
 
   /** Continues what an earlier process left unfinished. Does nothing the second time. */
@@ -124,7 +132,7 @@ export class CommandDispatcher implements AsyncDisposable {
       return;
     }
     if (this.#inAdmission.has(id) || this.#answerKnown(id, command.seq)) return;
-    const admission: InAdmission = { cancelReason: undefined, refusedByAdmission: false };
+    const admission: InAdmission = { seq: command.seq, cancelReason: undefined, refusedByAdmission: false };
     this.#inAdmission.set(id, admission);
     try {
       await this.#begin(await this.#admit(command, admission), admission);
@@ -241,26 +249,45 @@ export class CommandDispatcher implements AsyncDisposable {
   }
 
   async #finish(run: CommandRun, resumed: boolean): Promise<void> {
-    const { journal, outbox } = this.#options;
+    const { outbox } = this.#options;
     const { id, seq, expiresAtMs } = run.command;
     const message = await run.execute(resumed);
     if (message === undefined) return;
     const reply: CommandReply = { id, seq, expiresAtMs, message: encodeAgentMessage(message) };
-    await this.#keep(journal.reply(reply));
+    if (!(await this.#keepReply(reply))) return;
     this.#runs.delete(id);
     outbox.putReply(id, message);
   }
 
   async #reject(command: Command, error: unknown): Promise<void> {
-    const { journal, outbox, clock, log } = this.#options;
+    const { outbox, clock, log } = this.#options;
     const message = rejectedMessage({ commandId: command.id, seq: command.seq }, error);
     if (!(error instanceof LonglineError) || error.reason === 'internal') {
       log.error('command rejected because of a fault on this host', { commandId: command.id, err: error });
     }
     const expiresAtMs = Math.max(timeMs(command.expireTime) || 0, clock.now() + DEFAULT_MEMORY_MS);
     const reply = { id: command.id, seq: String(command.seq), expiresAtMs, message: encodeAgentMessage(message) };
-    await this.#keep(journal.reply(reply));
-    outbox.putReply(command.id, message);
+    if (await this.#keepReply(reply)) outbox.putReply(command.id, message);
+  }
+
+  /**
+   * Resolves once a reply is durable: told earlier, it could be followed by the command being carried out, by a process that
+   * starts on this disk. False if this process ends before.
+   */
+  async #keepReply(reply: CommandReply): Promise<boolean> {
+    const { journal, clock, log } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      const last = this.#closing.signal.aborted;
+      try {
+        await journal.reply(reply);
+        return true;
+      } catch (error) {
+        const facts = { commandId: reply.id, err: error };
+        if (attempt === 1) log.error('the journal cannot be written; a reply waits for the disk', facts);
+        if (last) return false;
+      }
+      await clock.sleep(BACKLOG_RETRY_MS, this.#closing.signal).catch(() => undefined);
+    }
   }
 
   /** What the disk refuses stays in memory; it is written as soon as the disk takes it. */

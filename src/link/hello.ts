@@ -43,11 +43,12 @@ export function factsDigest(facts: AgentFacts): Uint8Array {
   return createHash('sha256').update(toBinary(AgentFactsSchema, facts)).digest().subarray(0, 16);
 }
 
-/** Hello for a target; facts go along only if no controller acknowledged them. */
+/** Hello for a target; facts go along only if no controller acknowledged them. `settledSeq` as in CommandDispatcher. */
 export function helloMessage(
   target: LinkTarget,
   facts: AgentFacts,
   journal: Journal,
+  settledSeq: bigint,
   sessions?: readonly SessionStatus[],
 ): AgentMessage {
   const { linkMemory } = journal;
@@ -63,7 +64,7 @@ export function helloMessage(
     factsDigest: Uint8Array.from(digest),
     ...(!known && { facts }),
     leaderEpoch: target.leaderEpoch,
-    lastCommandSeq: journal.lastSeq,
+    lastCommandSeq: settledSeq,
     inFlightCommandIds: journal.unfinished().map((command) => command.id),
     pendingResultIds: journal.pendingReplies().map((reply) => reply.id),
     desiredStates: [

@@ -1,12 +1,12 @@
 // The durable memory of commands on this host: received, replied, acknowledged; nonces; applied generations; what the
 // next Hello needs. A promise that resolves means the fact survives the loss of the host. It knows no transport and no
-// meaning of commands. When the disk refuses a write, a receipt fails (nothing was begun), while replies and
-// acknowledgements stay in memory and are written with the next append that succeeds.
-import { mkdir } from 'node:fs/promises';
+// meaning of commands. When the disk refuses a write, a receipt or a reply fails and is as if it had not been, while
+// acknowledgements and what the next Hello needs stay in memory and are written with the next append that succeeds.
 import { join } from 'node:path';
 import type { Clock } from '../core/clock.ts';
 import { LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import { type FolderOperations, hostFolders } from './folder-operations.ts';
 import {
   type AppliedState,
   type CommandReply,
@@ -30,11 +30,12 @@ export interface JournalOptions {
   /** A file smaller than this is not compacted. */
   readonly compactFromBytes?: number;
   readonly openFile?: OpenFile;
+  readonly folders?: FolderOperations;
 }
 
 const COMPACT_FROM_BYTES = 1024 * 1024;
 
-/** One per data folder. Memory is updated at once, in call order; promises follow the disk. The owner disposes it. */
+/** One per data folder. What is read from it about commands is on disk. The owner disposes it. */
 export class Journal implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #log: Logger;
@@ -57,13 +58,16 @@ export class Journal implements AsyncDisposable {
 
   /** Opens or creates the journal; a bad tail is cut off, put aside and told in `loss`. */
   static async open(options: JournalOptions): Promise<Journal> {
-    await mkdir(options.folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+    const folders = options.folders ?? hostFolders;
+    await folders.make(options.folder).catch((error: unknown) => {
       throw storageError('create', options.folder, error);
     });
     const state = new JournalState();
     const path = join(options.folder, 'commands.journal');
     const file = await RecordFile.open(path, {
       onRecord: (record) => state.apply(record),
+      folders,
+      settled: true,
       ...(options.openFile && { openFile: options.openFile }),
     });
     if (file.loss !== undefined)
@@ -78,6 +82,7 @@ export class Journal implements AsyncDisposable {
     return this.#file.loss;
   }
 
+  /** Highest seq of a command that was taken or refused. */
   get lastSeq(): bigint {
     return this.#state.lastSeq;
   }
@@ -95,11 +100,12 @@ export class Journal implements AsyncDisposable {
     return this.#state.find(id);
   }
 
-  /** Commands received and not ended, oldest first. */
+  /** Commands received and not ended, oldest first; without those that are still on their way to the disk. */
   unfinished(): ReceivedCommand[] {
-    return [...this.#state.received.values()];
+    return [...this.#state.received.values()].filter((command) => !this.#state.unsettled.has(command.id));
   }
 
+  /** Number of commands received and not ended, also those on their way to the disk. */
   get unfinishedCount(): number {
     return this.#state.received.size;
   }
@@ -155,10 +161,13 @@ export class Journal implements AsyncDisposable {
     }
   }
 
-  /** Keeps the end or refusal of a command. Holds in memory also when it rejects. */
+  /**
+   * Keeps the end or refusal of a command. If it rejects, the command hasn't ended: a process that starts now would find it
+   * unfinished and might carry it out, so nobody may be told otherwise.
+   */
   async reply(reply: CommandReply): Promise<void> {
+    await this.#append(repliedRecord(reply));
     this.#state.reply(reply);
-    await this.#appendOrKeep(repliedRecord(reply));
   }
 
   /** The controller has stored these replies. Unknown ids are ignored. */

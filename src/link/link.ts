@@ -272,7 +272,8 @@ export class Link implements AsyncDisposable {
     const target = await targets.current();
     this.#leaderEpoch = target.leaderEpoch;
     const facts = this.#options.report.facts();
-    const hello = helloMessage(target, facts, this.#journal, this.#options.report.sessions?.());
+    const { settledSeq } = this.#dispatcher;
+    const hello = helloMessage(target, facts, this.#journal, settledSeq, this.#options.report.sessions?.());
     const session = await Session.open(this.#sessionHost(), target, hello, () => say({ kind: 'handshaking' }), signal);
     this.#backoff.reset();
     this.#connects += 1;

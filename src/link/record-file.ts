@@ -2,9 +2,10 @@
 // while a write is under way share the next write and its fsync. It knows nothing of what records mean.
 // It fails by rejecting the appends concerned with `limit` (disk full) or `unavailable`, after cutting a partial write
 // back, and stays usable. A torn or damaged tail found at opening is moved aside and reported, never read.
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { DecodedRecord } from '../core/record-codec.ts';
+import { type FolderOperations, hostFolders } from './folder-operations.ts';
 import { RecordReader } from './record-reader.ts';
 import { storageError } from './storage-error.ts';
 
@@ -33,6 +34,12 @@ export interface RecordFileOptions {
   /** Called for every good record, in order; the body is only valid during the call. */
   readonly onRecord?: (record: DecodedRecord) => void;
   readonly openFile?: OpenFile;
+  readonly folders?: FolderOperations;
+  /**
+   * Makes what is found, and the file's name, durable first. An earlier process may have died between write and sync: who
+   * tells others what the file says must not have it taken back by a loss of power.
+   */
+  readonly settled?: boolean;
 }
 
 interface Append {
@@ -57,6 +64,7 @@ export class RecordFile implements AsyncDisposable {
   /** What opening gave up; undefined if the file was whole. */
   readonly loss: RecordFileLoss | undefined;
   readonly #openFile: OpenFile;
+  readonly #folders: FolderOperations;
   #handle: FileHandle;
   #sizeBytes: number;
   #syncedBytes: number;
@@ -72,7 +80,7 @@ export class RecordFile implements AsyncDisposable {
     handle: FileHandle,
     sizeBytes: number,
     loss: RecordFileLoss | undefined,
-    openFile: OpenFile,
+    { openFile, folders }: Required<Pick<RecordFileOptions, 'openFile' | 'folders'>>,
   ) {
     this.path = path;
     this.loss = loss;
@@ -80,11 +88,12 @@ export class RecordFile implements AsyncDisposable {
     this.#sizeBytes = sizeBytes;
     this.#syncedBytes = sizeBytes;
     this.#openFile = openFile;
+    this.#folders = folders;
   }
 
   /** Opens or creates a file (0600), reads it through, and cuts off what follows the last good record. */
   static async open(path: string, options: RecordFileOptions = {}): Promise<RecordFile> {
-    const openFile = options.openFile ?? open;
+    const { openFile = open, folders = hostFolders } = options;
     let handle: FileHandle | undefined;
     try {
       handle = await openFile(path, 'a+', FILE_MODE);
@@ -100,7 +109,11 @@ export class RecordFile implements AsyncDisposable {
         await handle.truncate(goodBytes);
         await handle.datasync();
       }
-      return new RecordFile(path, handle, goodBytes, loss, openFile);
+      if (options.settled) {
+        await handle.datasync();
+        await folders.sync(dirname(path));
+      }
+      return new RecordFile(path, handle, goodBytes, loss, { openFile, folders });
     } catch (error) {
       await handle?.close();
       throw storageError('open', path, error);
@@ -230,12 +243,12 @@ export class RecordFile implements AsyncDisposable {
     const temporary = `${this.path}.new`;
     let next: FileHandle | undefined;
     try {
-      await rm(temporary, { force: true });
+      await this.#folders.remove(temporary);
       next = await this.#openFile(temporary, 'a+', FILE_MODE);
       const content = frames();
       await writeAll(next, content);
       await next.datasync();
-      await rename(temporary, this.path);
+      await this.#folders.rename(temporary, this.path);
       const old = this.#handle;
       this.#handle = next;
       this.#sizeBytes = content.reduce((sum, frame) => sum + frame.length, 0);
@@ -243,22 +256,12 @@ export class RecordFile implements AsyncDisposable {
       this.#dirtyTail = false;
       next = undefined;
       await old.close();
-      await syncFolder(dirname(this.path));
+      await this.#folders.sync(dirname(this.path));
     } catch (error) {
       await next?.close();
-      if (next !== undefined) await rm(temporary, { force: true });
+      if (next !== undefined) await this.#folders.remove(temporary);
       throw storageError('replace', this.path, error);
     }
-  }
-}
-
-/** Makes creations, renames and removals in a folder durable. */
-export async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }
 

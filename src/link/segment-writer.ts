@@ -2,7 +2,8 @@
 import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Logger } from '../core/logger.ts';
-import { type OpenFile, RecordFile, syncFolder } from './record-file.ts';
+import { syncFolder } from './folder-operations.ts';
+import { type OpenFile, RecordFile } from './record-file.ts';
 import { encodeSpoolFact, type SegmentHead, SPOOL_RECORD } from './spool-record.ts';
 import { type LoadedLog, type Segment, segmentPath } from './spool-segment.ts';
 

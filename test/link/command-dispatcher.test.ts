@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { open as openOnDisk } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { type AgentMessage, type Command, CommandSchema, Outcome } from '#gen/longline/link/v1/link_pb.js';
@@ -27,8 +28,8 @@ class Stage implements AsyncDisposable {
     this.dispatcher = new CommandDispatcher({ ...this, maxUnfinished, leaderEpoch: () => this.leaderEpoch });
   }
 
-  static async open(folder: string, maxUnfinished = 100): Promise<Stage> {
-    const journal = await Journal.open({ folder, clock: new SetClock(), log: new RecordedLog() });
+  static async open(folder: string, maxUnfinished = 100, openFile = openOnDisk): Promise<Stage> {
+    const journal = await Journal.open({ folder, clock: new SetClock(), log: new RecordedLog(), openFile });
     return new Stage(journal, maxUnfinished);
   }
 
@@ -175,6 +176,58 @@ describe('command dispatcher', () => {
     stage.dispatcher.take(stage.command('a'));
     await stage.tells(['rejected a']);
     assert.deepEqual(stage.executor.starts, []);
+  });
+
+  it('tells no end and no refusal before the disk has it, since a restart would carry the command out', async () => {
+    await using folder = await scratchFolder();
+    let full = false;
+    const openFile: typeof openOnDisk = async (name, flags, mode) => {
+      const handle = await openOnDisk(name, flags, mode);
+      const writev = handle.writev.bind(handle);
+      handle.writev = ((frames: Uint8Array[]) =>
+        full ? Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' })) : writev(frames)) as typeof writev;
+      return handle;
+    };
+    await using stage = await Stage.open(folder.path, 100, openFile);
+    const retries = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const waiting: PromiseWithResolvers<void>[] = [];
+    stage.clock.sleep = (ms, signal) => {
+      if (ms !== 5000 || signal?.aborted || waiting.length === retries.length) return Promise.resolve();
+      waiting.push(retries[waiting.length]!);
+      return waiting.at(-1)!.promise;
+    };
+    const gate = Promise.withResolvers<void>();
+    stage.executor.run = async function* () {
+      await gate.promise;
+      yield { kind: 'result', outcome: 'succeeded', detail: RESULT };
+    };
+    stage.dispatcher.take(stage.command('a'));
+    await stage.tells(['received a']);
+    full = true;
+    gate.resolve();
+    stage.dispatcher.take(stage.command('b'));
+    await until('both wait for the disk', () => waiting.length === 2);
+    stage.dispatcher.repeat();
+    assert.deepEqual(stage.told(), ['received a', 'received a']);
+    full = false;
+    for (const { resolve } of retries) resolve();
+    await until('both are told', () => stage.told().length === 4);
+    assert.deepEqual(stage.told().slice(2).sort(), ['rejected b', 'result a']);
+    assert.equal(stage.journal.pendingReplyCount, 2);
+  });
+
+  it('vouches for no seq above one that it has not decided about', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path);
+    const gate = Promise.withResolvers<void>();
+    stage.admission.before = (id) => (id === 'slow' ? gate.promise : Promise.resolve());
+    stage.dispatcher.take(Object.assign(stage.command('slow'), { seq: 4n }));
+    stage.dispatcher.take(Object.assign(stage.command('quick'), { seq: 5n }));
+    await until('the quick one ran', () => stage.told().includes('result quick'));
+    assert.equal(stage.dispatcher.settledSeq, 3n);
+    gate.resolve();
+    await until('the slow one ran', () => stage.told().includes('result slow'));
+    assert.equal(stage.dispatcher.settledSeq, 5n);
   });
 
   it('passes a refusal of the admission on, and hides what it did not expect', async () => {

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { LonglineError } from '../../src/core/errors.ts';
 import { silentLogger } from '../../src/core/logger.ts';
 import { decodeRecord } from '../../src/core/record-codec.ts';
+import { hostFolders } from '../../src/link/folder-operations.ts';
 import { Journal } from '../../src/link/journal.ts';
 import {
   encodeJournalRecord,
@@ -198,7 +199,7 @@ describe('journal', () => {
     assert.equal(journal.lastSeq, 2000n);
   });
 
-  it('refuses a receipt on a full disk without a trace, and keeps results until the disk takes them', async () => {
+  it('refuses receipts and replies on a full disk without a trace, and keeps acknowledgements until the disk takes them', async () => {
     await using folder = await scratchFolder();
     let full = false;
     const openFile: OpenFile = async (name, flags, mode) => {
@@ -212,6 +213,8 @@ describe('journal', () => {
     {
       await using journal = await Journal.open(options);
       await journal.receive(command('a', 1));
+      await journal.receive(command('c', 3));
+      await journal.reply(reply('c', 3));
       full = true;
       await assert.rejects(
         journal.receive(command('b', 2, 'beef')),
@@ -220,14 +223,57 @@ describe('journal', () => {
       assert.equal(journal.find('b'), undefined);
       assert.ok(!journal.nonceSeen('beef', 'c'));
       await assert.rejects(journal.reply(reply('a')), LonglineError);
-      assert.equal(journal.find('a')?.phase, 'replied');
+      assert.equal(journal.find('a')?.phase, 'received', 'who starts on this disk would find it unfinished');
+      assert.ok(!journal.hasBacklog);
+      await assert.rejects(journal.acknowledge(['c']), LonglineError);
       assert.ok(journal.hasBacklog);
       full = false;
       await journal.writeBacklog();
       assert.ok(!journal.hasBacklog);
     }
     await using journal = await Journal.open(options);
-    assert.deepEqual(phases(journal, ['a', 'b']), ['replied', undefined]);
+    assert.deepEqual(phases(journal, ['a', 'b', 'c']), ['received', undefined, 'acknowledged']);
+  });
+
+  it('names as unfinished only what is on disk', async () => {
+    await using folder = await scratchFolder();
+    await using journal = await Journal.open({ folder: folder.path, clock, log: silentLogger });
+    const receiving = journal.receive(command('a'));
+    assert.deepEqual(journal.unfinished(), []);
+    assert.equal(journal.unfinishedCount, 1);
+    await receiving;
+    assert.deepEqual(
+      journal.unfinished().map(({ id }) => id),
+      ['a'],
+    );
+    const replying = journal.reply(reply('a'));
+    assert.deepEqual(journal.pendingReplies(), []);
+    await replying;
+    assert.deepEqual(journal.pendingReplies(), [reply('a')]);
+  });
+
+  it('makes what it finds, and its own name, durable before it says so', async () => {
+    await using folder = await scratchFolder();
+    const done: string[] = [];
+    const openFile: OpenFile = async (name, flags, mode) => {
+      const handle = await openOnDisk(name, flags, mode);
+      const datasync = handle.datasync.bind(handle);
+      handle.datasync = async () => {
+        await datasync();
+        done.push('content');
+      };
+      return handle;
+    };
+    const sync = async (path: string) => {
+      await hostFolders.sync(path);
+      done.push(path);
+    };
+    const options = { folder: folder.path, clock, log: silentLogger, openFile, folders: { ...hostFolders, sync } };
+    for (const _ of ['new', 'found']) {
+      await using journal = await Journal.open(options);
+      assert.deepEqual(done.splice(0), ['content', folder.path]);
+      assert.equal(journal.loss, undefined);
+    }
   });
 
   it('forgets nothing of desired states and of the last welcome', async () => {

@@ -75,6 +75,12 @@ export class ControlInbox {
     }
   }
 
+  /** The agent doesn't have these commands any more. */
+  async lose(commandIds: readonly string[]): Promise<void> {
+    const { store, clock, bus } = this.#needs;
+    publishChanges(bus, await store.commands.lose(commandIds, this.#agentId, clock.now()));
+  }
+
   async #received({ commandId }: Received): Promise<void> {
     if (commandId.length > MAX_ID) return;
     this.#effects.confirmed(commandId);

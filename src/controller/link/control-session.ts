@@ -51,6 +51,7 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   #beatsSent = 0n;
   #heardBeat = 0n;
   #pendingWrites = 0;
+  #missingIds: readonly string[] = [];
   #flushScheduled = false;
   #sighting: AgentSighting | undefined;
   #load = '';
@@ -162,6 +163,10 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
       void this.#greet(message);
       return;
     }
+    if (this.#missingIds.length > 0 && this.#state === 'serving') {
+      this.#track(this.#inbox.lose(this.#missingIds));
+      this.#missingIds = [];
+    }
     if (message.message.case === 'heartbeat') {
       this.#heartbeat(message.message.value);
       return;
@@ -217,13 +222,14 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
       return;
     }
     this.#listening = listening;
-    const welcome = await greet(this.#needs, hello, this.connectionId);
+    const { welcome, missingIds } = await greet(this.#needs, hello, this.connectionId);
     if (this.#state !== 'greeting') {
       // The stream ended meanwhile: its leaving may have been stored before its coming.
       await this.#leave();
       return;
     }
     this.#enter('serving');
+    this.#missingIds = missingIds;
     this.#call.write(welcome);
     this.#call.resume();
     this.#dispatch.wake();

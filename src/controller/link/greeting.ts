@@ -111,8 +111,18 @@ async function knownStates({ store }: LinkDependencies, hello: Hello): Promise<D
   return digest.length > 0 && Buffer.compare(digest, named.digest) === 0 ? [named] : [];
 }
 
-/** Makes a stream the agent's own and squares the store with what the agent has. Gives the Welcome to be sent. */
-export async function greet(needs: LinkDependencies, hello: Hello, connectionId: string): Promise<ControllerMessage> {
+/** How a stream begins. */
+export interface Greeting {
+  readonly welcome: ControllerMessage;
+  /**
+   * Commands that are lost if this Hello is the agent's latest. One that an earlier process of the agent wrote may come
+   * late, but its process can't answer the Welcome: whatever is heard after that proves it.
+   */
+  readonly missingIds: readonly string[];
+}
+
+/** Makes a stream the agent's own and takes over what the agent says it has. */
+export async function greet(needs: LinkDependencies, hello: Hello, connectionId: string): Promise<Greeting> {
   const { store, bus, clock, options } = needs;
   const { agentId, instanceId, bootId } = hello;
   const nowMs = clock.now();
@@ -132,7 +142,7 @@ export async function greet(needs: LinkDependencies, hello: Hello, connectionId:
   if (outcome.kind !== 'connected') refuse(outcome, connection);
   bus.publish(agentTopic(agentId), { kind: 'replaced', connectionId });
   const { previous } = outcome;
-  const changes = await store.commands.resume({
+  const { changes, missingIds } = await store.commands.resume({
     agentId,
     lastCommandSeq: Number(hello.lastCommandSeq),
     inFlightIds: hello.inFlightCommandIds,
@@ -144,7 +154,7 @@ export async function greet(needs: LinkDependencies, hello: Hello, connectionId:
   if (hello.facts !== undefined) await storeFacts(needs, agentId, hello.facts, hello.factsDigest);
   bus.publish(fleetTopic, { agentId });
   const known = hello.facts !== undefined ? hello.factsDigest : previous?.factsDigest;
-  return create(ControllerMessageSchema, {
+  const welcome = create(ControllerMessageSchema, {
     message: {
       case: 'welcome',
       value: {
@@ -160,4 +170,5 @@ export async function greet(needs: LinkDependencies, hello: Hello, connectionId:
       },
     },
   });
+  return { welcome, missingIds };
 }

@@ -80,6 +80,14 @@ export interface AgentResume {
   readonly nowMs: number;
 }
 
+/** How the store and an agent differ. */
+export interface ResumeOutcome {
+  /** What changed in the store. */
+  readonly changes: readonly CommandChange[];
+  /** Commands the agent confirmed once and doesn't name any more. Nothing was changed: Hello may be an old one. */
+  readonly missingIds: readonly string[];
+}
+
 /** A step of a command; latest wins. */
 export interface ProgressUpdate {
   readonly commandId: string;
@@ -144,8 +152,10 @@ export interface CommandRepository {
    * are left to `expire`.
    */
   claim(query: ClaimQuery): Promise<readonly ClaimedCommand[]>;
-  /** Squares the store with what an agent has, at connect. What changed. */
-  resume(resume: AgentResume): Promise<readonly CommandChange[]>;
+  /** Takes over what an agent says it has, at connect. */
+  resume(resume: AgentResume): Promise<ResumeOutcome>;
+  /** Ends those of an agent's confirmed commands as lost that haven't ended: it may or may not have run them. What changed. */
+  lose(commandIds: readonly string[], agentId: string, nowMs: number): Promise<readonly CommandChange[]>;
   /** The agent has it. Undefined if it isn't this agent's command, or nothing changed. */
   received(commandId: string, agentId: string, nowMs: number): Promise<CommandChange | undefined>;
   progress(update: ProgressUpdate): Promise<CommandChange | undefined>;

@@ -302,17 +302,36 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
           sameBoot,
           nowMs: NOW,
         });
+      const first = await resume(true);
       assert.deepEqual(
-        (await resume(true)).map((change) => change.commandId),
-        [ids[0], lost.ids[0]],
+        first.changes.map((change) => change.commandId),
+        [ids[0]],
       );
       assert.equal(await state(ids[0]!), 'received');
-      assert.equal(await jobState(lost.jobId), JobState.INDETERMINATE);
-      assert.equal(await state(fresh.ids[0]!), 'received');
+      assert.deepEqual(first.missingIds, lost.ids);
+      assert.equal(await state(lost.ids[0]!), 'received', 'nothing is declared lost on the word of a Hello alone');
+      assert.deepEqual(await resume(false), { changes: [], missingIds: [...lost.ids, ...fresh.ids] });
+    });
+
+    it('loses commands that their agent had and that have not ended, until it says otherwise', async () => {
+      await connect('a');
+      const lost = await submit(['a']);
+      const over = await submit(['a']);
+      const unsent = await submit(['a']);
+      await claim('a', 0, 2);
+      for (const id of [lost.ids[0]!, over.ids[0]!]) await store().commands.received(id, 'a', NOW);
+      await result(over.ids[0]!, 'a', JobState.SUCCEEDED);
+      const all = [...lost.ids, ...over.ids, ...unsent.ids];
+      assert.deepEqual(await store().commands.lose(all, 'b', NOW), []);
       assert.deepEqual(
-        (await resume(false)).map((change) => change.commandId),
-        fresh.ids,
+        (await store().commands.lose(all, 'a', NOW)).map((change) => change.commandId),
+        lost.ids,
       );
+      assert.equal(await jobState(lost.jobId), JobState.INDETERMINATE);
+      assert.equal(await jobState(over.jobId), JobState.SUCCEEDED);
+      assert.equal(await jobState(unsent.jobId), JobState.PENDING);
+      await store().commands.received(lost.ids[0]!, 'a', NOW);
+      assert.equal(await jobState(lost.jobId), JobState.QUEUED);
     });
 
     it('stores a job once per request id, and nothing for agents that take none', async () => {

@@ -287,7 +287,7 @@ export declare type Hello = Message<"longline.link.v1.Hello"> & {
   leaderEpoch: bigint;
 
   /**
-   * Highest command seq that is durable here; 0 for none.
+   * Every command up to this seq that came here is durable here, or refused; 0 for none.
    *
    * @generated from field: uint64 last_command_seq = 10;
    */

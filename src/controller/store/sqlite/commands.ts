@@ -11,6 +11,7 @@ import type {
   PendingCancel,
   ProgressUpdate,
   ResultUpdate,
+  ResumeOutcome,
 } from '../command.ts';
 import type { Page, PageQuery } from '../page.ts';
 import { blob, number, optionalBlob, optionalNumber, optionalText, text } from './column.ts';
@@ -132,7 +133,7 @@ export class SqliteCommands implements CommandRepository {
     });
   }
 
-  async resume(resume: AgentResume): Promise<readonly CommandChange[]> {
+  async resume(resume: AgentResume): Promise<ResumeOutcome> {
     const { agentId, nowMs } = resume;
     const pending = new Set(resume.pendingResultIds.slice(0, MAX_RESUME_IDS));
     const known = [...resume.inFlightIds.slice(0, MAX_RESUME_IDS), ...pending];
@@ -149,14 +150,22 @@ export class SqliteCommands implements CommandRepository {
       }
       const said = new Set(known);
       const open = sql.all(
-        `SELECT ${MOVE_COLUMNS}, seq FROM commands WHERE agent_id = ? AND state <= 3 AND state = ${STATE.received}`,
+        `SELECT id, seq FROM commands WHERE agent_id = ? AND state <= 3 AND state = ${STATE.received}`,
         agentId,
       );
-      for (const row of open) {
+      // A running process may have received more since it wrote its Hello; then only what lies below can be missing.
+      const covered = open.filter((row) => !resume.sameBoot || number(row, 'seq') <= resume.lastCommandSeq);
+      return { changes, missingIds: covered.map((row) => text(row, 'id')).filter((id) => !said.has(id)) };
+    });
+  }
+
+  async lose(commandIds: readonly string[], agentId: string, nowMs: number): Promise<readonly CommandChange[]> {
+    return await this.#db.write(function* (sql) {
+      const changes: CommandChange[] = [];
+      for (const id of commandIds) {
         yield;
-        // A running process may have received more since it wrote its Hello; then only what lies below counts as lost.
-        const covered = !resume.sameBoot || number(row, 'seq') <= resume.lastCommandSeq;
-        if (said.has(text(row, 'id')) || !covered) continue;
+        const row = findMove(sql, id);
+        if (row === undefined || row['agent_id'] !== agentId || number(row, 'state') !== STATE.received) continue;
         endLocally(sql, row, 'lost', nowMs);
         changes.push(changeOf(row));
       }

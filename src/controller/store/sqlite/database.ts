@@ -6,11 +6,15 @@ import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSy
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { LonglineError } from '../../../core/errors.ts';
 
-/** Longest time that one turn of the event loop spends on writes, apart from the sync. */
-const SLICE_MS = 8;
+/** When the writer writes. */
+export interface Pace {
+  /** Longest time that one turn of the event loop spends on writes, apart from the sync. */
+  readonly sliceMs: number;
+  /** How long a patient unit waits for others to share a commit with. */
+  readonly patienceMs: number;
+}
 
-/** How long a patient unit waits for others to share a commit with. */
-const PATIENCE_MS = 8;
+const PACE: Pace = { sliceMs: 8, patienceMs: 8 };
 
 /** Blocking wait for another process that holds the file; ours never hold it between turns for long. */
 const BUSY_TIMEOUT_MS = 1000;
@@ -68,28 +72,33 @@ export class Database implements AsyncDisposable {
   readonly #reader: DatabaseSync;
   readonly #write: Sql;
   readonly #read: Sql;
+  readonly #pace: Pace;
   #queue: QueuedUnit[] = [];
   #draining: Promise<void> | undefined;
   #patience: NodeJS.Timeout | undefined;
   #closed = false;
 
-  private constructor(path: string, writer: DatabaseSync, reader: DatabaseSync) {
+  private constructor(path: string, writer: DatabaseSync, reader: DatabaseSync, pace: Pace) {
     this.#path = path;
+    this.#pace = pace;
     this.#writer = writer;
     this.#reader = reader;
     this.#write = new Sql(writer);
     this.#read = new Sql(reader);
   }
 
-  /** Opens or creates the file and brings its schema up to date. Migrations are applied once each, in order. */
-  static open(path: string, migrations: readonly string[]): Database {
+  /**
+   * Opens or creates the file and brings its schema up to date. Migrations are applied once each, in order. `pace` is for
+   * tests whose runs must not depend on how fast the machine is.
+   */
+  static open(path: string, migrations: readonly string[], pace: Pace = PACE): Database {
     let writer: DatabaseSync | undefined;
     try {
       writer = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
       writer.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;');
       migrate(writer, migrations, path);
       const reader = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, readOnly: true });
-      return new Database(path, writer, reader);
+      return new Database(path, writer, reader, pace);
     } catch (error) {
       writer?.close();
       throw storageError(path, error);
@@ -116,7 +125,9 @@ export class Database implements AsyncDisposable {
   /** As `write`, for what nobody waits for: a sync of its own would hold up what somebody does wait for. */
   async writeSoon<T>(unit: WriteUnit<T>): Promise<T> {
     const written = this.#enqueue(unit);
-    if (this.#draining === undefined) this.#patience ??= setTimeout(() => this.#startDraining(), PATIENCE_MS);
+    const { patienceMs } = this.#pace;
+    if (patienceMs === 0) this.#startDraining();
+    else if (this.#draining === undefined) this.#patience ??= setTimeout(() => this.#startDraining(), patienceMs);
     return (await written) as T;
   }
 
@@ -150,7 +161,7 @@ export class Database implements AsyncDisposable {
     let taken = 0;
     try {
       this.#writer.exec('BEGIN IMMEDIATE');
-      const deadline = performance.now() + SLICE_MS;
+      const deadline = performance.now() + this.#pace.sliceMs;
       while (taken < queue.length && (taken === 0 || performance.now() < deadline)) {
         const item = queue[taken++]!;
         group.push({ item, outcome: await this.#runUnit(item.unit) });
@@ -170,7 +181,7 @@ export class Database implements AsyncDisposable {
     this.#write.run('SAVEPOINT unit');
     try {
       const result = unit(this.#write);
-      const value = isGenerator(result) ? await runInSlices(result) : result;
+      const value = isGenerator(result) ? await runInSlices(result, this.#pace.sliceMs) : result;
       this.#write.run('RELEASE unit');
       return { ok: true, value };
     } catch (error) {
@@ -200,14 +211,14 @@ function isGenerator(value: unknown): value is Generator<void, unknown, void> {
   return typeof value === 'object' && value !== null && Symbol.iterator in value && 'next' in value;
 }
 
-async function runInSlices(unit: Generator<void, unknown, void>): Promise<unknown> {
-  let deadline = performance.now() + SLICE_MS;
+async function runInSlices(unit: Generator<void, unknown, void>, sliceMs: number): Promise<unknown> {
+  let deadline = performance.now() + sliceMs;
   for (;;) {
     const step = unit.next();
     if (step.done) return step.value;
     if (performance.now() < deadline) continue;
     await nextTick();
-    deadline = performance.now() + SLICE_MS;
+    deadline = performance.now() + sliceMs;
   }
 }
 

@@ -3,7 +3,7 @@
 import type { Store } from '../store.ts';
 import { SqliteAgents } from './agents.ts';
 import { SqliteCommands } from './commands.ts';
-import { Database } from './database.ts';
+import { Database, type Pace } from './database.ts';
 import { SqliteAgentIdentities, SqliteApiTokens, SqliteEnrollmentTokens } from './identities.ts';
 import { SqliteJobs } from './jobs.ts';
 import { SqliteAuditCheckpoints, SqliteStateReports } from './reports.ts';
@@ -11,9 +11,9 @@ import { MIGRATIONS } from './schema.ts';
 import { SqliteTemplates } from './session-templates.ts';
 import { SqliteSessions } from './sessions.ts';
 
-/** Opens or creates the store at `path`. Throws LonglineError `unavailable` or `wrong_state` with the mend. */
-export function openSqliteStore(path: string): Store {
-  const db = Database.open(path, MIGRATIONS);
+/** Opens or creates the store at `path`; `pace` as in Database. Throws LonglineError `unavailable` or `wrong_state` with the mend. */
+export function openSqliteStore(path: string, pace?: Pace): Store {
+  const db = Database.open(path, MIGRATIONS, pace);
   return {
     agents: new SqliteAgents(db),
     jobs: new SqliteJobs(db),
