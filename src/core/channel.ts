@@ -45,6 +45,15 @@ export class Channel<T> implements AsyncIterable<T> {
     return true;
   }
 
+  /** Takes the next item out of turn if it is there and wanted. For the reader. */
+  takeIf(wanted: (item: T) => boolean): T | undefined {
+    const [item] = this.#items;
+    if (item === undefined || !wanted(item)) return undefined;
+    this.#items.shift();
+    this.#waitingWriters.shift()?.();
+    return item;
+  }
+
   /** No more items; what is queued can still be read. Idempotent. */
   close(): void {
     this.#closed = true;

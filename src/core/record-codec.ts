@@ -1,6 +1,6 @@
 // Framing of append-only files (journal, spool, log segments): little-endian u32 length, u32 CRC-32C of type and
 // body, u8 type, body. A torn or damaged tail is found by length and CRC; what lies before it is good. Pure: no I/O.
-import { crc32c } from './crc32c.ts';
+import { crc32c, joinCrc32c } from './crc32c.ts';
 import { LonglineError } from './errors.ts';
 
 /** Bytes before a record's body. */
@@ -21,17 +21,33 @@ export interface DecodedRecord {
 
 /** Frames one record. `type` is 0 to 255. Throws `limit` for a body that would be taken for damage when it is read. */
 export function encodeRecord(type: number, body: Uint8Array): Buffer {
-  if (body.length > MAX_RECORD_BYTES) {
-    throw new LonglineError('limit', `a record of ${body.length} bytes; at most ${MAX_RECORD_BYTES} are kept`, {
-      retryable: false,
-    });
-  }
+  checkSize(body.length);
   const frame = Buffer.allocUnsafe(RECORD_HEADER_BYTES + body.length);
   frame.writeUInt32LE(body.length, 0);
   frame.writeUInt8(type, 8);
   frame.set(body, RECORD_HEADER_BYTES);
   frame.writeUInt32LE(crc32c(frame.subarray(8)), 4);
   return frame;
+}
+
+/**
+ * The header of a record whose body is written from where it lies, and of which the CRC is known. Throws `limit` as
+ * `encodeRecord` does.
+ */
+export function encodeRecordHeader(type: number, bodyBytes: number, bodyCrc32c: number): Buffer {
+  checkSize(bodyBytes);
+  const header = Buffer.allocUnsafe(RECORD_HEADER_BYTES);
+  header.writeUInt32LE(bodyBytes, 0);
+  header.writeUInt8(type, 8);
+  header.writeUInt32LE(joinCrc32c(crc32c(header.subarray(8)), bodyCrc32c, bodyBytes), 4);
+  return header;
+}
+
+function checkSize(bodyBytes: number): void {
+  if (bodyBytes <= MAX_RECORD_BYTES) return;
+  throw new LonglineError('limit', `a record of ${bodyBytes} bytes; at most ${MAX_RECORD_BYTES} are kept`, {
+    retryable: false,
+  });
 }
 
 /** Result of looking for a record at an offset. */

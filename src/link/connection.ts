@@ -22,10 +22,10 @@ export class Connection implements Disposable {
     }
   }
 
-  /** Opens a call on this connection. */
+  /** Opens a call on this connection. What is written may also be a message's bytes. */
   call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodBiDiStreaming<I, O>,
-  ): DuplexCall<MessageShape<I>, MessageShape<O>> {
+  ): DuplexCall<MessageShape<I> | Uint8Array, MessageShape<O>> {
     return openDuplex(this.#client, method, this.#metadata.clone());
   }
 

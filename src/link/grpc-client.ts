@@ -45,16 +45,19 @@ export interface DuplexCall<Out, In> {
   cancel(): void;
 }
 
-/** Opens a call. */
+/** Opens a call. What is written may also be a message's bytes. */
 export function openDuplex<I extends DescMessage, O extends DescMessage>(
   client: Client,
   method: DescMethodBiDiStreaming<I, O>,
   metadata: Metadata,
-): DuplexCall<MessageShape<I>, MessageShape<O>> {
+): DuplexCall<MessageShape<I> | Uint8Array, MessageShape<O>> {
   const definition = grpcMethodDefinition(method);
   const stream = client.makeBidiStreamRequest(
     definition.path,
-    definition.requestSerialize as (message: MessageShape<I>) => Buffer,
+    (message: MessageShape<I> | Uint8Array) =>
+      message instanceof Uint8Array
+        ? Buffer.from(message.buffer, message.byteOffset, message.byteLength)
+        : definition.requestSerialize(message),
     definition.responseDeserialize as (bytes: Buffer) => MessageShape<O>,
     metadata,
   );

@@ -12,7 +12,7 @@ export interface LinkLimits {
   readonly channel: ChannelLimits;
   /** Output sent and not acknowledged, all logs together. */
   readonly logWindowBytes: number;
-  /** Output in one batch; twice that is the most that waits for the socket. */
+  /** Output in one batch. Two batches at most wait for the socket. */
   readonly logBatchBytes: number;
   readonly spoolBytes: number;
   readonly spoolLogBytes: number;
@@ -34,7 +34,7 @@ export const LINK_LIMITS: LinkLimits = {
     windowBytes: 1024 * 1024,
   },
   logWindowBytes: 4 * 1024 * 1024,
-  logBatchBytes: 32 * 1024,
+  logBatchBytes: 63 * 1024,
   spoolBytes: 1024 * 1024 * 1024,
   spoolLogBytes: 256 * 1024 * 1024,
   segmentBytes: 4 * 1024 * 1024,

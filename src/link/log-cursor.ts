@@ -2,6 +2,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { crc32c } from '../core/crc32c.ts';
 import type { DecodedRecord } from '../core/record-codec.ts';
+import type { FreshRecords, SpoolItem } from './fresh-records.ts';
 import { RecordReader } from './record-reader.ts';
 import { decodeChunk, decodeSpoolFact, SPOOL_RECORD, type SpoolChunk, type SpoolGap } from './spool-record.ts';
 import type { Segment } from './spool-segment.ts';
@@ -24,15 +25,20 @@ export interface CursorBatch {
 export class LogCursor implements AsyncDisposable {
   readonly #source: CursorSource;
   readonly #positions: Map<string, number>;
+  readonly #fresh: FreshRecords | undefined;
   #segment: Segment | undefined;
   #file: FileHandle | undefined;
   #reader: RecordReader | undefined;
-  #held: DecodedRecord | undefined;
+  #held: SpoolItem | undefined;
   #damaged = false;
 
-  /** @param from offset per stream to begin at; streams not named begin at 0. */
-  constructor(source: CursorSource, from: ReadonlyMap<string, number>) {
+  /**
+   * @param from offset per stream to begin at; streams not named begin at 0.
+   * @param fresh what need not be read from disk; this cursor is then its only reader.
+   */
+  constructor(source: CursorSource, from: ReadonlyMap<string, number>, fresh?: FreshRecords) {
     this.#source = source;
+    this.#fresh = fresh;
     this.#positions = new Map(from);
   }
 
@@ -50,15 +56,15 @@ export class LogCursor implements AsyncDisposable {
   async next(maxBytes: number): Promise<CursorBatch | undefined> {
     const batch = { chunks: [] as SpoolChunk[], gaps: [] as SpoolGap[], dataBytes: 0 };
     while (batch.dataBytes < maxBytes && batch.gaps.length < 1000 && batch.chunks.length < 1000) {
-      const record = this.#held ?? (await this.#nextRecord(batch.gaps));
-      if (record === undefined) break;
+      const item = this.#held ?? (await this.#nextItem(batch.gaps));
+      if (item === undefined) break;
       this.#held = undefined;
-      if (record.type === SPOOL_RECORD.gap) this.#addGap(batch.gaps, decodeSpoolFact<SpoolGap>(record));
-      if (record.type !== SPOOL_RECORD.chunk) continue;
-      const chunk = this.#clip(decodeChunk(record));
+      if (item.kind === 'gap') this.#addGap(batch.gaps, item.gap);
+      if (item.kind !== 'chunk') continue;
+      const chunk = this.#clip(item.chunk);
       if (chunk === undefined) continue;
       if (batch.dataBytes > 0 && batch.dataBytes + chunk.data.length > maxBytes) {
-        this.#held = record;
+        this.#held = item;
         break;
       }
       this.#declareHole(batch.gaps, chunk.stream, chunk.offset);
@@ -75,12 +81,17 @@ export class LogCursor implements AsyncDisposable {
     await file?.close();
   }
 
-  async #nextRecord(gaps: SpoolGap[]): Promise<DecodedRecord | undefined> {
+  async #nextItem(gaps: SpoolGap[]): Promise<SpoolItem | undefined> {
     for (;;) {
       if (this.#reader === undefined && !(await this.#openNext())) return undefined;
       const segment = this.#segment!;
+      const fresh = this.#fresh?.take(segment.number, this.#reader!.offset);
+      if (fresh !== undefined) {
+        this.#reader!.skipTo(fresh.end);
+        return fresh.item;
+      }
       const step = await this.#reader!.next(segment.sizeBytes);
-      if (step.kind === 'record') return step.record;
+      if (step.kind === 'record') return itemOf(step.record);
       const following = this.#following(segment);
       if (step.kind === 'bad') {
         this.#damaged = true;
@@ -147,4 +158,10 @@ export class LogCursor implements AsyncDisposable {
     gaps.push({ stream, from, to, reason: 'corrupt' });
     this.#positions.set(stream, to);
   }
+}
+
+function itemOf(record: DecodedRecord): SpoolItem {
+  if (record.type === SPOOL_RECORD.chunk) return { kind: 'chunk', chunk: decodeChunk(record) };
+  if (record.type === SPOOL_RECORD.gap) return { kind: 'gap', gap: decodeSpoolFact<SpoolGap>(record) };
+  return { kind: 'other' };
 }

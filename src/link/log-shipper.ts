@@ -14,13 +14,13 @@ import type { Logger } from '../core/logger.ts';
 import type { DuplexCall } from './grpc-client.ts';
 import type { InputRelay } from './input-relay.ts';
 import type { LogSpool } from './log-spool.ts';
-import { Shipment } from './shipment.ts';
+import { Shipment, type ShipmentMessage } from './shipment.ts';
 import type { SpooledLog } from './spooled-log.ts';
 import { Wakeup } from './wakeup.ts';
 
 /** What a shipper works with. */
 export interface ShipperOptions {
-  readonly call: DuplexCall<LogsRequest, LogsResponse>;
+  readonly call: DuplexCall<LogsRequest | Uint8Array, LogsResponse>;
   readonly spool: LogSpool;
   readonly inputs: InputRelay;
   readonly log: Logger;
@@ -112,7 +112,7 @@ export class LogShipper {
       }
       await quiet(signal);
       // Two batches at most wait for the socket: one is read from disk while the other is sent.
-      const writing = call.write(create(LogsRequestSchema, { message }));
+      const writing = call.write(message instanceof Uint8Array ? message : create(LogsRequestSchema, { message }));
       writing.catch(() => undefined);
       await before;
       before = writing;
@@ -121,7 +121,7 @@ export class LogShipper {
   }
 
   /** The next message: input acknowledgements, then new logs, then data in turn. */
-  async #next(): Promise<LogsRequest['message'] | undefined> {
+  async #next(): Promise<ShipmentMessage | undefined> {
     const ack: InputAck | undefined = this.#options.inputs.takeAck();
     if (ack !== undefined) return { case: 'inputAck', value: ack };
     const opened = this.#openNext();

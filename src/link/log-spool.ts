@@ -44,6 +44,8 @@ export interface ProducerLog {
 
 const LOG_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const FOLDER = /^([A-Za-z0-9][A-Za-z0-9._-]{0,127})~(\d{1,9})$/;
+/** Output kept in memory for the shipper, all logs together. */
+const FRESH_BYTES = 8 * 1024 * 1024;
 /** What a log is taken to cost beside its bytes, so that their number is bounded too. */
 const LOG_OVERHEAD_BYTES = 16 * 1024;
 
@@ -63,6 +65,7 @@ export class LogSpool implements AsyncDisposable {
       log: options.log,
       openFile: options.openFile ?? openFileOnDisk,
       segmentBytes: options.limits.segmentBytes,
+      freshBudget: { maxBytes: FRESH_BYTES, usedBytes: 0 },
       makeRoom: (log, bytes) => this.#makeRoom(log, bytes),
       refused: async () => {
         await this.#freeOldest();

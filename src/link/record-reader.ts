@@ -31,6 +31,15 @@ export class RecordReader {
     return this.#base + this.#at;
   }
 
+  /** Goes on at a later record, of which the caller knows where it begins. */
+  skipTo(offset: number): void {
+    this.#at = offset - this.#base;
+    if (this.#at <= this.#buffer.length) return;
+    this.#buffer = Buffer.alloc(0);
+    this.#base = offset;
+    this.#at = 0;
+  }
+
   /** The next record that lies wholly below `limit`. Does not move past anything that isn't a good record. */
   async next(limit: number): Promise<ReadStep> {
     let needBytes = RECORD_HEADER_BYTES;

@@ -29,6 +29,9 @@ export class SegmentWriter {
   #beginning: Promise<unknown> | undefined;
   #unsyncedBytes = 0;
   #syncTimer: NodeJS.Timeout | undefined;
+  /** A full segment that is being synced and closed while the next one is written. */
+  #retiring: Promise<void> | undefined;
+  #retireFailure: { readonly error: unknown } | undefined;
 
   constructor(folder: string, policy: SegmentPolicy, loaded: LoadedLog | undefined) {
     this.#folder = folder;
@@ -53,12 +56,15 @@ export class SegmentWriter {
     );
   }
 
-  /** Appends frames, all or none. `head` begins a new segment, should one be needed. */
-  async write(frames: readonly Buffer[], head: () => SegmentHead): Promise<void> {
+  /**
+   * Appends frames, all or none. `head` begins a new segment, should one be needed. Gives where they are; a head that was
+   * written lies before them.
+   */
+  async write(frames: readonly Buffer[], head: () => SegmentHead): Promise<{ segment: number; start: number }> {
     await this.#beginning;
     const last = this.segments.at(-1);
     if (this.#file !== undefined && last !== undefined && last.sizeBytes >= this.#policy.segmentBytes) {
-      await this.finish();
+      await this.#retire();
     }
     this.#file ??= await this.#begin(head());
     const segment = this.segments.at(-1)!;
@@ -67,12 +73,13 @@ export class SegmentWriter {
     this.#unsyncedBytes += segment.sizeBytes - before;
     if (this.#unsyncedBytes >= SYNC_EVERY_BYTES) this.#syncSoon();
     else this.#syncTimer ??= setTimeout(() => this.#syncSoon(), SYNC_EVERY_MS).unref();
+    return { segment: segment.number, start: before };
   }
 
   /** Resolves when everything written is on disk. */
   async sync(): Promise<void> {
     this.#unsyncedBytes = 0;
-    await Promise.all([this.#file?.sync(), this.#syncFolders()]);
+    await Promise.all([this.#file?.sync(), this.#retired(), this.#syncFolders()]);
   }
 
   /** Syncs and closes the file. Writing again begins a new segment. May be called twice. */
@@ -83,7 +90,26 @@ export class SegmentWriter {
     await this.#beginning;
     const file = this.#file;
     this.#file = undefined;
-    await Promise.all([file?.[Symbol.asyncDispose](), this.#syncFolders()]);
+    await Promise.all([file?.[Symbol.asyncDispose](), this.#retired(), this.#syncFolders()]);
+  }
+
+  /** Lets go of a full segment. Its sync is waited for when the next one is full, or when everything has to be on disk. */
+  async #retire(): Promise<void> {
+    await this.#retired();
+    const file = this.#file;
+    this.#file = undefined;
+    this.#unsyncedBytes = 0;
+    this.#retiring = file?.[Symbol.asyncDispose]().catch((error: unknown) => {
+      this.#retireFailure = { error };
+    });
+  }
+
+  /** Resolves when no full segment is being synced any more; throws once if that failed. */
+  async #retired(): Promise<void> {
+    await this.#retiring;
+    const failure = this.#retireFailure;
+    this.#retireFailure = undefined;
+    if (failure !== undefined) throw failure.error;
   }
 
   async #syncFolders(): Promise<void> {

@@ -1,17 +1,11 @@
 // One log on one Logs stream: where the controller stands, what is under way, and what comes next.
 import { create } from '@bufbuild/protobuf';
-import {
-  LogBatchSchema,
-  LogEndSchema,
-  type LogOpen,
-  LogOpenSchema,
-  type LogsRequest,
-} from '#gen/longline/link/v1/link_pb.js';
-import { GapReason, LogChunkSchema, LogCloseSchema, LogGapSchema } from '#gen/longline/v1/log_pb.js';
+import { LogEndSchema, type LogOpen, LogOpenSchema, type LogsRequest } from '#gen/longline/link/v1/link_pb.js';
+import { GapReason, LogCloseSchema, LogGapSchema } from '#gen/longline/v1/log_pb.js';
+import { encodeLogBatch } from './log-batch-codec.ts';
 import { LogCursor } from './log-cursor.ts';
 import type { SpoolGapReason, StreamSummary } from './spool-record.ts';
 import type { SpooledLog } from './spooled-log.ts';
-import { wireTime } from './wire.ts';
 
 const GAP_REASONS: Readonly<Record<SpoolGapReason, GapReason>> = {
   output_limit: GapReason.OUTPUT_LIMIT,
@@ -19,6 +13,9 @@ const GAP_REASONS: Readonly<Record<SpoolGapReason, GapReason>> = {
   corrupt: GapReason.CORRUPT,
   unrecoverable: GapReason.UNRECOVERABLE,
 };
+
+/** A message for the stream, or one that is encoded already. */
+export type ShipmentMessage = LogsRequest['message'] | Uint8Array;
 
 type Phase =
   /** LogOpen is on its way; the controller hasn't said where it stands. */
@@ -74,7 +71,7 @@ export class Shipment {
     if (this.#phase.kind !== 'opening') return 0;
     const positions = numbers(offsets);
     this.log.acknowledge(positions);
-    this.#phase = closed ? { kind: 'stored' } : { kind: 'streaming', cursor: new LogCursor(this.log, positions) };
+    this.#phase = closed ? { kind: 'stored' } : { kind: 'streaming', cursor: this.#cursor(positions) };
     return 0;
   }
 
@@ -99,12 +96,12 @@ export class Shipment {
     this.#unacknowledgedBytes = 0;
     this.#resends += 1;
     this.log.acknowledge(new Map([...this.log.writtenLengths().keys()].map((stream) => [stream, 0])));
-    this.#phase = { kind: 'streaming', cursor: new LogCursor(this.log, new Map()) };
+    this.#phase = { kind: 'streaming', cursor: this.#cursor(new Map()) };
     return bytes;
   }
 
   /** The next batch of about `maxBytes` (0: no data now), or the end; undefined if there is nothing to send. */
-  async next(maxBytes: number): Promise<LogsRequest['message'] | undefined> {
+  async next(maxBytes: number): Promise<ShipmentMessage | undefined> {
     if (this.#phase.kind !== 'streaming') return undefined;
     const { cursor } = this.#phase;
     if (maxBytes === 0) return undefined;
@@ -117,19 +114,10 @@ export class Shipment {
     }
     this.#unacknowledgedBytes += batch.dataBytes;
     this.#sentBytes += batch.dataBytes;
-    const chunks = batch.chunks.map(({ stream, offset, capturedAtMs, data, ...rest }) =>
-      create(LogChunkSchema, {
-        stream,
-        offset: BigInt(offset),
-        captureTime: wireTime(capturedAtMs),
-        crc32c: rest.crc32c,
-        data,
-      }),
-    );
     const gaps = batch.gaps.map(({ stream, from, to, reason }) =>
       create(LogGapSchema, { stream, from: BigInt(from), to: BigInt(to), reason: GAP_REASONS[reason] }),
     );
-    return { case: 'batch', value: create(LogBatchSchema, { handle: this.handle, chunks, gaps }) };
+    return encodeLogBatch(this.handle, batch.chunks, gaps);
   }
 
   /** Data bytes given out by `next` since the last call. */
@@ -145,7 +133,11 @@ export class Shipment {
     }
   }
 
-  async #endMessage(cursor: LogCursor): Promise<LogsRequest['message'] | undefined> {
+  #cursor(from: ReadonlyMap<string, number>): LogCursor {
+    return new LogCursor(this.log, from, this.log.fresh);
+  }
+
+  async #endMessage(cursor: LogCursor): Promise<ShipmentMessage | undefined> {
     const { summary } = this.log;
     if (summary === undefined) return undefined;
     // The close may have been written between the cursor's look and this one.

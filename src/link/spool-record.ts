@@ -1,5 +1,5 @@
 // Form of the records in a spool segment. Pure.
-import { crc32c } from '../core/crc32c.ts';
+import { crc32c, joinCrc32c } from '../core/crc32c.ts';
 import { type DecodedRecord, encodeRecord, RECORD_HEADER_BYTES } from '../core/record-codec.ts';
 
 /** Record types of a segment. Numbers are on disk: never reuse one. */
@@ -43,28 +43,32 @@ export interface StreamSummary {
   readonly sha256: string;
 }
 
-/** Most data bytes in one chunk: half of what longline.v1.LogChunk allows, so that two may wait for the socket. */
-export const MAX_CHUNK_BYTES = 32 * 1024;
+/** Most data bytes in one chunk: with its framing it fills 64 KiB, what longline.v1.LogChunk allows for the data alone. */
+export const MAX_CHUNK_BYTES = 63 * 1024;
 
+/** Room that a chunk begins with: little for a line now and then. */
 const FIRST_CAPACITY_BYTES = 4096;
 /** Offset, capture time, CRC. */
 const FIXED_BYTES = 20;
 
-/** Collects adjacent bytes of one stream straight into the frame that will be written. */
-export class ChunkBuilder {
+/** Collects adjacent bytes of one stream straight into the frame that will be written. A SpoolChunk once it is sealed. */
+export class ChunkBuilder implements SpoolChunk {
   readonly stream: string;
   readonly offset: number;
   readonly capturedAtMs: number;
   readonly #dataStart: number;
   #frame: Buffer;
   #used: number;
+  #crc32c = 0;
 
-  constructor(stream: string, offset: number, capturedAtMs: number) {
+  /** @param expectedBytes how much data is likely to come: it is then collected without moving it. */
+  constructor(stream: string, offset: number, capturedAtMs: number, expectedBytes: number) {
     this.stream = stream;
     this.offset = offset;
     this.capturedAtMs = capturedAtMs;
     this.#dataStart = RECORD_HEADER_BYTES + FIXED_BYTES + 1 + Buffer.byteLength(stream);
-    this.#frame = Buffer.allocUnsafe(this.#dataStart + FIRST_CAPACITY_BYTES);
+    const capacity = Math.max(FIRST_CAPACITY_BYTES, Math.min(expectedBytes, MAX_CHUNK_BYTES));
+    this.#frame = Buffer.allocUnsafe(this.#dataStart + capacity);
     this.#used = this.#dataStart;
   }
 
@@ -75,6 +79,11 @@ export class ChunkBuilder {
   /** The bytes collected so far, in place. */
   get data(): Uint8Array {
     return this.#frame.subarray(this.#dataStart, this.#used);
+  }
+
+  /** Of the data; 0 until it is sealed. */
+  get crc32c(): number {
+    return this.#crc32c;
   }
 
   /** Copies as much of `data` as fits and gives how much that was. */
@@ -99,10 +108,12 @@ export class ChunkBuilder {
     frame.writeUInt8(SPOOL_RECORD.chunk, 8);
     let at = frame.writeDoubleLE(this.offset, RECORD_HEADER_BYTES);
     at = frame.writeDoubleLE(this.capturedAtMs, at);
-    at = frame.writeUInt32LE(crc32c(this.data), at);
+    this.#crc32c = crc32c(this.data);
+    at = frame.writeUInt32LE(this.#crc32c, at);
     at = frame.writeUInt8(this.#dataStart - at - 1, at);
     frame.write(this.stream, at);
-    frame.writeUInt32LE(crc32c(frame.subarray(8)), 4);
+    const before = crc32c(frame.subarray(8, this.#dataStart));
+    frame.writeUInt32LE(joinCrc32c(before, this.#crc32c, this.dataBytes), 4);
     return frame;
   }
 }

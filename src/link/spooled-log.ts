@@ -4,6 +4,7 @@
 import { rm } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { invalid, LonglineError } from '../core/errors.ts';
+import { type FreshBudget, FreshRecords } from './fresh-records.ts';
 import { LogCursor } from './log-cursor.ts';
 import { type SegmentPolicy, SegmentWriter } from './segment-writer.ts';
 import {
@@ -21,6 +22,7 @@ import { StreamDigests } from './stream-digests.ts';
 
 /** What a log needs of the spool that it is in. */
 export interface SpoolHost extends SegmentPolicy {
+  readonly freshBudget: FreshBudget;
   /** Whether `bytes` more may be written for this log; frees what the controller has, if it must. */
   makeRoom(log: SpooledLog, bytes: number): Promise<boolean>;
   /** More can be read, or the log was closed. */
@@ -50,6 +52,8 @@ const STREAM_NAME = /^[A-Za-z0-9._-]{1,64}$/;
 export class SpooledLog {
   readonly name: LogName;
   readonly folder: string;
+  /** What was written a moment ago. */
+  readonly fresh: FreshRecords;
   readonly #host: SpoolHost;
   readonly #writer: SegmentWriter;
   /** Where each stream stands with everything accepted. */
@@ -61,6 +65,7 @@ export class SpooledLog {
   #digests: StreamDigests | undefined;
   #pending: Item[] = [];
   #pendingBytes = 0;
+  #lastChunkBytes = 0;
   #owedGaps: { gap: SpoolGap }[] = [];
   #flushing: Promise<void> | undefined;
   #waiting: (() => void)[] = [];
@@ -72,6 +77,7 @@ export class SpooledLog {
     this.name = name;
     this.folder = folder;
     this.#host = host;
+    this.fresh = new FreshRecords(host.freshBudget);
     this.#writer = new SegmentWriter(folder, host, loaded);
     this.#accepted = new Map(loaded?.lengths);
     this.#written = new Map(loaded?.lengths);
@@ -181,6 +187,7 @@ export class SpooledLog {
     this.#released = true;
     while (this.#flushing !== undefined) await this.#flushing;
     await this.#writer.finish();
+    this.fresh.clear();
   }
 
   #checkOpen(stream: string): void {
@@ -199,7 +206,8 @@ export class SpooledLog {
     if (last !== undefined && 'chunk' in last) {
       if (last.chunk.stream === stream && last.chunk.dataBytes < MAX_CHUNK_BYTES) return last.chunk;
     }
-    const chunk = new ChunkBuilder(stream, this.length(stream), capturedAtMs);
+    if (last !== undefined && 'chunk' in last) this.#lastChunkBytes = last.chunk.dataBytes;
+    const chunk = new ChunkBuilder(stream, this.length(stream), capturedAtMs, this.#lastChunkBytes);
     this.#pending.push({ chunk });
     return chunk;
   }
@@ -254,9 +262,13 @@ export class SpooledLog {
     const frames = items.map((item) =>
       'gap' in item ? encodeSpoolFact(SPOOL_RECORD.gap, item.gap) : item.chunk.seal(),
     );
-    await this.#writer.write(frames, () => this.#head());
+    const { segment, start } = await this.#writer.write(frames, () => this.#head());
     this.#owedGaps = [];
-    for (const item of items) {
+    let end = start;
+    for (const [index, item] of items.entries()) {
+      const at = { segment, start: end, end: end + frames[index]!.length };
+      end = at.end;
+      this.fresh.add({ item: 'gap' in item ? { kind: 'gap', gap: item.gap } : { kind: 'chunk', ...item }, ...at });
       if ('gap' in item) {
         this.#digests!.addGap(item.gap.stream, item.gap.to - item.gap.from);
         this.#written.set(item.gap.stream, item.gap.to);

@@ -1,6 +1,13 @@
 // Conversions between the domain values of core and the messages of the link. Pure.
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
-import { type Duration, DurationSchema, type Timestamp, timestampDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import {
+  type Duration,
+  DurationSchema,
+  type Timestamp,
+  TimestampSchema,
+  timestampDate,
+  timestampFromMs,
+} from '@bufbuild/protobuf/wkt';
 import {
   type AgentMessage,
   AgentMessageSchema,
@@ -101,6 +108,11 @@ export function durationMs(duration: Duration | undefined): number | undefined {
 /** Milliseconds since the epoch as a Timestamp. */
 export function wireTime(ms: number): Timestamp {
   return timestampFromMs(ms);
+}
+
+/** Milliseconds since the epoch as the bytes of a Timestamp. */
+export function encodeTime(ms: number): Uint8Array {
+  return toBinary(TimestampSchema, wireTime(ms));
 }
 
 /** A Timestamp in milliseconds since the epoch; undefined stays undefined. */

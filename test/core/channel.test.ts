@@ -71,3 +71,20 @@ test('any number of writers: every item that was taken is read once, in order pe
     ),
   );
 });
+
+test('an item taken out of turn makes room, and an unwanted one stays', async () => {
+  const channel = new Channel<number>(1);
+  channel.trySend(1);
+  const waiting = channel.send(2);
+  assert.equal(
+    channel.takeIf((item) => item > 1),
+    undefined,
+  );
+  assert.equal(
+    channel.takeIf((item) => item === 1),
+    1,
+  );
+  assert.equal(await waiting, true);
+  channel.close();
+  assert.deepEqual(await Array.fromAsync(channel), [2]);
+});

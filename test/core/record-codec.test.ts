@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { crc32c } from '../../src/core/crc32c.ts';
-import { decodeRecord, encodeRecord, MAX_RECORD_BYTES } from '../../src/core/record-codec.ts';
+import { crc32c, joinCrc32c } from '../../src/core/crc32c.ts';
+import { decodeRecord, encodeRecord, encodeRecordHeader, MAX_RECORD_BYTES } from '../../src/core/record-codec.ts';
 
 const record = fc.tuple(fc.integer({ min: 0, max: 255 }), fc.uint8Array({ maxLength: 300 }));
 
@@ -18,6 +18,24 @@ test('CRC-32C of parts equals that of the whole', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 100 }), fc.nat(100), (data, cut) => {
       assert.equal(crc32c(data.subarray(cut), crc32c(data.subarray(0, cut))), crc32c(data));
+    }),
+  );
+});
+
+test('the CRC-32C of a whole follows from those of its parts', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 5000 }), fc.nat(5000), (data, cut) => {
+      const second = data.subarray(cut);
+      assert.equal(joinCrc32c(crc32c(data.subarray(0, cut)), crc32c(second), second.length), crc32c(data));
+    }),
+  );
+});
+
+test('a header made from the CRC of a body is that of the whole record', () => {
+  fc.assert(
+    fc.property(record, ([type, body]) => {
+      const header = encodeRecordHeader(type, body.length, crc32c(body));
+      assert.deepEqual(Buffer.concat([header, body]), encodeRecord(type, body));
     }),
   );
 });

@@ -60,12 +60,18 @@ type Message = MessageShape<DescMessage>;
 type SingleAnswer = (call: unknown) => Promise<MessageInitShape<DescMessage>>;
 type StreamAnswer = (call: unknown) => Promise<void>;
 
+/** Decoders of requests by local name of the method, where the general one won't do. */
+export type GrpcDecoders<S extends DescService> = {
+  readonly [K in keyof S['method']]?: (bytes: Buffer) => MessageShape<S['method'][K]['input']>;
+};
+
 /** Adds a service. Call once per service, before the first connection. */
 export function serveGrpc<S extends DescService>(
   registry: GrpcServiceRegistry,
   service: S,
   handlers: GrpcHandlers<S>,
   log: Logger,
+  decoders: GrpcDecoders<S> = {},
 ): void {
   const implementation: Record<string, UntypedHandleCall> = {};
   for (const method of service.methods) {
@@ -77,7 +83,11 @@ export function serveGrpc<S extends DescService>(
       ? singleAnswer(method, handler as SingleAnswer, failed)
       : streamAnswer(handler as StreamAnswer, failed);
   }
-  registry.addService(grpcServiceDefinition(service) as ServiceDefinition, implementation);
+  const definition = Object.entries(grpcServiceDefinition(service)).map(([name, method]) => {
+    const requestDeserialize = (decoders as Readonly<Record<string, unknown>>)[name] ?? method.requestDeserialize;
+    return [name, { ...method, requestDeserialize }];
+  });
+  registry.addService(Object.fromEntries(definition) as ServiceDefinition, implementation);
 }
 
 type FailureLog = (thrown: unknown) => void;

@@ -21,6 +21,7 @@ import { BeatWheel } from './beat-wheel.ts';
 import { type ControlCall, ControlSession } from './control-session.ts';
 import { InputRelay } from './input-relay.ts';
 import type { LinkDependencies } from './link-options.ts';
+import { decodeLogsRequest } from './logs-request.ts';
 import { type LogsCall, LogsSession } from './logs-session.ts';
 import { type TunnelCall, TunnelRegistry } from './tunnel-registry.ts';
 
@@ -64,7 +65,7 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
       telemetry: async (call: TelemetryCall) => await this.#telemetry(call),
       tunnel: async (call: TunnelCall) => await this.#tunnel(call),
     };
-    serveGrpc(registry, AgentLinkService, handlers, this.#needs.log);
+    serveGrpc(registry, AgentLinkService, handlers, this.#needs.log, { logs: decodeLogsRequest });
   }
 
   async drain(windowMs: number, reason: string): Promise<void> {

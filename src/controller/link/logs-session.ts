@@ -15,7 +15,7 @@ import {
 import { Channel } from '../../core/channel.ts';
 import { invalid, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { agentInputTopic, logTopic } from '../bus/topics.ts';
-import type { LogWriter } from '../logs/log-store.ts';
+import type { LogAppend, LogWriter } from '../logs/log-store.ts';
 import type { InputRelay, InputSink } from './input-relay.ts';
 import type { LinkDependencies } from './link-options.ts';
 import { toWireError } from './wire.ts';
@@ -170,11 +170,24 @@ export class LogsSession implements InputSink {
   async #append(batch: LogBatch): Promise<void> {
     const { logId, writer } = this.#find(batch.handle);
     if (writer === undefined || writer.closed) return;
-    const grew = await writer.append(batch);
+    const grew = await writer.append(this.#withFollowing(batch));
     // Repeated bytes are acknowledged too: the agent may have missed the ack.
     this.#unsynced.add(batch.handle);
     this.#syncing ??= this.#syncAll();
     if (grew) this.#needs.bus.publish(logTopic(logId), { closed: false });
+  }
+
+  /** A batch with those of the same log that were read right after it: they are written together. */
+  #withFollowing(batch: LogBatch): LogAppend {
+    const chunks = [...batch.chunks];
+    const gaps = [...batch.gaps];
+    const follows = ({ message }: LogsRequest) => message.case === 'batch' && message.value.handle === batch.handle;
+    for (let next = this.#requests.takeIf(follows); next !== undefined; next = this.#requests.takeIf(follows)) {
+      const { value } = next.message as { value: LogBatch };
+      chunks.push(...value.chunks);
+      gaps.push(...value.gaps);
+    }
+    return { chunks, gaps };
   }
 
   async #syncAll(): Promise<void> {

@@ -57,6 +57,8 @@ export class FileLogCursor implements LogCursor {
   }
 
   async #readOnce(file: LogFile): Promise<LogPart[]> {
+    const recent = this.#takeRecent(file);
+    if (recent !== undefined) return recent;
     const parts: LogPart[] = [];
     let length = READ_BYTES;
     for (;;) {
@@ -81,6 +83,20 @@ export class FileLogCursor implements LogCursor {
       }
       if (this.#ended) return parts;
     }
+  }
+
+  /** What need not be read from disk; undefined if that is nothing. */
+  #takeRecent(file: LogFile): LogPart[] | undefined {
+    if (this.#position === file.end) file.recent.follow();
+    const records = file.recent.from(this.#position, READ_BYTES);
+    if (records.length === 0) return undefined;
+    const parts: LogPart[] = [];
+    for (const { record, end } of records) {
+      this.#position = end;
+      const part = this.#wanted(record);
+      if (part !== undefined) parts.push(part);
+    }
+    return parts;
   }
 
   #wanted(record: LogRecord): LogPart | undefined {

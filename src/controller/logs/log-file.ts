@@ -6,10 +6,11 @@ import type { LogClose } from '#gen/longline/v1/log_pb.js';
 import { decodeRecord } from '../../core/record-codec.ts';
 import type { Generations } from './generations.ts';
 import { decodeIndex, encodeIndexEntry, type IndexEntry, LogIndex } from './log-index.ts';
-import { decodeLogRecord, encodeLogRecord, type LogRecord } from './log-record.ts';
+import { decodeLogRecord, frameLogRecord, type LogRecord } from './log-record.ts';
 import { extend, type LogExtents, planAppend, type StreamExtent } from './log-state.ts';
 import type { LogAppend } from './log-store.ts';
 import { checkClose, StreamDigests } from './log-verification.ts';
+import { RecentParts } from './recent-parts.ts';
 import { Segments, writeError } from './segments.ts';
 
 /** Bytes between two entries of the index. */
@@ -31,6 +32,8 @@ export class LogFile implements AsyncDisposable {
   readonly #folder: string;
   readonly #segments: Segments;
   readonly #generations: Generations;
+  /** For readers at the end of the log. */
+  readonly recent = new RecentParts();
   #index: LogIndex;
   #indexHandle: FileHandle | undefined;
   #unsavedEntries: IndexEntry[] = [];
@@ -171,7 +174,14 @@ export class LogFile implements AsyncDisposable {
 
   async #write(records: readonly LogRecord[]): Promise<void> {
     this.#noteEntry();
-    await this.#segments.append(Buffer.concat(records.map(encodeLogRecord)));
+    const frames = records.map(frameLogRecord);
+    let start = this.end;
+    await this.#segments.append(frames.flat());
+    for (const [index, record] of records.entries()) {
+      const end = frames[index]!.reduce((sum, piece) => sum + piece.length, start);
+      this.recent.add(record, start, end);
+      start = end;
+    }
   }
 
   #noteEntry(): void {
@@ -271,6 +281,7 @@ export class LogFile implements AsyncDisposable {
 
   async #restart(): Promise<void> {
     this.#generations.advance(this.#folder);
+    this.recent.clear();
     await this.#indexHandle?.close();
     this.#indexHandle = undefined;
     await rm(join(this.#folder, INDEX_FILE), { force: true });

@@ -1,7 +1,9 @@
 // Records of a segment: the parts of a log as the Protobuf messages that carried them, in the framing of core.
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { LogChunkSchema, LogCloseSchema, LogGapSchema } from '#gen/longline/v1/log_pb.js';
-import { type DecodedRecord, encodeRecord } from '../../core/record-codec.ts';
+import { crc32c, joinCrc32c } from '../../core/crc32c.ts';
+import { type DecodedRecord, encodeRecord, encodeRecordHeader } from '../../core/record-codec.ts';
+import { bytesOfChunk } from './chunk-bytes.ts';
 import type { LogPart } from './log-store.ts';
 
 const CHUNK = 1;
@@ -24,6 +26,15 @@ export function encodeLogRecord(record: LogRecord): Buffer {
     case 'refused':
       return encodeRecord(REFUSED, new Uint8Array());
   }
+}
+
+/** A record as pieces that are to be written one behind the other; a chunk that came from a sender isn't copied. */
+export function frameLogRecord(record: LogRecord): readonly Uint8Array[] {
+  const bytes = record.case === 'chunk' ? bytesOfChunk(record.value) : undefined;
+  if (record.case !== 'chunk' || bytes === undefined) return [encodeLogRecord(record)];
+  const { data, crc32c: dataCrc32c } = record.value;
+  const before = crc32c(bytes.subarray(0, bytes.length - data.length));
+  return [encodeRecordHeader(CHUNK, bytes.length, joinCrc32c(before, dataCrc32c, data.length)), bytes];
 }
 
 /** Undefined for a type this program doesn't know. Data of a chunk is a view into the record. */

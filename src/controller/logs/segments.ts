@@ -7,6 +7,9 @@ import { LonglineError } from '../../core/errors.ts';
 const SUFFIX = '.segment';
 const NAME = /^(\d{16})\.segment$/;
 
+/** Most pieces that one writev(2) takes. */
+const MAX_PIECES = 1024;
+
 interface Segment {
   readonly begins: number;
   readonly path: string;
@@ -92,18 +95,13 @@ export class Segments implements AsyncDisposable {
   }
 
   /** Appends all of it or nothing. */
-  async append(bytes: Buffer): Promise<void> {
+  async append(pieces: readonly Uint8Array[]): Promise<void> {
     try {
       const last = this.#segments.at(-1);
       if (last === undefined || this.#end - last.begins >= this.#segmentBytes) await this.#roll();
       const segment = this.#segments.at(-1)!;
       const handle = await this.#writable();
-      let written = 0;
-      while (written < bytes.length) {
-        const at = this.#end - segment.begins + written;
-        written += (await handle.write(bytes, written, bytes.length - written, at)).bytesWritten;
-      }
-      this.#end += bytes.length;
+      this.#end += await writeAll(handle, pieces, this.#end - segment.begins);
     } catch (error) {
       throw writeError(this.#folder, error);
     }
@@ -210,6 +208,20 @@ export class Segments implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.letGo();
   }
+}
+
+/** Writes pieces one behind the other and gives how many bytes that were. */
+async function writeAll(handle: FileHandle, pieces: readonly Uint8Array[], position: number): Promise<number> {
+  let written = 0;
+  for (let rest = pieces; rest.length > 0; ) {
+    let { bytesWritten } = await handle.writev(rest.slice(0, MAX_PIECES), position + written);
+    written += bytesWritten;
+    let whole = 0;
+    while (whole < rest.length && bytesWritten >= rest[whole]!.length) bytesWritten -= rest[whole++]!.length;
+    const [torn, ...others] = rest.slice(whole);
+    rest = torn === undefined ? [] : [torn.subarray(bytesWritten), ...others];
+  }
+  return written;
 }
 
 async function readUpTo(handle: FileHandle, buffer: Buffer, position: number): Promise<Buffer> {

@@ -328,4 +328,44 @@ describe('file log store', () => {
     );
     await fc.assert(property, { numRuns: 60 });
   });
+
+  it('gives a reader that keeps up what is appended without reading it back', async () => {
+    const writer = await store.writer(KEY);
+    await writer.append({ chunks: [chunk('stdout', 0, 'first')], gaps: [] });
+    const cursor = (await store.cursor(KEY, ALL))!;
+    assert.equal((await drain(cursor)).length, 1);
+    await writer.append({ chunks: [chunk('stdout', 5, 'second')], gaps: [gap('stdout', 11, 20)] });
+    // What is read from here on can't come from disk.
+    await truncate((await segmentFiles(root)).at(-1)!, 0);
+    const close = closeOf({ stdout: Buffer.from('firstsecond') }, 9);
+    await writer.close(close);
+    const parts = await drain(cursor);
+    assert.deepEqual(
+      parts.map((part) => part.case),
+      ['chunk', 'gap', 'close'],
+    );
+    assert.equal(assemble(parts, 'stdout', 5).toString(), 'second');
+    writer.release();
+  });
+
+  it('gives a reader that falls far behind everything all the same', async () => {
+    const writer = await store.writer(KEY);
+    const block = 'x'.repeat(64 * 1024);
+    const blocks = 70;
+    const cursor = (await store.cursor(KEY, ALL))!;
+    let at = 0;
+    const put = async () => {
+      await writer.append({ chunks: [chunk('stdout', at, block)], gaps: [] });
+      at += block.length;
+    };
+    await put();
+    const parts = [...(await drain(cursor))];
+    for (let count = 0; count < blocks; count++) {
+      await put();
+      if (count % 3 === 0 && (count < 6 || count > 60)) parts.push(...(await cursor.read()));
+    }
+    parts.push(...(await drain(cursor)));
+    writer.release();
+    assert.equal(assemble(parts, 'stdout').length, at);
+  });
 });
