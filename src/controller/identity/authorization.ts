@@ -19,6 +19,7 @@ const RANK: Readonly<Record<Requirement, number>> = { public: 0, viewer: 1, oper
 
 const AGENTS = 'longline.fleet.v1.AgentService';
 const JOBS = 'longline.fleet.v1.JobService';
+const SESSIONS = 'longline.fleet.v1.SessionService';
 const TOKENS = 'longline.fleet.v1.TokenService';
 
 /** Requirement of every method, by "service/method". Public ones carry their own proof, or tell nothing of the fleet. */
@@ -39,6 +40,23 @@ export const REQUIREMENTS: Readonly<Record<string, Requirement>> = {
   [`${JOBS}/TailLogs`]: 'viewer',
   [`${JOBS}/WaitResult`]: 'viewer',
   [`${JOBS}/WriteInput`]: 'operator',
+  [`${SESSIONS}/StartSession`]: 'operator',
+  [`${SESSIONS}/SubmitSession`]: 'operator',
+  [`${SESSIONS}/GetSession`]: 'viewer',
+  [`${SESSIONS}/ListSessions`]: 'viewer',
+  [`${SESSIONS}/WatchSessions`]: 'viewer',
+  [`${SESSIONS}/StopSession`]: 'operator',
+  [`${SESSIONS}/HibernateSession`]: 'operator',
+  [`${SESSIONS}/WakeSession`]: 'operator',
+  [`${SESSIONS}/GetSessionUsage`]: 'viewer',
+  [`${SESSIONS}/ListSessionUsage`]: 'viewer',
+  [`${SESSIONS}/TailSessionLogs`]: 'viewer',
+  [`${SESSIONS}/Tunnel`]: 'operator',
+  [`${SESSIONS}/CreateTunnelTicket`]: 'operator',
+  [`${SESSIONS}/PutTemplate`]: 'operator',
+  [`${SESSIONS}/GetTemplate`]: 'viewer',
+  [`${SESSIONS}/ListTemplates`]: 'viewer',
+  [`${SESSIONS}/DeleteTemplate`]: 'operator',
   [`${TOKENS}/CreateEnrollmentToken`]: 'admin',
   [`${TOKENS}/ListEnrollmentTokens`]: 'admin',
   [`${TOKENS}/RevokeEnrollmentToken`]: 'admin',

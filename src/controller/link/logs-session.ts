@@ -149,16 +149,31 @@ export class LogsSession implements InputSink {
     return writer;
   }
 
-  /** True if the log belongs to an execution of this agent, false if to none that is known. */
+  /** True if the log belongs to an execution or session of this agent, false if to none that is known. */
   async #owns({ logId, kind }: LogOpen): Promise<boolean> {
-    const command = kind === 'job' ? await this.#needs.store.commands.get(logId) : undefined;
-    if (command === undefined) {
+    const owner = kind === 'session' ? await this.#session(logId) : await this.#execution(logId, kind);
+    if (owner === undefined) {
       const facts = { agentId: this.#agentId, logId: logId.slice(0, 128), kind: kind.slice(0, 32) };
       this.#needs.log.warn('agent offers a log of something that is unknown here; it is told to drop it', facts);
       return false;
     }
-    if (command.agentId === this.#agentId) return true;
+    if (owner.agentId === this.#agentId) return true;
     throw new LonglineError('policy', `log ${logId} belongs to another agent`, { rule: 'log ownership' });
+  }
+
+  async #execution(logId: string, kind: string) {
+    return kind === 'job' ? await this.#needs.store.commands.get(logId) : undefined;
+  }
+
+  /** The log of a life before the present one belongs to it too, as long as the same agent has it. */
+  async #session(logId: string) {
+    const at = logId.lastIndexOf('.');
+    const session = at < 0 ? undefined : await this.#needs.store.sessions.get(logId.slice(0, at));
+    const sound = session !== undefined && /^[1-9]\d{0,15}$/.test(logId.slice(at + 1));
+    const past = sound && Number(logId.slice(at + 1)) <= session.generation;
+    // Of an earlier life on another host nobody here can tell whose it was.
+    const foreign = past && session.agentId !== this.#agentId && Number(logId.slice(at + 1)) < session.generation;
+    return past && !foreign ? session : undefined;
   }
 
   #find(handle: number): OpenLog {

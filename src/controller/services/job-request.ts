@@ -1,16 +1,15 @@
 // A request for a job, checked and brought into the form it is stored in. All mistakes are told at once. Pure but for the
 // hashing: which agents are there is placement's business.
-import { createHash } from 'node:crypto';
-import { fromBinary, toJson } from '@bufbuild/protobuf';
-import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
+import { durationMs } from '@bufbuild/protobuf/wkt';
 import { type JobRequest, JobRequestSchema } from '#gen/longline/fleet/v1/job_service_pb.js';
 import type { Selector } from '#gen/longline/v1/agent_pb.js';
 import type { JobSpec, JobTarget } from '#gen/longline/v1/job_pb.js';
-import { type SignedPayload, type Statement, StatementSchema } from '#gen/longline/v1/signature_pb.js';
+import type { SignedPayload } from '#gen/longline/v1/signature_pb.js';
 import { type FieldViolation, invalid } from '../../core/errors.ts';
 import { AGENT_ID } from '../../core/ids.ts';
-import { STATEMENT_TYPE } from '../signer/statement-signer.ts';
 import type { AgentSelector } from '../store/agent.ts';
+import { contentHash } from './content-hash.ts';
+import { readForeign } from './foreign-statement.ts';
 import { specViolations } from './job-spec-shape.ts';
 import { labelViolations, selectorOf, selectorViolations } from './selector.ts';
 
@@ -37,13 +36,6 @@ export interface CheckedRequest {
   readonly hash: Uint8Array;
 }
 
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== 'object' || value === null) return value;
-  const entries = Object.entries(value).sort(([left], [right]) => (left < right ? -1 : 1));
-  return Object.fromEntries(entries.map(([key, item]) => [key, sorted(item)]));
-}
-
 function targetViolations(target: JobTarget | undefined): readonly FieldViolation[] {
   const field = 'job.target';
   const chosen = target?.target;
@@ -66,22 +58,6 @@ function targetViolations(target: JobTarget | undefined): readonly FieldViolatio
   }
 }
 
-function parseStatement(signed: SignedPayload): Statement | FieldViolation {
-  if (signed.payloadType !== STATEMENT_TYPE) {
-    return {
-      field: 'job.signed.payload_type',
-      description: `'${signed.payloadType.slice(0, 100)}' must be '${STATEMENT_TYPE}'`,
-    };
-  }
-  if (signed.signatures.length === 0)
-    return { field: 'job.signed.signatures', description: 'is empty; sign the payload' };
-  try {
-    return fromBinary(StatementSchema, signed.payload);
-  } catch {
-    return { field: 'job.signed.payload', description: 'is no longline.v1.Statement' };
-  }
-}
-
 interface SignedParts {
   readonly violations: readonly FieldViolation[];
   readonly spec: JobSpec | undefined;
@@ -90,31 +66,18 @@ interface SignedParts {
 }
 
 function signedParts(signed: SignedPayload, nowMs: number): SignedParts {
-  const statement = parseStatement(signed);
-  if ('field' in statement) return { violations: [statement], spec: undefined, audience: undefined, expiresAtMs: 0 };
   const path = 'job.signed.payload';
-  const violations: FieldViolation[] = [];
-  const { nonce, audience, expireTime, action } = statement;
-  if (nonce.length < 16 || nonce.length > 64) {
-    violations.push({ field: `${path}.nonce`, description: `has ${nonce.length} bytes; must have 16 to 64` });
+  const statement = readForeign(signed, 'job.signed', nowMs);
+  if (statement.action === undefined) {
+    return { violations: statement.violations, spec: undefined, audience: undefined, expiresAtMs: 0 };
   }
-  if (audience === undefined)
-    violations.push({ field: `${path}.audience`, description: 'is missing; name the agents it is meant for' });
-  const expiresAtMs = expireTime === undefined ? 0 : timestampMs(expireTime);
-  if (expiresAtMs <= nowMs) {
-    violations.push({ field: `${path}.expire_time`, description: 'is missing or has passed; sign the statement anew' });
-  }
-  const job = action?.action.case === 'job' ? action.action.value.action : undefined;
+  const { action, audience, expiresAtMs } = statement;
+  const violations = [...statement.violations];
+  const job = action.action.case === 'job' ? action.action.value.action : undefined;
   const spec = job?.case === 'run' ? job.value : undefined;
   if (spec === undefined) violations.push({ field: `${path}.action`, description: 'must be to run a job' });
   else violations.push(...specViolations(spec, `${path}.action.job.run`));
   return { violations, spec, audience, expiresAtMs };
-}
-
-function contentHash(request: JobRequest): Uint8Array {
-  return createHash('sha256')
-    .update(JSON.stringify(sorted(toJson(JobRequestSchema, request))))
-    .digest();
 }
 
 /** Checks a request. Throws `invalid` with everything that is wrong with it. */
@@ -150,6 +113,6 @@ export function checkRequest(request: JobRequest | undefined, nowMs: number): Ch
     requestId,
     labels,
     expiresAtMs: parts === undefined ? nowMs + ttlMs : parts.expiresAtMs,
-    hash: contentHash(request),
+    hash: contentHash(JobRequestSchema, request),
   };
 }

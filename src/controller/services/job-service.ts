@@ -4,20 +4,19 @@
 import type { Duration } from '@bufbuild/protobuf/wkt';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
-import type { JobService, TailLogsRequest } from '#gen/longline/fleet/v1/job_service_pb.js';
+import type { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
 import type { Job } from '#gen/longline/v1/job_pb.js';
-import { type FieldViolation, invalid } from '../../core/errors.ts';
+import { invalid } from '../../core/errors.ts';
 import { agentTopic, jobTopic } from '../bus/topics.ts';
 import { publishChanges } from '../dispatch/sweeper.ts';
 import { callerOf } from '../identity/authorization.ts';
-import { MAX_STREAMS, STREAM_NAME } from '../logs/log-state.ts';
-import type { LogRange } from '../logs/log-store.ts';
 import type { CommandRecord } from '../store/command.ts';
 import { isEnded } from '../store/job-state.ts';
 import { writeInput } from './input-writer.ts';
 import { followJob } from './job-follower.ts';
 import { currentView, executionsOf, findExecution, findJob } from './job-lookup.ts';
 import { followLog, readLog } from './log-follower.ts';
+import { rangeOf } from './log-range.ts';
 import { labelViolations, pageQuery } from './selector.ts';
 import type { ServiceDependencies } from './service-dependencies.ts';
 import { submitJob } from './submission.ts';
@@ -30,27 +29,6 @@ const MAX_REASON = 1024;
 
 /** Executions in one answer of ListJobs, over all its jobs; a page ends early rather than grow past it. */
 const MAX_LISTED_EXECUTIONS = 5000;
-
-function rangeOf(request: TailLogsRequest): LogRange {
-  const violations: FieldViolation[] = [];
-  const names = [...Object.keys(request.from), ...request.streams];
-  if (names.length > 2 * MAX_STREAMS)
-    violations.push({ field: 'streams', description: `names more than ${MAX_STREAMS} streams` });
-  for (const name of names.slice(0, 2 * MAX_STREAMS)) {
-    if (STREAM_NAME.test(name)) continue;
-    violations.push({
-      field: 'streams',
-      description: `'${name.slice(0, 80)}' must be 1 to 64 characters of [A-Za-z0-9._-]`,
-    });
-  }
-  for (const [name, offset] of Object.entries(request.from)) {
-    if (offset <= BigInt(Number.MAX_SAFE_INTEGER)) continue;
-    violations.push({ field: `from[${name.slice(0, 80)}]`, description: `${offset} is too large` });
-  }
-  if (violations.length > 0) throw invalid(violations);
-  const from = new Map(Object.entries(request.from).map(([name, offset]) => [name, Number(offset)]));
-  return { from, streams: new Set(request.streams) };
-}
 
 async function cancelOne(needs: ServiceDependencies, execution: CommandRecord, reason: string): Promise<void> {
   const { store, bus, clock } = needs;

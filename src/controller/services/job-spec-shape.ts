@@ -1,54 +1,15 @@
 // The shape of a job: what no agent could carry out, whatever its policy. All mistakes are told at once, by path. Limits
 // of a host and what it allows are the agent's to judge. Pure.
-import type { Duration } from '@bufbuild/protobuf/wkt';
-import { durationMs } from '@bufbuild/protobuf/wkt';
 import { type JobSpec, NetworkMode, PullPolicy, StdinMode } from '#gen/longline/v1/job_pb.js';
 import type { FieldViolation } from '../../core/errors.ts';
+import { bytesOf, checkEnv, IMAGE, Shape, shown } from './shape.ts';
 
 const MAX_COMMAND_BYTES = 128 * 1024;
-const MAX_ENV_COUNT = 256;
-const MAX_ENV_BYTES = 64 * 1024;
 const MAX_STDIN_BYTES = 1024 * 1024;
-const MAX_DURATION_MS = 30 * 86_400_000;
 const MAX_METADATA_BYTES = 256 * 1024;
 const MAX_LIST = 64;
-const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
-const IMAGE = /^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}$/;
 const CAPABILITY = /^[A-Z][A-Z0-9_]{0,63}$/;
 const ENGINE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
-
-/** Collects violations below one path. */
-class Shape {
-  readonly found: FieldViolation[] = [];
-  readonly #path: string;
-
-  constructor(path: string) {
-    this.#path = path;
-  }
-
-  require(holds: boolean, field: string, description: string): void {
-    if (!holds) this.found.push({ field: `${this.#path}.${field}`, description });
-  }
-
-  duration(value: Duration | undefined, field: string, leastMs: number): void {
-    if (value === undefined) return;
-    const ms = durationMs(value);
-    this.require(ms >= leastMs && ms <= MAX_DURATION_MS, field, `is ${ms} ms; must be ${leastMs} ms to 30 days`);
-  }
-
-  positive(value: number | bigint | undefined, field: string): void {
-    if (value === undefined) return;
-    this.require(value > 0 && Number.isFinite(Number(value)), field, `is ${value}; must be more than 0`);
-  }
-}
-
-const bytesOf = (texts: Iterable<string>): number => {
-  let total = 0;
-  for (const text of texts) total += Buffer.byteLength(text);
-  return total;
-};
-
-const shown = (text: string): string => JSON.stringify(text.slice(0, 80));
 
 function checkCommand(shape: Shape, spec: JobSpec): void {
   const both = spec.argv.length > 0 && spec.shell !== '';
@@ -63,21 +24,6 @@ function checkCommand(shape: Shape, spec: JobSpec): void {
   shape.require(spec.image === '' || IMAGE.test(spec.image), 'image', `${shown(spec.image)} is no image reference`);
   const dir = spec.workingDir;
   shape.require(dir === '' || dir.startsWith('/'), 'working_dir', `${shown(dir)} must be an absolute path`);
-}
-
-function checkEnv(shape: Shape, env: JobSpec['env']): void {
-  const entries = Object.entries(env);
-  shape.require(
-    entries.length <= MAX_ENV_COUNT,
-    'env',
-    `has ${entries.length} variables; at most ${MAX_ENV_COUNT} are allowed`,
-  );
-  const bytes = bytesOf(entries.flat());
-  shape.require(bytes <= MAX_ENV_BYTES, 'env', `has ${bytes} bytes; at most ${MAX_ENV_BYTES} are allowed`);
-  for (const [name, value] of entries.slice(0, MAX_ENV_COUNT)) {
-    shape.require(ENV_NAME.test(name), `env[${shown(name)}]`, 'its name must be of the form [A-Za-z_][A-Za-z0-9_]*');
-    shape.require(!value.includes('\0'), `env[${shown(name)}]`, 'its value has a NUL character');
-  }
 }
 
 function checkInput(shape: Shape, spec: JobSpec): void {

@@ -1,10 +1,11 @@
-// The services of a controller put together: link, dispatch, log store, bus, AgentService and JobService. To wire it, give
+// The services of a controller put together: link, dispatch, log store, bus, AgentService, JobService and SessionService. To wire it, give
 // `openServices` to the composition root as its OpenServices: register `agentRoutes` on the agents' stack and
 // `operatorRoutes` on the Connect stack, serve, and at shutdown drain `agentRoutes`, stop the front, dispose this, dispose
 // the store. Knows no sockets. Opening fails with the store's or the log folder's own error.
 import type { ConnectRouter } from '@connectrpc/connect';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { TaskGroup } from '../../core/task-group.ts';
 import { MemoryBus } from '../bus/memory/memory-bus.ts';
 import { fleetTopic } from '../bus/topics.ts';
@@ -17,6 +18,8 @@ import { StatementSigner } from '../signer/statement-signer.ts';
 import { createAgentService } from './agent-service.ts';
 import { createJobService } from './job-service.ts';
 import { DEFAULT_SERVICE_OPTIONS, type ServiceOptions } from './service-dependencies.ts';
+import { createSessionMethods } from './session-service.ts';
+import { SessionUsageCache } from './session-usage.ts';
 
 /** A controller that isn't replicated has one replica, always of this name. */
 const ONLY_REPLICA = 'only';
@@ -41,6 +44,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
   const logs = opened.use(new FileLogStore(parts.logDirectory, log));
   for (const agentId of await store.agents.releaseReplica(ONLY_REPLICA, clock.now()))
     bus.publish(fleetTopic, { agentId });
+  const usage = new SessionUsageCache();
   const link = opened.use(
     new LinkServer({
       store,
@@ -52,6 +56,9 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
       clock,
       log,
       options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, ...options.link },
+      onTelemetry: (agentId, { sessions }) => {
+        for (const sample of sessions) usage.put(agentId, sample);
+      },
     }),
   );
   const tasks = opened.use(new TaskGroup());
@@ -70,13 +77,14 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
   const operatorRoutes = (router: ConnectRouter): void => {
     router.service(AgentService, createAgentService(needs));
     router.service(JobService, createJobService(needs));
+    router.service(SessionService, createSessionMethods(needs, usage));
   };
   const owned = opened.move();
   return {
     link,
     agentRoutes: link,
     operatorRoutes,
-    operatorServices: [AgentService, JobService],
+    operatorServices: [AgentService, JobService, SessionService],
     [Symbol.asyncDispose]: async () => await owned.disposeAsync(),
   };
 }

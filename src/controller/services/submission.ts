@@ -1,34 +1,25 @@
 // From a checked request to stored commands: picks the agents, makes or takes the statement, stores everything at once and
 // wakes whoever holds the agents' streams.
 import { create, toBinary } from '@bufbuild/protobuf';
-import type { HandlerContext } from '@connectrpc/connect';
 import type { JobRequest } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { type Job, JobSpecSchema, JobTargetSchema } from '#gen/longline/v1/job_pb.js';
 import { type Action, ActionSchema, SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
 import { invalid, LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
 import { agentTopic } from '../bus/topics.ts';
-import type { JobSubmission, NewCommand, SubmitOutcome } from '../store/job.ts';
+import type { JobSubmission, NewCommand } from '../store/job.ts';
 import { currentView } from './job-lookup.ts';
 import { type CheckedRequest, checkRequest } from './job-request.ts';
 import { everyAgent, leastLoaded } from './placement.ts';
 import { selectorOf } from './selector.ts';
 import type { ServiceDependencies } from './service-dependencies.ts';
+import { agentRefusal, type SubmissionContext, traceOf } from './submission-context.ts';
 
 /** Agents that share one statement: signing once per agent would take seconds for a large fleet, once for all megabytes. */
 const AGENTS_PER_STATEMENT = 50;
 
 /** Most agents that are woken before their commands are stored, beside after it. */
 const WOKEN_AHEAD = 16;
-
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-const TRACESTATE = /^[\x20-\x7e]{1,512}$/;
-
-/** Who asks, and within which trace. */
-export interface SubmissionContext {
-  readonly creator: string;
-  readonly headers: HandlerContext['requestHeader'];
-}
 
 async function chooseAgents({ store }: ServiceDependencies, request: CheckedRequest): Promise<readonly string[]> {
   const { target } = request.target;
@@ -97,13 +88,6 @@ function prepare(
   return { statements, commands };
 }
 
-function refusal(outcome: Extract<SubmitOutcome, { kind: 'refused' }>): LonglineError {
-  const { agentId, why } = outcome;
-  if (why === 'missing') return new LonglineError('not_found', `no agent has id ${agentId}`);
-  const mend = why === 'drained' ? 'end its drain or choose another' : 'choose another';
-  return new LonglineError('wrong_state', `agent ${agentId} is ${why} and takes no commands; ${mend}`);
-}
-
 async function repeated(
   needs: ServiceDependencies,
   jobId: string,
@@ -132,9 +116,6 @@ export async function submitJob(
   }
   const agentIds = await chooseAgents(needs, request);
   checkCovered(agentIds, await coveredIds(store, request));
-  const traceparent = context.headers.get('traceparent') ?? '';
-  const tracestate = context.headers.get('tracestate') ?? '';
-  const traced = TRACEPARENT.test(traceparent);
   const submission: JobSubmission = {
     job: {
       id: newId(nowMs),
@@ -148,8 +129,7 @@ export async function submitJob(
     },
     requestHash: request.hash,
     ...prepare(needs, request, agentIds, nowMs),
-    traceparent: traced ? traceparent : '',
-    tracestate: traced && TRACESTATE.test(tracestate) ? tracestate : '',
+    ...traceOf(context),
   };
   const wake = () => {
     for (const { agentId } of submission.commands) bus.publish(agentTopic(agentId), { kind: 'commands' });
@@ -158,7 +138,7 @@ export async function submitJob(
   // A claim that is queued right behind shares its commit; one that comes too early finds nothing and is woken below.
   if (submission.commands.length <= WOKEN_AHEAD) wake();
   const outcome = await storing;
-  if (outcome.kind === 'refused') throw refusal(outcome);
+  if (outcome.kind === 'refused') throw agentRefusal(outcome);
   if (outcome.kind === 'repeated') return await repeated(needs, outcome.jobId, outcome.sameContent, request.requestId);
   wake();
   return await currentView(store, submission.job.id);

@@ -20,6 +20,7 @@ import {
 } from '@grpc/grpc-js';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import {
   AgentLinkService,
   type AgentMessage,
@@ -30,6 +31,7 @@ import {
   LogsRequestSchema,
   type LogsResponse,
   Outcome,
+  TelemetryRequestSchema,
 } from '#gen/longline/link/v1/link_pb.js';
 import { JobState } from '#gen/longline/v1/job_pb.js';
 import { toConnectError } from '../../../src/controller/front/errors.ts';
@@ -54,6 +56,7 @@ type LogsRequestInit = NonNullable<MessageInitShape<typeof LogsRequestSchema>['m
 
 const CONTROL = grpcMethodDefinition(AgentLinkService.method.control);
 const LOGS = grpcMethodDefinition(AgentLinkService.method.logs);
+const TELEMETRY = grpcMethodDefinition(AgentLinkService.method.telemetry);
 
 /** Resolves once `holds` gives something; rejects after 10 s with what was awaited. */
 export async function until<T>(
@@ -75,11 +78,12 @@ export class FleetUnderTest implements AsyncDisposable {
   readonly services: OpenedServices;
   readonly jobs: Client<typeof JobService>;
   readonly agents: Client<typeof AgentService>;
+  readonly sessions: Client<typeof SessionService>;
   readonly grpcAddress: string;
   readonly folder: string;
   readonly #grpc: Server;
   readonly #http: Http2Server;
-  readonly #sessions = new Set<ServerHttp2Session>();
+  readonly #connections = new Set<ServerHttp2Session>();
   readonly #manager: Http2SessionManager;
   readonly #clients = new Set<GrpcClient>();
 
@@ -97,12 +101,13 @@ export class FleetUnderTest implements AsyncDisposable {
     this.#http = parts.http;
     this.folder = parts.folder;
     this.grpcAddress = `127.0.0.1:${parts.grpcPort}`;
-    this.#http.on('session', (session) => this.#sessions.add(session));
+    this.#http.on('session', (session) => this.#connections.add(session));
     const baseUrl = `http://127.0.0.1:${(parts.http.address() as AddressInfo).port}`;
     this.#manager = new Http2SessionManager(baseUrl);
     const transport = createConnectTransport({ baseUrl, httpVersion: '2', sessionManager: this.#manager });
     this.jobs = createClient(JobService, transport);
     this.agents = createClient(AgentService, transport);
+    this.sessions = createClient(SessionService, transport);
   }
 
   /** Starts on the data in `folder`, or on none. */
@@ -169,7 +174,7 @@ export class FleetUnderTest implements AsyncDisposable {
   async stop(): Promise<void> {
     this.#manager.abort();
     for (const client of this.#clients) client.close();
-    for (const session of this.#sessions) session.destroy();
+    for (const connection of this.#connections) connection.destroy();
     this.#http.close();
     await this.services[Symbol.asyncDispose]();
     this.#grpc.forceShutdown();
@@ -236,6 +241,15 @@ export class ScriptedAgent {
     stream.hello(this, hello);
     await stream.next('welcome');
     return stream;
+  }
+
+  /** Sends figures, as soon as the stream is open. */
+  telemetry(figures: MessageInitShape<typeof TelemetryRequestSchema>): void {
+    const { path, requestSerialize, responseDeserialize } = TELEMETRY;
+    const call = this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, this.#metadata());
+    call.on('error', () => undefined);
+    call.on('data', () => undefined);
+    call.write(create(TelemetryRequestSchema, figures));
   }
 
   logs(): LogsStream {

@@ -478,6 +478,13 @@ export declare type StopSessionRequest = Message<"longline.fleet.v1.StopSessionR
    * @generated from field: string request_id = 7;
    */
   requestId: string;
+
+  /**
+   * From the request; not begun after it. The default is 1 h. Ignored with `signed`.
+   *
+   * @generated from field: google.protobuf.Duration ttl = 8;
+   */
+  ttl?: Duration | undefined;
 };
 
 /**
