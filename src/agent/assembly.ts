@@ -8,7 +8,6 @@ import { describeError, LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import { Link } from '../link/link.ts';
 import type { HostReport, TargetSource } from '../link/ports.ts';
-import { StateDatabase } from '../platform/sqlite/state-store.ts';
 import { Admission } from './admission.ts';
 import { AuditLog } from './audit/audit-log.ts';
 import { auditedExecutor } from './audit/audited-executor.ts';
@@ -23,6 +22,7 @@ import { openJobs } from './jobs-setup.ts';
 import { agentView } from './local/agent-view.ts';
 import { LocalServer } from './local/local-server.ts';
 import { type Rules, reloadRules } from './rules.ts';
+import { StateFile } from './state-file.ts';
 import { ENROLLMENT_TRUST_FILE, writeEnrollmentTrust } from './trust/enrollment-trust.ts';
 
 /** What there is before anything is connected. */
@@ -58,7 +58,7 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const logs = { open: (executionId: string) => holder.link!.logs.open(executionId) };
   const capability = openJobs(config, jobs, folder.instanceId, { logs, paths }, stack);
   const stopping = new AbortController();
-  const registry = makeRegistry(base, [capability], holder, stopping.signal, stack);
+  const registry = await makeRegistry(base, [capability], holder, stopping.signal, stack);
   const report = hostReport({
     config,
     registry,
@@ -110,14 +110,14 @@ function makeIdentity({ config, clock, log, folder, trust }: Foundation, audit: 
   });
 }
 
-function makeRegistry(
+async function makeRegistry(
   { clock, log, folder }: Foundation,
   capabilities: ConstructorParameters<typeof CapabilityRegistry>[0],
   holder: Holder,
   signal: AbortSignal,
   stack: AsyncDisposableStack,
-): CapabilityRegistry {
-  const state = stack.use(new StateDatabase(folder.file('state.db')));
+): Promise<CapabilityRegistry> {
+  const state = stack.use(await StateFile.open(folder.file('state'), { log }));
   const hostFor = (name: string) => ({
     log: log.child({ capability: name }),
     clock,

@@ -37,7 +37,8 @@ export interface RecordFileOptions {
   readonly folders?: FolderOperations;
   /**
    * Makes what is found, and the file's name, durable first. An earlier process may have died between write and sync: who
-   * tells others what the file says must not have it taken back by a loss of power.
+   * tells others what the file says must not have it taken back by a loss of power. For the same reason every append to
+   * such a file is durable, and the disk's sync comes with the write instead of after it.
    */
   readonly settled?: boolean;
 }
@@ -57,6 +58,9 @@ const MAX_ROUND_FRAMES = 1000;
 /** Most bytes of a bad tail that are kept beside the file for an operator to look at. */
 const MAX_QUARANTINE_BYTES = 1024 * 1024;
 const FILE_MODE = 0o600;
+const FLAGS = 'a+';
+/** Elsewhere such a write may reach no further than the disk's own cache, unlike a sync. */
+const SYNCED_FLAGS = process.platform === 'linux' ? 'as+' : FLAGS;
 
 /** Only one RecordFile may be open on a path. The owner disposes it; appends after that are refused. */
 export class RecordFile implements AsyncDisposable {
@@ -65,6 +69,7 @@ export class RecordFile implements AsyncDisposable {
   readonly loss: RecordFileLoss | undefined;
   readonly #openFile: OpenFile;
   readonly #folders: FolderOperations;
+  readonly #flags: string;
   #handle: FileHandle;
   #sizeBytes: number;
   #syncedBytes: number;
@@ -80,7 +85,7 @@ export class RecordFile implements AsyncDisposable {
     handle: FileHandle,
     sizeBytes: number,
     loss: RecordFileLoss | undefined,
-    { openFile, folders }: Required<Pick<RecordFileOptions, 'openFile' | 'folders'>>,
+    { openFile, folders, flags }: Required<Pick<RecordFileOptions, 'openFile' | 'folders'>> & { readonly flags: string },
   ) {
     this.path = path;
     this.loss = loss;
@@ -89,14 +94,16 @@ export class RecordFile implements AsyncDisposable {
     this.#syncedBytes = sizeBytes;
     this.#openFile = openFile;
     this.#folders = folders;
+    this.#flags = flags;
   }
 
   /** Opens or creates a file (0600), reads it through, and cuts off what follows the last good record. */
   static async open(path: string, options: RecordFileOptions = {}): Promise<RecordFile> {
     const { openFile = open, folders = hostFolders } = options;
+    const flags = options.settled ? SYNCED_FLAGS : FLAGS;
     let handle: FileHandle | undefined;
     try {
-      handle = await openFile(path, 'a+', FILE_MODE);
+      handle = await openFile(path, flags, FILE_MODE);
       const { size } = await handle.stat();
       const { goodBytes, reason } = await readThrough(handle, size, options.onRecord);
       let loss: RecordFileLoss | undefined;
@@ -113,7 +120,7 @@ export class RecordFile implements AsyncDisposable {
         await handle.datasync();
         await folders.sync(dirname(path));
       }
-      return new RecordFile(path, handle, goodBytes, loss, { openFile, folders });
+      return new RecordFile(path, handle, goodBytes, loss, { openFile, folders, flags });
     } catch (error) {
       await handle?.close();
       throw storageError('open', path, error);
@@ -211,7 +218,7 @@ export class RecordFile implements AsyncDisposable {
         round.flatMap((append) => append.frames),
       );
       if (round.some((append) => append.durability === 'durable')) {
-        await this.#handle.datasync();
+        if (this.#flags === FLAGS) await this.#handle.datasync();
         this.#syncedBytes = startBytes + bytes;
       }
       this.#dirtyTail = false;
@@ -244,7 +251,7 @@ export class RecordFile implements AsyncDisposable {
     let next: FileHandle | undefined;
     try {
       await this.#folders.remove(temporary);
-      next = await this.#openFile(temporary, 'a+', FILE_MODE);
+      next = await this.#openFile(temporary, this.#flags, FILE_MODE);
       const content = frames();
       await writeAll(next, content);
       await next.datasync();

@@ -150,6 +150,38 @@ describe('record file', () => {
     assert.deepEqual(await read(path), { bodies: bodiesOf([Buffer.from('one'), Buffer.from('two')]), loss: undefined });
   });
 
+  it('needs no sync after a write to a settled file, and syncs what it finds', async () => {
+    await using folder = await scratchFolder();
+    const path = join(folder.path, 'f');
+    const opened: string[] = [];
+    let syncs = 0;
+    const openFile: OpenFile = async (name, flags, mode) => {
+      const handle = await openOnDisk(name, flags, mode);
+      const datasync = handle.datasync.bind(handle);
+      opened.push(flags);
+      handle.datasync = async () => {
+        syncs += 1;
+        await datasync();
+      };
+      return handle;
+    };
+    {
+      await using file = await RecordFile.open(path, { openFile, settled: true });
+      await file.append([encodeRecord(7, Buffer.from('one'))]);
+      await file.replace(() => [encodeRecord(7, Buffer.from('two'))]);
+      await file.append([encodeRecord(7, Buffer.from('three'))]);
+    }
+    if (process.platform === 'linux') {
+      assert.deepEqual(opened, ['as+', 'as+']);
+      assert.equal(syncs, 2, 'what was found at the beginning, and the content that was put in its place');
+    }
+    syncs = 0;
+    await using file = await RecordFile.open(path, { openFile, settled: true });
+    assert.equal(syncs, 1);
+    assert.equal(file.loss, undefined);
+    assert.deepEqual((await read(path)).bodies, bodiesOf([Buffer.from('two'), Buffer.from('three')]));
+  });
+
   it('does so on a disk that is really full', async (context) => {
     await using folder = await scratchFolder();
     try {

@@ -49,7 +49,7 @@ export class SimulatedDisk {
         if (flags.startsWith('w')) found.bytes = Buffer.alloc(0);
         return found;
       });
-      return this.#handle(file, life);
+      return this.#handle(file, life, flags.includes('s'));
     };
     return {
       openFile: openFile as unknown as OpenFile,
@@ -113,14 +113,14 @@ export class SimulatedDisk {
     file.durable = file.bytes;
   }
 
-  #handle(file: DiskFile, life: Life) {
+  #handle(file: DiskFile, life: Life, synced: boolean) {
     const io = <T>(effect: () => T): Promise<T> => this.#io(life, effect);
     return {
       stat: () => io(() => ({ size: file.bytes.length })),
       read: (into: Buffer, at: number, length: number, from: number) =>
         io(() => ({ bytesRead: file.bytes.copy(into, at, from, Math.min(file.bytes.length, from + length)) })),
-      writev: (frames: readonly Uint8Array[]) => this.#write(file, Buffer.concat(frames), life),
-      writeFile: (bytes: Uint8Array) => this.#write(file, Buffer.from(bytes), life),
+      writev: (frames: readonly Uint8Array[]) => this.#write(file, Buffer.concat(frames), life, synced),
+      writeFile: (bytes: Uint8Array) => this.#write(file, Buffer.from(bytes), life, synced),
       datasync: () =>
         io(() => {
           if (this.failing) throw fault('EIO');
@@ -135,7 +135,7 @@ export class SimulatedDisk {
     };
   }
 
-  #write(file: DiskFile, bytes: Buffer, life: Life): Promise<{ bytesWritten: number }> {
+  #write(file: DiskFile, bytes: Buffer, life: Life, synced: boolean): Promise<{ bytesWritten: number }> {
     const pending = { file, bytes };
     this.#writing.add(pending);
     return this.#io(life, () => {
@@ -144,6 +144,7 @@ export class SimulatedDisk {
       const room = this.full ? Math.floor(this.#scheduler.between(0, bytes.length)) : bytes.length;
       file.bytes = Buffer.concat([file.bytes, bytes.subarray(0, room)]);
       if (room === 0 && bytes.length > 0) throw fault('ENOSPC');
+      if (synced) file.durable = file.bytes;
       return { bytesWritten: room };
     });
   }
