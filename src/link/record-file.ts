@@ -85,7 +85,11 @@ export class RecordFile implements AsyncDisposable {
     handle: FileHandle,
     sizeBytes: number,
     loss: RecordFileLoss | undefined,
-    { openFile, folders, flags }: Required<Pick<RecordFileOptions, 'openFile' | 'folders'>> & { readonly flags: string },
+    {
+      openFile,
+      folders,
+      flags,
+    }: Required<Pick<RecordFileOptions, 'openFile' | 'folders'>> & { readonly flags: string },
   ) {
     this.path = path;
     this.loss = loss;

@@ -1,7 +1,7 @@
 // Logs as files below one folder: shard/log id/attempt/. Keeps a bounded number of logs in memory and files open. Knows
 // nothing of agents or jobs. One process at a time may write to the folder.
-import { existsSync, mkdirSync } from 'node:fs';
-import { access, readdir, rename, rm, stat } from 'node:fs/promises';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { GapReason, type LogClose, LogGapSchema } from '#gen/longline/v1/log_pb.js';
@@ -46,13 +46,17 @@ export class FileLogStore implements LogStore {
   }
 
   async cursor(key: LogKey, range: LogRange): Promise<LogCursor | undefined> {
-    if (!(await exists(this.#folder(key)))) return undefined;
+    if (!existsSync(this.#folder(key))) return undefined;
     return await FileLogCursor.open((use) => this.#borrow(key, use), range);
   }
 
   async latestAttempt(logId: string): Promise<number | undefined> {
-    const names = await readdir(this.#logFolder(logId)).catch(() => []);
-    const attempts = names.filter((name) => ATTEMPT.test(name)).map(Number);
+    const folder = this.#logFolder(logId);
+    // Followers ask before there is one; an error with a stack would be made for each that asks.
+    if (!existsSync(folder)) return undefined;
+    const attempts = readdirSync(folder)
+      .filter((name) => ATTEMPT.test(name))
+      .map(Number);
     return attempts.length === 0 ? undefined : Math.max(...attempts);
   }
 
@@ -247,13 +251,6 @@ function createFolder(folder: string): readonly string[] {
   const parents: string[] = [];
   for (let child = folder; child.length >= topmost.length; child = dirname(child)) parents.push(dirname(child));
   return parents;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 async function wroteBefore(folder: string, beforeMs: number): Promise<boolean> {

@@ -1,5 +1,6 @@
 // From a checked request to stored commands: picks the agents, makes or takes the statement, stores everything at once and
 // wakes whoever holds the agents' streams.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { create, toBinary } from '@bufbuild/protobuf';
 import type { JobRequest } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { type Job, JobSpecSchema, JobTargetSchema } from '#gen/longline/v1/job_pb.js';
@@ -141,5 +142,7 @@ export async function submitJob(
   if (outcome.kind === 'refused') throw agentRefusal(outcome);
   if (outcome.kind === 'repeated') return await repeated(needs, outcome.jobId, outcome.sameContent, request.requestId);
   wake();
+  // What was claimed leaves this process first; the caller's own view of it comes after that.
+  await nextTurn();
   return await currentView(store, submission.job.id);
 }

@@ -2,6 +2,9 @@
 import type { Clock } from '../../core/clock.ts';
 import type { BusEvent, BusMessage, Subscription } from '../bus/bus.ts';
 
+/** Made once: an abort without a reason makes an error with a stack each time. */
+const OVER = new Error('the wait is over');
+
 /** The next event; undefined when the time is over, a signal aborts or the subscription ends. */
 export async function nextWithin<M extends BusMessage>(
   subscription: Subscription<M>,
@@ -10,7 +13,7 @@ export async function nextWithin<M extends BusMessage>(
   ...signals: readonly AbortSignal[]
 ): Promise<BusEvent<M> | undefined> {
   const over = new AbortController();
-  const abort = () => over.abort();
+  const abort = () => over.abort(OVER);
   for (const signal of signals) {
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import type { ContainerUsage } from '../../capabilities/jobs/ports.ts';
 
 const FIRST_DELAY_MS = 5;
-const LONGEST_DELAY_MS = 500;
+/** What waits warm is watched too, for hours. */
+const LONGEST_DELAY_MS = 5000;
 const CONTAINER_LIMIT = 4096;
 /** How long, and how often, the cgroup of a container that is being started is waited for. */
 const AWAIT_LIMIT_MS = 5000;

@@ -152,7 +152,7 @@ suite('the warm pool', () => {
     }
     assert.equal(world.state.values.size, 0);
     await filled(jobs);
-    assert.ok(!engine.calls.some((call) => call.startsWith('create longline-job-')), engine.calls.join('\n'));
+    assert.ok(!engine.calls.some((call) => call.startsWith('createContainer longline-job-')), engine.calls.join('\n'));
   });
 
   test('removes what idled, and what is left when a process died', async () => {
