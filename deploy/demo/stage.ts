@@ -38,7 +38,7 @@ export class Stage implements AsyncDisposable {
 
   /** Starts a controller. */
   static async open(screen: Screen, engine: UsableEngine | undefined, signal: AbortSignal): Promise<Stage> {
-    const fleet = await startFleet(engine === undefined ? {} : { dockerHost: engine.host });
+    const fleet = await startFleet({ launcher: true, ...(engine === undefined ? {} : { dockerHost: engine.host }) });
     return new Stage(screen, fleet, engine, signal);
   }
 

@@ -32,7 +32,7 @@ class Service implements AsyncDisposable {
     const options = { env, detached: true, stdio: ['ignore', 'pipe', log] as ['ignore', 'pipe', number] };
     // The kernel ends it too if this process is killed.
     const guard = existsSync('/usr/bin/setpriv') ? ['/usr/bin/setpriv', '--pdeathsig', 'TERM'] : [];
-    const [program, ...argv] = [...guard, process.execPath, '--', join(ROOT, 'src/cli/main.ts'), name, ...args];
+    const [program, ...argv] = [...guard, join(ROOT, 'deploy/bin/longline'), name, ...args];
     this.process = spawn(program!, argv, options);
     closeSync(log);
     this.ended = once(this.process, 'exit');

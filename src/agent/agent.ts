@@ -11,7 +11,7 @@ import type { AgentConfig } from './config.ts';
 import { openDataFolder } from './data-folder.ts';
 import { jobsConfigOf } from './jobs-setup.ts';
 import { openRules } from './rules.ts';
-import { AGENT_VERSION } from './version.ts';
+import { AGENT_BUILD, AGENT_VERSION } from './version.ts';
 
 /** How often an unavailable capability is tried again. */
 const REOPEN_EVERY_MS = 15_000;
@@ -43,7 +43,8 @@ async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
     }
   });
   local.setServing(true);
-  log.info('agent is running', { agentId: config.agentId, controller: config.controllerUrl, version: AGENT_VERSION });
+  const { agentId, controllerUrl: controller } = config;
+  log.info('agent is running', { agentId, controller, version: AGENT_VERSION, build: AGENT_BUILD });
   await tasks.wait();
   local.setServing(false);
   log.info('agent is stopping; what runs goes on');

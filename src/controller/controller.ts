@@ -7,6 +7,8 @@ import { Health } from '#gen/health/v1/health_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
 import { type Clock, systemClock } from '../core/clock.ts';
+import { DescriptorIndex } from '../core/grpc-reflection.ts';
+import { HealthState } from '../core/health-state.ts';
 import type { Logger } from '../core/logger.ts';
 import { createLogger } from '../telemetry/logger.ts';
 import {
@@ -17,8 +19,8 @@ import {
   controllerUrl,
 } from './config.ts';
 import { Front } from './front/front.ts';
-import { HealthState, healthService } from './front/health.ts';
-import { DescriptorIndex, reflectionRoutes } from './front/reflection.ts';
+import { healthService } from './front/health.ts';
+import { reflectionRoutes } from './front/reflection.ts';
 import type { ControllerServices, OpenServices } from './front/routes.ts';
 import { writeAdminContext } from './identity/admin-context.ts';
 import { AgentAuthenticator } from './identity/agent-authentication.ts';

@@ -7,6 +7,14 @@ import { CallCredentials, ChannelCredentials } from '@grpc/grpc-js';
 import { LonglineError } from '../core/errors.ts';
 import type { LinkTarget } from './ports.ts';
 
+/** Where to dial: a link's target, or the controller of a host that has no identity yet. */
+export interface DialTarget {
+  readonly url: string;
+  readonly credentials:
+    | LinkTarget['credentials']
+    | { readonly kind: 'anonymous'; readonly trustedCertificates: string };
+}
+
 type SecureConnector = ReturnType<ChannelCredentials['_createSecureConnector']>;
 
 /** The last TLS session per peer and identity, so that a reconnect costs no full handshake. In memory only. */
@@ -49,7 +57,7 @@ export class DialCredentials extends ChannelCredentials {
   #destroyed = false;
 
   /** Throws `invalid` for a URL or PEM that can't be used. */
-  constructor(target: LinkTarget, cache: TlsSessionCache) {
+  constructor(target: DialTarget, cache: TlsSessionCache) {
     super();
     this.#url = targetUrl(target);
     this.#cache = cache;
@@ -133,9 +141,9 @@ export class DialCredentials extends ChannelCredentials {
   }
 }
 
-function targetUrl(target: LinkTarget): URL {
+function targetUrl(target: DialTarget): URL {
   const url = URL.canParse(target.url) ? new URL(target.url) : undefined;
-  const kinds = target.credentials.kind === 'certificate' ? ['https:'] : ['https:', 'http:'];
+  const kinds = target.credentials.kind === 'api_key' ? ['https:', 'http:'] : ['https:'];
   if (url === undefined || !kinds.includes(url.protocol)) {
     const right = kinds.length === 1 ? 'https://host:port' : 'https://host:port or http://host:port';
     throw new LonglineError('invalid', `controller URL "${target.url}" can't be dialled; give ${right}`);
@@ -143,7 +151,7 @@ function targetUrl(target: LinkTarget): URL {
   return url;
 }
 
-function secureContext(target: LinkTarget): SecureContext {
+function secureContext(target: DialTarget): SecureContext {
   const { credentials } = target;
   try {
     return createSecureContext({

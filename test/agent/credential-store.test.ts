@@ -24,7 +24,7 @@ async function credentials(name: string): Promise<Credentials> {
     { name: `CN=${name}`, keys, signingAlgorithm: ALGORITHM, notAfter: new Date(Date.now() + 60_000) },
     webcrypto as Crypto,
   );
-  const { privateKey } = await makeKeyAndRequest(name);
+  const { privateKey } = makeKeyAndRequest(name);
   return {
     certificateChain: certificate.toString('pem'),
     privateKey,

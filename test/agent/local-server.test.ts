@@ -34,9 +34,10 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-async function curl(method: string, data: string): Promise<unknown> {
+async function curl(method: string, data: string, ...extra: string[]): Promise<unknown> {
   const { stdout } = await run(buf, [
     'curl',
+    ...extra,
     '--protocol',
     'grpc',
     '--http2-prior-knowledge',
@@ -60,6 +61,19 @@ test('a generic gRPC tool finds the service by reflection and calls it over the 
     '{"keyId":"good","spec":{"argv":["true"]}}',
   );
   assert.deepEqual(explained, { allowed: true });
+});
+
+test('both versions of reflection answer, and health tells what serves', async () => {
+  for (const protocol of ['grpc-v1', 'grpc-v1alpha']) {
+    const answer = await curl('longline.local.v1.LocalService/ListCommands', '{}', '--reflect-protocol', protocol);
+    assert.deepEqual(answer, {});
+  }
+  const health = ['--schema', join(import.meta.dirname, '../../node_modules/grpc-health-check/proto')];
+  assert.deepEqual(await curl('grpc.health.v1.Health/Check', '{}', ...health), { status: 'SERVING' });
+  assert.deepEqual(await curl('grpc.health.v1.Health/List', '{}', ...health), {
+    statuses: { '': { status: 'SERVING' } },
+  });
+  await assert.rejects(curl('grpc.health.v1.Health/Check', '{"service":"nope"}', ...health), /not_found/);
 });
 
 test('a failure keeps its code and message', async () => {

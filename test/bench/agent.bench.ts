@@ -36,7 +36,7 @@ export const bench: Bench = {
   missing: () => (process.platform === 'linux' ? engineMissing() : 'reads /proc: needs Linux'),
   run: async ({ quick, say }) => {
     await using engine = await startDocker();
-    await using fleet = await startFleet({ dockerHost: engine.host });
+    await using fleet = await startFleet({ dockerHost: engine.host, launcher: true });
     const agent = await fleet.enrolled(BENCH_AGENT);
     const pid = agent.command.process.pid!;
     const ticks = Number((await runCommand(['getconf', 'CLK_TCK'])).stdout);

@@ -26,7 +26,7 @@ export async function startBenchFleet(agentArgs: readonly string[] = []): Promis
   await using stack = new AsyncDisposableStack();
   const engine = stack.use(await startDocker());
   await loadTestImages(engine);
-  const fleet = stack.use(await startFleet({ dockerHost: engine.host }));
+  const fleet = stack.use(await startFleet({ dockerHost: engine.host, launcher: true }));
   await fleet.enrolled(BENCH_AGENT, ['--allowed-image', TEST_IMAGE, ...agentArgs]);
   const api = stack.use(new ApiClient(await readContext(fleet.context), 60_000));
   await api.bringUp();

@@ -10,7 +10,7 @@ import type { Clock } from '../../core/clock.ts';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { SigningKey } from '../../core/signing/signing-key.ts';
-import type { AuditRow, ChainHead, CheckpointRow } from '../../platform/sqlite/audit-protocol.ts';
+import type { AuditRow, ChainHead, CheckpointRow } from '../../platform/sqlite/audit-rows.ts';
 import { AuditStore } from '../../platform/sqlite/audit-store.ts';
 import { openAuditKey } from './audit-key.ts';
 

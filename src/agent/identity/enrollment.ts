@@ -1,10 +1,9 @@
 // Becoming an agent and staying one: the calls to EnrollmentService.
 import { createHash } from 'node:crypto';
-import { Code, ConnectError, createClient } from '@connectrpc/connect';
-import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
-import { EnrollmentService, type EnrollResponse } from '#gen/longline/link/v1/enrollment_pb.js';
+import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
 import { parseEnrollmentToken } from '../../core/enrollment-token.ts';
-import { LonglineError, reasonOfGrpcCode } from '../../core/errors.ts';
+import { LonglineError } from '../../core/errors.ts';
+import { callOnce } from '../../link/unary-call.ts';
 import { makeKeyAndRequest, pem } from './certificate-request.ts';
 import type { Credentials } from './credential-store.ts';
 import { fetchPinnedAuthority } from './pinned-authority.ts';
@@ -47,12 +46,12 @@ export async function enroll(
     );
   }
   const authority = await fetchPinnedAuthority(url, caSha256, signal);
-  const { privateKey, request } = await makeKeyAndRequest(applicant.agentId);
-  const response = await call<EnrollResponse>(applicant.controllerUrl, { ca: authority }, (client) =>
-    client.enroll(
-      { token: secret, agentId: applicant.agentId, certificateRequest: request, instanceId: applicant.instanceId },
-      { signal, timeoutMs: CALL_LIMIT_MS },
-    ),
+  const { privateKey, request } = makeKeyAndRequest(applicant.agentId);
+  const response = await callOnce(
+    EnrollmentService.method.enroll,
+    { token: secret, agentId: applicant.agentId, certificateRequest: request, instanceId: applicant.instanceId },
+    { url: applicant.controllerUrl, credentials: { kind: 'anonymous', trustedCertificates: authority } },
+    { limitMs: CALL_LIMIT_MS, signal },
   );
   return {
     credentials: { ...certificatesOf(response), privateKey },
@@ -69,10 +68,12 @@ export async function renew(
   current: Credentials,
   signal: AbortSignal,
 ): Promise<Credentials> {
-  const { privateKey, request } = await makeKeyAndRequest(applicant.agentId);
-  const tls = { ca: current.trustedCertificates, cert: current.certificateChain, key: current.privateKey };
-  const response = await call(applicant.controllerUrl, tls, (client) =>
-    client.renew({ certificateRequest: request }, { signal, timeoutMs: CALL_LIMIT_MS }),
+  const { privateKey, request } = makeKeyAndRequest(applicant.agentId);
+  const response = await callOnce(
+    EnrollmentService.method.renew,
+    { certificateRequest: request },
+    { url: applicant.controllerUrl, credentials: { kind: 'certificate', ...current } },
+    { limitMs: CALL_LIMIT_MS, signal },
   );
   return { ...certificatesOf(response), privateKey };
 }
@@ -85,24 +86,4 @@ function certificatesOf(response: {
     certificateChain: response.certificateChain.map((der) => pem('CERTIFICATE', der)).join(''),
     trustedCertificates: response.trustedCertificates.map((der) => pem('CERTIFICATE', der)).join(''),
   };
-}
-
-type EnrollmentClient = ReturnType<typeof createClient<typeof EnrollmentService>>;
-
-async function call<Response>(
-  baseUrl: string,
-  tls: { readonly ca: string; readonly cert?: string; readonly key?: string },
-  invoke: (client: EnrollmentClient) => Promise<Response>,
-): Promise<Response> {
-  const session = new Http2SessionManager(baseUrl, {}, tls);
-  try {
-    const transport = createGrpcTransport({ baseUrl, nodeOptions: tls, sessionManager: session });
-    return await invoke(createClient(EnrollmentService, transport));
-  } catch (error) {
-    const failure = ConnectError.from(error);
-    const reason = failure.code === Code.Unknown ? 'unavailable' : reasonOfGrpcCode(failure.code);
-    throw new LonglineError(reason, `controller ${new URL(baseUrl).host}: ${failure.rawMessage}`, { cause: error });
-  } finally {
-    session.abort();
-  }
 }

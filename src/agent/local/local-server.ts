@@ -3,8 +3,7 @@
 
 import { chmod, lstat, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { create, toBinary } from '@bufbuild/protobuf';
-import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
+import { create } from '@bufbuild/protobuf';
 import {
   Server,
   ServerCredentials,
@@ -12,8 +11,6 @@ import {
   type sendUnaryData,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation } from 'grpc-health-check';
 import {
   type ExplainJobRequest,
   type ExplainJobResponse,
@@ -27,7 +24,10 @@ import {
 } from '#gen/longline/local/v1/local_pb.js';
 import { describeError, GRPC_CODE, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { grpcServiceDefinition } from '../../core/grpc-definition.ts';
+import { DescriptorIndex } from '../../core/grpc-reflection.ts';
+import { HealthState } from '../../core/health-state.ts';
 import type { Logger } from '../../core/logger.ts';
+import { addHealth, addReflection } from './open-services.ts';
 
 const CLOSE_LIMIT_MS = 2_000;
 /** Longest path that the kernel takes for a unix socket (sockaddr_un). */
@@ -49,7 +49,7 @@ export interface LocalView {
 export class LocalServer implements AsyncDisposable {
   readonly #path: string;
   readonly #server = new Server({ 'grpc.max_receive_message_length': 4 * 1024 * 1024 });
-  readonly #health = new HealthImplementation({ '': 'NOT_SERVING' });
+  readonly #health = new HealthState([]);
   readonly #log: Logger;
   #bound = false;
 
@@ -57,8 +57,9 @@ export class LocalServer implements AsyncDisposable {
     this.#path = path;
     this.#log = log;
     this.#server.addService(grpcServiceDefinition(LocalService), this.#handlers(view));
-    this.#health.addToServer(this.#server);
-    new ReflectionService(reflectionRoot()).addToServer(this.#server);
+    this.#health.setAll(false);
+    addHealth(this.#server, this.#health);
+    addReflection(this.#server, new DescriptorIndex([LocalService]));
   }
 
   /** Binds. A socket left by a dead agent is replaced; one that answers is `already_exists`. */
@@ -87,7 +88,7 @@ export class LocalServer implements AsyncDisposable {
 
   /** What health checks answer, for the agent as a whole. */
   setServing(serving: boolean): void {
-    this.#health.setStatus('', serving ? 'SERVING' : 'NOT_SERVING');
+    this.#health.setAll(serving);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -126,20 +127,6 @@ export class LocalServer implements AsyncDisposable {
       );
     };
   }
-}
-
-/** The descriptors of LocalService and all they import, in the form that @grpc/reflection reads. */
-function reflectionRoot(): ConstructorParameters<typeof ReflectionService>[0] {
-  const files = new Map<string, Buffer>();
-  const add = (file: typeof LocalService.file): void => {
-    if (files.has(file.proto.name)) return;
-    files.set(file.proto.name, Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)));
-    for (const dependency of file.dependencies) add(dependency);
-  };
-  add(LocalService.file);
-  return {
-    [LocalService.typeName]: { format: 'longline', type: {}, fileDescriptorProtos: [...files.values()] },
-  } as unknown as ConstructorParameters<typeof ReflectionService>[0];
 }
 
 /** Removes a socket that a dead agent left; anything else in its place is somebody's file. */

@@ -1,6 +1,6 @@
 // `longline version`.
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import manifest from '../../../package.json' with { type: 'json' };
 import type { CliIo } from '../io.ts';
 
 /** Adds `version`. */
@@ -10,8 +10,7 @@ export function registerVersionCommands(program: Command, io: CliIo): void {
     .description('Show the versions of longline and of the runtime it runs on.')
     .addHelpText('after', '\nExample:\n  longline version --json')
     .action(async () => {
-      const manifest: unknown = JSON.parse(await readFile(new URL('../../../package.json', import.meta.url), 'utf8'));
-      const { version } = manifest as { readonly version: string };
+      const { version } = manifest;
       const { node, openssl } = process.versions;
       const platform = `${process.platform}/${process.arch}`;
       await io.result({ version, node, openssl, platform }, () => `longline ${version} (Node ${node}, ${platform})`);

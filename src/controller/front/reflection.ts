@@ -1,80 +1,8 @@
-// Server reflection, v1 and v1alpha, over the descriptors that protobuf-es generated code carries. The two versions differ
-// in name only, so one function answers both.
-import { type DescFile, type DescService, toBinary } from '@bufbuild/protobuf';
-import { nestedTypes } from '@bufbuild/protobuf/reflect';
-import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
+// Server reflection, v1 and v1alpha, on the operators' stack.
 import type { ConnectRouter } from '@connectrpc/connect';
-import { ServerReflection, type ServerReflectionRequest } from '#gen/grpc/reflection/v1/reflection_pb.js';
+import { ServerReflection } from '#gen/grpc/reflection/v1/reflection_pb.js';
 import { ServerReflection as ServerReflectionV1Alpha } from '#gen/grpc/reflection/v1alpha/reflection_pb.js';
-
-const NOT_FOUND = 5;
-const INVALID_ARGUMENT = 3;
-
-/** The question of either version. */
-interface Question {
-  readonly case: ServerReflectionRequest['messageRequest']['case'];
-  readonly value?: unknown;
-}
-
-/** Descriptors of the given services, with everything they refer to. */
-export class DescriptorIndex {
-  readonly #services: readonly string[];
-  readonly #files = new Map<string, DescFile>();
-  readonly #symbols = new Map<string, DescFile>();
-  readonly #encoded = new Map<string, Uint8Array>();
-
-  constructor(services: readonly DescService[]) {
-    this.#services = services.map((service) => service.typeName).sort();
-    for (const service of services) this.#addFile(service.file);
-  }
-
-  /** Full names of the services, sorted. */
-  get services(): readonly string[] {
-    return this.#services;
-  }
-
-  /** Serialised descriptor of the file that declares a symbol, followed by all it imports; undefined if unknown. */
-  fileOfSymbol(symbol: string): Uint8Array[] | undefined {
-    return this.#closure(this.#symbols.get(symbol));
-  }
-
-  /** As fileOfSymbol, by file name. */
-  fileByName(name: string): Uint8Array[] | undefined {
-    return this.#closure(this.#files.get(name));
-  }
-
-  #addFile(file: DescFile): void {
-    const name = file.proto.name;
-    if (this.#files.has(name)) return;
-    this.#files.set(name, file);
-    for (const type of nestedTypes(file)) {
-      this.#symbols.set(type.typeName, file);
-      if (type.kind !== 'service') continue;
-      for (const method of type.methods) this.#symbols.set(`${type.typeName}.${method.name}`, file);
-    }
-    for (const dependency of file.dependencies) this.#addFile(dependency);
-  }
-
-  #closure(file: DescFile | undefined): Uint8Array[] | undefined {
-    if (file === undefined) return undefined;
-    const found = new Set<DescFile>();
-    const visit = (at: DescFile): void => {
-      if (found.has(at)) return;
-      found.add(at);
-      at.dependencies.forEach(visit);
-    };
-    visit(file);
-    return [...found].map((at) => this.#encode(at));
-  }
-
-  #encode(file: DescFile): Uint8Array {
-    const known = this.#encoded.get(file.proto.name);
-    if (known !== undefined) return known;
-    const bytes = toBinary(FileDescriptorProtoSchema, file.proto);
-    this.#encoded.set(file.proto.name, bytes);
-    return bytes;
-  }
-}
+import { answerReflection, type DescriptorIndex } from '../../core/grpc-reflection.ts';
 
 /** Adds both versions of ServerReflection to a router. */
 export function reflectionRoutes(router: ConnectRouter, index: DescriptorIndex): void {
@@ -84,7 +12,7 @@ export function reflectionRoutes(router: ConnectRouter, index: DescriptorIndex):
         yield {
           validHost: request.host,
           originalRequest: request,
-          messageResponse: answer(index, request.messageRequest),
+          messageResponse: answerReflection(index, request.messageRequest),
         };
       }
     },
@@ -95,39 +23,9 @@ export function reflectionRoutes(router: ConnectRouter, index: DescriptorIndex):
         yield {
           validHost: request.host,
           originalRequest: request,
-          messageResponse: answer(index, request.messageRequest),
+          messageResponse: answerReflection(index, request.messageRequest),
         };
       }
     },
   });
-}
-
-function answer(index: DescriptorIndex, question: Question) {
-  switch (question.case) {
-    case 'listServices':
-      return answers('listServicesResponse', { service: index.services.map((name) => ({ name })) });
-    case 'fileByFilename':
-      return files(index.fileByName(String(question.value)), `file ${question.value}`);
-    case 'fileContainingSymbol':
-      return files(index.fileOfSymbol(String(question.value)), `symbol ${question.value}`);
-    case 'fileContainingExtension':
-    case 'allExtensionNumbersOfType':
-      return failed(NOT_FOUND, 'the contract has no extensions');
-    default:
-      return failed(INVALID_ARGUMENT, 'message_request: is missing or unknown');
-  }
-}
-
-function answers<Case extends string, Value>(name: Case, value: Value): { readonly case: Case; readonly value: Value } {
-  return { case: name, value };
-}
-
-function files(found: Uint8Array[] | undefined, what: string) {
-  return found === undefined
-    ? failed(NOT_FOUND, `${what.slice(0, 200)} isn't known here`)
-    : answers('fileDescriptorResponse', { fileDescriptorProto: found });
-}
-
-function failed(errorCode: number, errorMessage: string) {
-  return answers('errorResponse', { errorCode, errorMessage });
 }

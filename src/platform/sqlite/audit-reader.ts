@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
 import { AUDIT_FIELDS, type AuditRecord, HASH_BYTES } from '../../core/audit/audit-record.ts';
 import { LonglineError } from '../../core/errors.ts';
-import type { CheckpointRow } from './audit-protocol.ts';
+import type { CheckpointRow } from './audit-rows.ts';
 import { AUDIT_SCHEMA, CANONICAL_SQL, RECORD_COLUMNS } from './audit-schema.ts';
 
 /** A record for verification: the stored hash (32 bytes), then the canonical bytes as they follow from the columns. */

@@ -1,36 +1,20 @@
-// The agent's end of the audit file: group commit without ever blocking the event loop. Appends that come while one commit
-// is under way share the next. What was appended is durable when its promise resolves; a failed append left no trace.
-import { Worker } from 'node:worker_threads';
+// The agent's way to the audit file: group commit, with the event loop free while the disk works. Appends that come while
+// one commit is under way share the next. What was appended is durable when its promise resolves; a failed append left no
+// trace, but for one whose sync failed: whether that is on the disk nobody knows, so nothing more is taken.
 import { LonglineError } from '../../core/errors.ts';
-import type { AuditReply, AuditRequest, AuditRow, ChainHead, CheckpointRow } from './audit-protocol.ts';
+import { AuditFile, type AuditFileOptions } from './audit-file.ts';
+import type { AuditRow, ChainHead, CheckpointRow } from './audit-rows.ts';
 
 /** Most records that wait for a commit; more are refused. */
 const MAX_WAITING = 8192;
 /** Most records in one transaction. */
 const MAX_BATCH = 256;
-/** Most requests that wait for the thread beside appends. */
-const MAX_REQUESTS = 256;
-const REQUEST_LIMIT_MS = 30_000;
-
-/** How a store is opened. */
-export interface AuditStoreOptions {
-  readonly path: string;
-  /** Id of the chain if the file is new. */
-  readonly newChainId: string;
-  /** Ed25519 public key whose checkpoints go with this chain. */
-  readonly publicKey: Uint8Array;
-}
+const SYNC_LIMIT_MS = 30_000;
 
 interface WaitingAppend {
   readonly rows: readonly AuditRow[];
   readonly resolve: (head: ChainHead) => void;
   readonly reject: (error: unknown) => void;
-}
-
-interface SentRequest {
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: unknown) => void;
-  readonly limit: NodeJS.Timeout;
 }
 
 /** SQLITE_CORRUPT and SQLITE_NOTADB. */
@@ -39,42 +23,42 @@ const SQLITE_FULL = 13;
 
 /** An open audit file. Dispose to flush and close it. */
 export class AuditStore implements AsyncDisposable {
-  readonly #worker: Worker;
+  readonly #file: AuditFile;
   readonly #path: string;
-  readonly #sent: SentRequest[] = [];
   readonly #waiting: WaitingAppend[] = [];
   #waitingRecords = 0;
-  #flushing = false;
-  #head: ChainHead | undefined;
+  #flushing: Promise<void> | undefined;
+  #head: ChainHead;
   #failure: LonglineError | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(path: string) {
+  private constructor(path: string, file: AuditFile) {
     this.#path = path;
-    this.#worker = new Worker(new URL('./audit-worker.ts', import.meta.url), {
-      name: 'longline-audit',
-      resourceLimits: { maxOldGenerationSizeMb: 128 },
-    });
-    this.#worker.on('message', (reply: AuditReply) => this.#onReply(reply));
-    this.#worker.on('error', (error: Error) => this.#fail(error.message, error));
-    this.#worker.on('exit', () => this.#fail('its thread has ended'));
+    this.#file = file;
+    this.#head = file.head;
   }
 
   /** Opens or makes the file. Throws `unavailable` with what is wrong and what mends it. */
-  static async open(options: AuditStoreOptions): Promise<AuditStore> {
-    const store = new AuditStore(options.path);
+  static async open(options: AuditFileOptions): Promise<AuditStore> {
+    let file: AuditFile;
     try {
-      store.#head = (await store.#request({ kind: 'open', ...options })) as ChainHead;
+      file = new AuditFile(options);
+    } catch (error) {
+      throw explain(options.path, error);
+    }
+    const store = new AuditStore(options.path, file);
+    try {
+      await store.#sync();
       return store;
     } catch (error) {
-      await store.#worker.terminate();
+      await file.close();
       throw error;
     }
   }
 
   /** The end of the chain, as far as it is durable. */
   get head(): ChainHead {
-    return this.#head!;
+    return this.#head;
   }
 
   /**
@@ -94,32 +78,30 @@ export class AuditStore implements AsyncDisposable {
     const { promise, resolve, reject } = Promise.withResolvers<ChainHead>();
     this.#waiting.push({ rows, resolve, reject });
     this.#waitingRecords += rows.length;
-    if (!this.#flushing) {
-      this.#flushing = true;
-      // Appends of the same turn share the commit.
-      queueMicrotask(() => void this.#flush());
-    }
+    // From a microtask, so that appends of the same turn share the commit.
+    this.#flushing ??= Promise.resolve().then(() => this.#flush());
     return promise;
   }
 
   /** Stores a signed head. */
   async addCheckpoint(row: CheckpointRow): Promise<void> {
-    await this.#request({ kind: 'checkpoint', row });
+    this.#call((file) => file.addCheckpoint(row));
+    await this.#sync();
   }
 
-  /** Marks checkpoints up to `sequence` as held by the controller. */
+  /** Marks checkpoints up to `sequence` as held by the controller. One that is forgotten is only offered again. */
   async acknowledge(sequence: number): Promise<void> {
-    await this.#request({ kind: 'acknowledge', sequence });
+    this.#call((file) => file.acknowledge(sequence));
   }
 
   /** The newest checkpoints that the controller hasn't acknowledged, oldest first. */
   async unacknowledged(limit: number): Promise<readonly CheckpointRow[]> {
-    return (await this.#request({ kind: 'unacknowledged', limit })) as readonly CheckpointRow[];
+    return this.#call((file) => file.unacknowledged(limit));
   }
 
   /** Sequence of the newest stored checkpoint; 0 if there is none. */
   async lastCheckpoint(): Promise<number> {
-    return (await this.#request({ kind: 'last_checkpoint' })) as number;
+    return this.#call((file) => file.lastCheckpoint());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -128,15 +110,10 @@ export class AuditStore implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    try {
-      // Answered in order: what was appended before is durable by then.
-      while (this.#waitingRecords > 0 && this.#failure === undefined) await this.#request({ kind: 'last_checkpoint' });
-      if (this.#failure === undefined) await this.#request({ kind: 'close' });
-    } catch (error) {
-      this.#fail('it could not be closed', error);
-    } finally {
-      await this.#worker.terminate();
-    }
+    // Each flush takes all that waits at its end.
+    while (this.#flushing !== undefined) await this.#flushing;
+    this.#failure ??= new LonglineError('unavailable', `audit log ${this.#path}: it is closed; restart the agent`);
+    await this.#file.close();
   }
 
   async #flush(): Promise<void> {
@@ -144,7 +121,8 @@ export class AuditStore implements AsyncDisposable {
       const batch = this.#takeBatch();
       const rows = batch.flatMap((append) => append.rows);
       try {
-        const head = (await this.#request({ kind: 'append', rows })) as ChainHead;
+        const head = this.#call((file) => file.append(rows));
+        await this.#sync();
         this.#head = head;
         for (const append of batch) append.resolve(head);
       } catch (error) {
@@ -152,7 +130,7 @@ export class AuditStore implements AsyncDisposable {
       }
       this.#waitingRecords -= rows.length;
     }
-    this.#flushing = false;
+    this.#flushing = undefined;
   }
 
   #takeBatch(): WaitingAppend[] {
@@ -166,42 +144,36 @@ export class AuditStore implements AsyncDisposable {
     return this.#waiting.splice(0, count);
   }
 
-  #request(request: AuditRequest): Promise<unknown> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    if (this.#sent.length >= MAX_REQUESTS) {
-      return Promise.reject(new LonglineError('limit', `${MAX_REQUESTS} requests wait for the audit log`));
-    }
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const limit = setTimeout(() => {
-      this.#fail(`it did not answer within ${REQUEST_LIMIT_MS / 1000}s`);
-      void this.#worker.terminate();
-    }, REQUEST_LIMIT_MS);
-    this.#sent.push({ resolve, reject, limit });
-    this.#worker.postMessage(request);
-    return promise;
-  }
-
-  #onReply(reply: AuditReply): void {
-    const request = this.#sent.shift();
-    if (request === undefined) return;
-    clearTimeout(request.limit);
-    if (reply.ok) request.resolve(reply.value);
-    else if (reply.code === SQLITE_FULL) {
-      request.reject(new LonglineError('limit', `no room for the audit log ${this.#path}; free disk space`));
-    } else {
-      const mend = DAMAGED.has(reply.code) ? '; restore it, or move it away to begin anew' : '';
-      request.reject(new LonglineError('unavailable', `audit log ${this.#path}: ${reply.message}${mend}`));
+  #call<T>(work: (file: AuditFile) => T): T {
+    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      return work(this.#file);
+    } catch (error) {
+      throw explain(this.#path, error);
     }
   }
 
-  /** The thread is lost: whether the last batch is durable isn't known, so nothing more is taken. */
-  #fail(why: string, cause?: unknown): void {
-    this.#failure ??= new LonglineError('unavailable', `audit log ${this.#path}: ${why}; restart the agent`, { cause });
-    for (const request of this.#sent.splice(0)) {
-      clearTimeout(request.limit);
-      request.reject(this.#failure);
+  async #sync(): Promise<void> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    const limit = setTimeout(
+      () => reject(new Error(`the disk did not answer within ${SYNC_LIMIT_MS / 1000}s`)),
+      SYNC_LIMIT_MS,
+    );
+    try {
+      await Promise.race([this.#file.sync(), promise]);
+    } catch (cause) {
+      const why = `${(cause as Error).message}; restart the agent`;
+      this.#failure ??= new LonglineError('unavailable', `audit log ${this.#path}: ${why}`, { cause });
+      throw this.#failure;
+    } finally {
+      clearTimeout(limit);
     }
-    // A batch under way is rejected by its request, the others here.
-    for (const append of this.#waiting.splice(0)) append.reject(this.#failure);
   }
+}
+
+function explain(path: string, thrown: unknown): LonglineError {
+  const code = ((thrown as { errcode?: number }).errcode ?? 0) & 0xff;
+  if (code === SQLITE_FULL) return new LonglineError('limit', `no room for the audit log ${path}; free disk space`);
+  const mend = DAMAGED.has(code) ? '; restore it, or move it away to begin anew' : '';
+  return new LonglineError('unavailable', `audit log ${path}: ${(thrown as Error).message}${mend}`);
 }

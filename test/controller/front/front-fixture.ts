@@ -14,9 +14,9 @@ import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
 import { AgentLinkService, type ControllerMessage, ControllerMessageSchema } from '#gen/longline/link/v1/link_pb.js';
 import { Front } from '../../../src/controller/front/front.ts';
 import { messagesOf, serveGrpc } from '../../../src/controller/front/grpc-service.ts';
-import { HealthState, healthService } from '../../../src/controller/front/health.ts';
+import { healthService } from '../../../src/controller/front/health.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from '../../../src/controller/front/limits.ts';
-import { DescriptorIndex, reflectionRoutes } from '../../../src/controller/front/reflection.ts';
+import { reflectionRoutes } from '../../../src/controller/front/reflection.ts';
 import { AgentAuthenticator } from '../../../src/controller/identity/agent-authentication.ts';
 import { AgentKeys } from '../../../src/controller/identity/agent-keys.ts';
 import { ApiTokens } from '../../../src/controller/identity/api-tokens.ts';
@@ -32,6 +32,8 @@ import type { IdentityRepositories } from '../../../src/controller/identity/port
 import { tokenRoutes } from '../../../src/controller/identity/token-routes.ts';
 import { type Clock, systemClock } from '../../../src/core/clock.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
+import { DescriptorIndex } from '../../../src/core/grpc-reflection.ts';
+import { HealthState } from '../../../src/core/health-state.ts';
 import type { LogFields, Logger } from '../../../src/core/logger.ts';
 import { memoryRepositories } from '../../fixtures/identity-memory.ts';
 

@@ -1,0 +1,76 @@
+// The bundle and the launcher that runs it: never a bundle of other sources, and only what belongs in it.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
+import { LEFT_OUT, stubOf, writeBundle } from '../../deploy/build/bundle.ts';
+
+const run = promisify(execFile);
+const root = join(import.meta.dirname, '../..');
+
+let folder: string;
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'longline-build-'));
+});
+after(async () => await rm(folder, { recursive: true, force: true }));
+
+test('the bundle runs, and holds nothing that only unused parts of packages load', async () => {
+  // Below the packages, which it finds those in that are loaded from there.
+  const out = await mkdtemp(join(root, 'node_modules/.bundle-test-'));
+  try {
+    const inputs = await writeBundle(root, out);
+    for (const unwanted of [
+      'node_modules/ssh2/',
+      'node_modules/protobufjs/',
+      'node_modules/@connectrpc/connect-web/',
+    ]) {
+      assert.deepEqual(
+        inputs.filter((path) => path.includes(unwanted)),
+        [],
+      );
+    }
+    assert.ok(inputs.includes('src/agent/agent.ts'));
+    const { stdout } = await run(process.execPath, ['--', join(out, 'cli/main.js'), 'agent', '--help']);
+    assert.match(stdout, /Usage: longline agent/);
+    const version = await run(process.execPath, ['--', join(out, 'cli/main.js'), 'version', '--json']);
+    const manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+    assert.equal(JSON.parse(version.stdout).version, manifest.version);
+  } finally {
+    await rm(out, { recursive: true, force: true });
+  }
+});
+
+test('what is left out says so when it is reached', async () => {
+  const [ssh] = LEFT_OUT;
+  await writeFile(join(folder, 'stub.cjs'), stubOf(ssh!));
+  const { default: reached } = (await import(join(folder, 'stub.cjs'))) as { default: () => void };
+  assert.throws(reached, /ssh:\/\/ \(use unix:\/\/ or tcp:\/\/\): not part of this bundle/);
+});
+
+test('a bundle is run only while its sources are what it was made from', async () => {
+  const copy = join(folder, 'checkout');
+  for (const path of ['deploy/bin', 'deploy/build']) await cp(join(root, path), join(copy, path), { recursive: true });
+  for (const name of ['package.json', 'package-lock.json']) await cp(join(root, name), join(copy, name));
+  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));
+  await mkdir(join(copy, 'src/cli'), { recursive: true });
+  await mkdir(join(copy, 'gen'));
+  const source = (text: string) => writeFile(join(copy, 'src/cli/main.ts'), `process.stdout.write('${text}');`);
+  await source('source');
+  const launch = async (word: string) => await run(join(copy, 'deploy/bin/longline'), [word]);
+  assert.deepEqual(await launch('agent'), { stdout: 'source', stderr: '' });
+  const fingerprint = (await run(join(copy, 'deploy/build/fingerprint'), [])).stdout.trim();
+  await mkdir(join(copy, 'dist', fingerprint, 'cli'), { recursive: true });
+  await writeFile(join(copy, 'dist', fingerprint, 'cli/main.js'), "process.stdout.write('bundle');");
+  assert.deepEqual(await launch('agent'), { stdout: 'bundle', stderr: '' });
+  assert.deepEqual(await launch('controller'), { stdout: 'bundle', stderr: '' });
+  assert.deepEqual(await launch('job'), { stdout: 'source', stderr: '' });
+  // As long as it is: neither size nor time need tell.
+  await source('edited');
+  const edited = await launch('agent');
+  assert.equal(edited.stdout, 'edited');
+  assert.match(edited.stderr, /no bundle of these sources; .*npm run build/);
+  assert.deepEqual(await readdir(join(copy, 'dist')), [fingerprint]);
+});
