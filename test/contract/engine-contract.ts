@@ -18,6 +18,8 @@ import {
 /** An engine under test, and its daemon's life. */
 export interface EngineSubject extends AsyncDisposable {
   readonly engine: ContainerEngine;
+  /** The same engine as if on another host, and with all answers to waits lost; `engine` itself where that can't be. */
+  readonly deaf: ContainerEngine;
   readonly image: string;
   /** Absent where the daemon may not be broken. */
   readonly daemon?: { lose(): Promise<void>; recover(): Promise<void> };
@@ -102,6 +104,16 @@ async function readUntil(pieces: AsyncIterator<OutputPiece>, text: string): Prom
     seen += Buffer.from(value.data).toString('latin1');
   }
   return seen;
+}
+
+/** Compares long output; what differs is shown with little around it. */
+function assertSame(actual: Buffer, expected: Buffer): void {
+  if (actual.equals(expected)) return;
+  let at = 0;
+  while (at < expected.length && actual[at] === expected[at]) at += 1;
+  const around = (bytes: Buffer) => JSON.stringify(bytes.subarray(Math.max(0, at - 20), at + 60).toString('latin1'));
+  const sizes = `${actual.length} bytes for ${expected.length}`;
+  assert.fail(`${sizes}; at ${at} they differ: ${around(actual)} is not ${around(expected)}`);
 }
 
 /** Registers the suite. */
@@ -354,18 +366,54 @@ export function engineContract(
       assert.ok((await collect(engine.readLogs(long.id, false))).stdout.equals(long.stdout));
     });
 
-    test('follows the log of a running container to its end', async () => {
+    const followsToTheEnd = async (reader: ContainerEngine) => {
       const { id, attachment, exit } = await launch(PROGRAMS.twoParts, { openStdin: true });
       const live = collect(attachment.output);
-      const pieces = engine.readLogs(id, true)[Symbol.asyncIterator]();
+      const pieces = reader.readLogs(id, true)[Symbol.asyncIterator]();
       const head = await readUntil(pieces, '\n5000\n');
       await attachment.writeInput(Buffer.from('go\n'));
       const rest = await collect({ [Symbol.asyncIterator]: () => pieces });
-      assert.equal(head + rest.stdout.toString(), numberedLines(1, 10_000).toString());
+      assertSame(Buffer.concat([Buffer.from(head), rest.stdout]), numberedLines(1, 10_000));
       assert.equal(rest.stderr.toString(), 'go\n');
       assert.deepEqual(await exit, { exitCode: 0 });
-      assert.ok((await live).stdout.equals(numberedLines(1, 10_000)));
+      assertSame((await live).stdout, numberedLines(1, 10_000));
       attachment.destroy();
+    };
+    test('follows the log of a running container to its end', async () => {
+      await followsToTheEnd(engine);
+      await followsToTheEnd(subject.deaf);
+    });
+
+    test('notices an end though the answer to the wait is lost', async () => {
+      const { deaf } = subject;
+      const armed = async (program: Pick<ContractProgram, 'argv'>) => {
+        const id = await create(program);
+        return { id, ...(await deaf.armExit(id)) };
+      };
+      const seen = await armed(PROGRAMS.bothStreams);
+      const attachment = await deaf.attach(seen.id, false);
+      await deaf.start(seen.id);
+      await collect(attachment.output);
+      assert.deepEqual(await seen.exit, { exitCode: 7 });
+      attachment.destroy();
+      const killed = await armed(PROGRAMS.sleep);
+      await deaf.start(killed.id);
+      await engine.kill(killed.id, 'SIGKILL');
+      assert.deepEqual(await killed.exit, { exitCode: 137 });
+      const adopted = await launch(PROGRAMS.cat, { openStdin: true });
+      const { exit } = await deaf.armExit(adopted.id);
+      assert.equal((await deaf.inspect(adopted.id))?.state, 'running');
+      await adopted.attachment.endInput();
+      assert.deepEqual(await exit, { exitCode: 0 });
+      adopted.attachment.destroy();
+    });
+
+    test('ends the wait for a container that is removed', async () => {
+      const never = await create(PROGRAMS.hello);
+      const { exit } = await engine.armExit(never);
+      await engine.remove(never);
+      // Docker gives a code that nothing ended with.
+      await exit.catch((error: unknown) => assert.equal((error as LonglineError).reason, 'not_found'));
     });
 
     test('reports the end as an event', async () => {

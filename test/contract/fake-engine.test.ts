@@ -9,7 +9,7 @@ engineContract(
   async () => {
     const engine = new FakeEngine({ images: [IMAGE], program: contractProgram });
     const daemon = { lose: async () => engine.lose(), recover: async () => engine.recover() };
-    return { engine, image: IMAGE, daemon, [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose]() };
+    return { engine, deaf: engine, image: IMAGE, daemon, [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose]() };
   },
   { kind: 'docker', reportsOutOfMemory: true, exactLog: true },
 );

@@ -41,6 +41,11 @@ export class CallScope implements Disposable {
     clearTimeout(this.#timer);
   }
 
+  /** Ends what belongs to the call, as the caller's own decision. */
+  end(): void {
+    this.#end(new LonglineError('cancelled', 'the call to the container engine is over'));
+  }
+
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
     for (const unlisten of this.#unlisten.splice(0)) unlisten();

@@ -4,40 +4,78 @@ import type { RawContainer } from './container-facts.ts';
 import { demultiplex } from './demultiplexer.ts';
 import type { EngineClient } from './engine-client.ts';
 import { lastMessageEndsLine, localLogPieces } from './local-log.ts';
-import { localLogFile, logCut } from './log-cut.ts';
+import { k8sLogFile, localLogFile, logCut } from './log-cut.ts';
+import { type ContainerEnd, containerEnd, followLogFile } from './log-file.ts';
 import { bodyOf, closing } from './response-body.ts';
 
-/**
- * Reads the log; on to the container's end if `follow`. Throws `wrong_state` when output was dropped, as far as that can
- * be seen. @param engineRoot the engine's data folder if it is on this host.
- */
-export async function* containerLog(
-  client: EngineClient,
-  container: RawContainer,
-  engineRoot: string | undefined,
-  follow: boolean,
+const REREAD_MS = 500;
+/** Reading again takes at most this part of the time. */
+const REREAD_FACTOR = 10;
+
+/** Where a container's log is read. */
+export interface LogSource {
+  readonly client: EngineClient;
+  readonly container: RawContainer;
+  /** The engine's data folder if it is on this host. */
+  readonly engineRoot: string | undefined;
+}
+
+/** Reads what is there. Throws `wrong_state` when output was dropped, as far as that can be seen. */
+export function containerLog(source: LogSource, signal?: AbortSignal): AsyncGenerator<OutputPiece, void, undefined> {
+  return uncut(source, readOnce(source, false, signal));
+}
+
+/** Reads on until the container has ended, which `ended` says. Fails as `containerLog` and `ended` do. */
+export async function* followedLog(
+  source: LogSource,
+  ended: () => Promise<void>,
   signal?: AbortSignal,
+): AsyncGenerator<OutputPiece, void, undefined> {
+  if (source.container.HostConfig?.LogConfig?.Type === 'local') {
+    yield* uncut(source, readOnce(source, true, signal));
+    return;
+  }
+  const end = containerEnd(ended());
+  const file = k8sLogFile(source.container, source.engineRoot);
+  const pieces = file === undefined ? readAgain(source, end, signal) : followLogFile(file, end);
+  yield* uncut(source, pieces);
+}
+
+async function* uncut(
+  { container, engineRoot }: LogSource,
+  pieces: AsyncIterable<OutputPiece>,
 ): AsyncGenerator<OutputPiece, void, undefined> {
   const cut = logCut(container, engineRoot);
   cut.check();
-  const given = { stdout: 0, stderr: 0 };
-  for await (const piece of readOnce(client, container, engineRoot, follow, signal)) {
+  for await (const piece of pieces) {
     // After reading and before giving: what is given was read while nothing had been dropped.
     cut.check();
-    given[piece.stream] += piece.data.length;
     yield piece;
-  }
-  // Podman stops to follow when the container ends, whether or not it has read to the end of the log.
-  if (follow && container.HostConfig?.LogConfig?.Type !== 'local') {
-    yield* after(given, readOnce(client, container, engineRoot, false, signal));
   }
   cut.check();
 }
 
+/** Follows a log of which only the API tells, and whose own follow loses lines: reads all of it, again and again. */
+async function* readAgain(
+  source: LogSource,
+  end: ContainerEnd,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<OutputPiece, void, undefined> {
+  const given = { stdout: 0, stderr: 0 };
+  for (;;) {
+    const last = end.seen;
+    const beganMs = performance.now();
+    for await (const piece of after(given, readOnce(source, false, signal))) {
+      given[piece.stream] += piece.data.length;
+      yield piece;
+    }
+    if (last) return;
+    await end.wait(Math.max(REREAD_MS, (performance.now() - beganMs) * REREAD_FACTOR));
+  }
+}
+
 async function* readOnce(
-  client: EngineClient,
-  container: RawContainer,
-  engineRoot: string | undefined,
+  { client, container, engineRoot }: LogSource,
   follow: boolean,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<OutputPiece, void, undefined> {
@@ -53,7 +91,6 @@ async function* readOnce(
       path: `/containers/${container.Id}/logs`,
       query,
       what: `read the log of container ${container.Id.slice(0, 12)}`,
-      // Podman sends nothing, not even headers, before a followed container's first output.
       limitMs: follow ? undefined : client.limitMs,
     },
     signal,

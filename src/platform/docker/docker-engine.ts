@@ -18,14 +18,16 @@ import type {
 } from '../../capabilities/jobs/ports.ts';
 import { LonglineError } from '../../core/errors.ts';
 import { SocketAttachment } from './attachment.ts';
+import { CallScope } from './call-scope.ts';
 import { createBody } from './container-config.ts';
 import { containerFacts, type RawContainer } from './container-facts.ts';
-import { containerLog } from './container-log.ts';
+import { containerLog, followedLog } from './container-log.ts';
 import { DaemonWatch } from './daemon-watch.ts';
 import type { EngineAddress } from './engine-address.ts';
 import { EngineClient, type EngineRequest, RefusedError } from './engine-client.ts';
 import { saysNotRunning, saysRemovalInProgress } from './engine-errors.ts';
 import { engineEvents } from './engine-events.ts';
+import { ExitWatch, type ExitWatchOptions } from './exit-watch.ts';
 import { ImageStore } from './image-store.ts';
 import { bodyOf, closing, readExit } from './response-body.ts';
 import { UsageSampler, usageFilesOf } from './usage-sampler.ts';
@@ -36,12 +38,15 @@ export interface DockerEngineOptions {
   readonly callLimitMs?: number;
   /** Most time that a pull may go without a word from the engine; the default is 120 s. */
   readonly pullStallMs?: number;
+  /** How often the engine's waits are backed up by a listing. */
+  readonly exitWatch?: ExitWatchOptions;
 }
 
 const CALL_LIMIT_MS = 30_000;
 const PULL_STALL_MS = 120_000;
 const LIST_CONCURRENCY = 8;
 const REMOVAL_POLL_MS = 50;
+const RUNNING: ReadonlySet<ContainerFacts['state']> = new Set(['running', 'paused', 'restarting']);
 
 /** The engine at an address. Makes no connection before its first call. Dispose ends calls and streams under way. */
 export class DockerEngine implements ContainerEngine {
@@ -51,6 +56,7 @@ export class DockerEngine implements ContainerEngine {
   readonly #attachments = new Set<Attachment>();
   readonly #local: boolean;
   readonly #images: ImageStore;
+  readonly #exits: ExitWatch;
   #root: string | undefined;
 
   constructor(address: EngineAddress, options: DockerEngineOptions = {}) {
@@ -58,6 +64,7 @@ export class DockerEngine implements ContainerEngine {
     this.#watch = new DaemonWatch(this.#client);
     this.#local = address.kind === 'unix';
     this.#images = new ImageStore(this.#client, options.pullStallMs ?? PULL_STALL_MS);
+    this.#exits = new ExitWatch({ exited: () => this.#exited(), inspect: (id) => this.inspect(id) }, options.exitWatch);
   }
 
   async facts(signal?: AbortSignal): Promise<EngineFacts> {
@@ -118,6 +125,7 @@ export class DockerEngine implements ContainerEngine {
       where: this.#client.where,
       confirmEnd: async () => {
         this.#sampler.sample(id);
+        this.#exits.outputEnded(id);
         await this.#watch.confirm(life);
       },
       closed: () => this.#attachments.delete(attachment),
@@ -138,7 +146,7 @@ export class DockerEngine implements ContainerEngine {
       },
       signal,
     );
-    const exit = readExit(response, what);
+    const exit = this.#exits.watch(id, readExit(response, what), () => response.body.destroy());
     // Whoever armed it may have gone by then; the failure stays visible to those who await.
     exit.catch(() => undefined);
     return { exit };
@@ -155,6 +163,7 @@ export class DockerEngine implements ContainerEngine {
       },
       signal,
     );
+    this.#exits.running(id);
     if (this.#local && !this.#sampler.knows(id)) this.#beginSampling(id);
   }
 
@@ -178,7 +187,10 @@ export class DockerEngine implements ContainerEngine {
 
   async inspect(id: string, signal?: AbortSignal): Promise<ContainerFacts | undefined> {
     const raw = await this.#raw(id, signal);
-    return raw === undefined ? undefined : containerFacts(raw);
+    if (raw === undefined) return undefined;
+    const facts = containerFacts(raw);
+    if (RUNNING.has(facts.state)) this.#exits.running(id);
+    return facts;
   }
 
   async remove(id: string, signal?: AbortSignal): Promise<void> {
@@ -194,21 +206,12 @@ export class DockerEngine implements ContainerEngine {
       await new Promise((resolve) => setTimeout(resolve, REMOVAL_POLL_MS));
     }
     this.#sampler.forget(id);
+    this.#exits.removed(id);
   }
 
   async list(label: string, value: string, signal?: AbortSignal): Promise<readonly ContainerFacts[]> {
-    const filters = JSON.stringify({ label: [`${label}=${value}`] });
-    const rows =
-      (await this.#client.json<readonly { readonly Id: string }[]>(
-        {
-          method: 'GET',
-          path: '/containers/json',
-          query: { all: 'true', filters },
-          what: `list containers with label ${label}=${value}`,
-          limitMs: this.#client.limitMs,
-        },
-        signal,
-      )) ?? [];
+    const what = `list containers with label ${label}=${value}`;
+    const rows = await this.#rows({ label: [`${label}=${value}`] }, what, signal);
     const found: ContainerFacts[] = [];
     for (let at = 0; at < rows.length; at += LIST_CONCURRENCY) {
       const batch = rows.slice(at, at + LIST_CONCURRENCY);
@@ -223,7 +226,17 @@ export class DockerEngine implements ContainerEngine {
     const raw = await this.#raw(id, signal);
     if (raw === undefined) throw new LonglineError('not_found', `container ${short(id)} doesn't exist`);
     const root = this.#local ? await this.#rootFolder(signal) : undefined;
-    yield* containerLog(this.#client, raw, root, follow, signal);
+    const source = { client: this.#client, container: raw, engineRoot: root };
+    if (!follow) {
+      yield* containerLog(source, signal);
+      return;
+    }
+    using reading = new CallScope(`follow the log of container ${short(id)}`, undefined, [signal]);
+    try {
+      yield* followedLog(source, () => this.#ended(id, reading.signal), reading.signal);
+    } finally {
+      reading.end();
+    }
   }
 
   async *events(signal: AbortSignal): AsyncGenerator<EngineEvent, void, undefined> {
@@ -260,12 +273,34 @@ export class DockerEngine implements ContainerEngine {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const attachment of this.#attachments) attachment.destroy();
     this.#sampler[Symbol.dispose]();
+    this.#exits[Symbol.dispose]();
     this.#watch[Symbol.dispose]();
     this.#client[Symbol.dispose]();
   }
 
   async #raw(id: string, signal?: AbortSignal): Promise<RawContainer | undefined> {
     return await this.#client.found<RawContainer>(`inspect container ${short(id)}`, `/containers/${id}/json`, signal);
+  }
+
+  /** Resolves when the container has ended or is gone. */
+  async #ended(id: string, signal: AbortSignal): Promise<void> {
+    const { exit } = await this.armExit(id, signal);
+    // Armed on a container that had just ended, the wait would be for an end that never comes.
+    const facts = await this.inspect(id, signal);
+    if (facts === undefined || facts.state === 'exited' || facts.state === 'dead') return;
+    await exit.catch((error: unknown) => {
+      if (!(error instanceof LonglineError && error.reason === 'not_found')) throw error;
+    });
+  }
+
+  async #exited(): Promise<ReadonlySet<string>> {
+    return new Set((await this.#rows({ status: ['exited'] }, 'list exited containers')).map((row) => row.Id));
+  }
+
+  async #rows(filters: object, what: string, signal?: AbortSignal): Promise<readonly { readonly Id: string }[]> {
+    const query = { all: 'true', filters: JSON.stringify(filters) };
+    const request = { method: 'GET', path: '/containers/json', query, what, limitMs: this.#client.limitMs } as const;
+    return (await this.#client.json<readonly { readonly Id: string }[]>(request, signal)) ?? [];
   }
 
   async #info(signal?: AbortSignal): Promise<RawInfo> {

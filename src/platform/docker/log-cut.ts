@@ -33,18 +33,27 @@ export function localLogFile(raw: RawContainer, engineRoot: string | undefined):
   return statSync(path, { throwIfNoEntry: false }) === undefined ? undefined : path;
 }
 
+/** Podman's k8s-file log; undefined if it can't be seen from here. */
+export function k8sLogFile(raw: RawContainer, engineRoot: string | undefined): string | undefined {
+  if (engineRoot === undefined || !isK8sLog(raw)) return undefined;
+  return statSync(raw.LogPath!, { throwIfNoEntry: false }) === undefined ? undefined : raw.LogPath;
+}
+
+/** Podman's compatible API gives the driver a name of Docker's; its k8s-file is known by its path. */
+function isK8sLog(raw: RawContainer): boolean {
+  return raw.LogPath?.endsWith('/ctr.log') ?? false;
+}
+
 function probe(raw: RawContainer, engineRoot: string): () => boolean {
   const driver = raw.HostConfig?.LogConfig?.Type;
   if (driver === 'local') {
     const oldest = join(engineRoot, 'containers', raw.Id, 'local-logs', `container.log${LAST_LOG_SUFFIX}`);
     return () => statSync(oldest, { throwIfNoEntry: false }) !== undefined;
   }
-  const path = raw.LogPath ?? '';
   const startedAtMs = containerFacts(raw).startedAtMs;
-  // Podman's compatible API gives the driver a name of Docker's; its k8s-file is known by its path.
-  if (path.endsWith('/ctr.log') && startedAtMs !== undefined) {
+  if (isK8sLog(raw) && startedAtMs !== undefined) {
     // conmon makes the file before the start, and a new one whenever it drops the old.
-    return () => (statSync(path, { throwIfNoEntry: false })?.birthtimeMs ?? 0) > startedAtMs;
+    return () => (statSync(raw.LogPath!, { throwIfNoEntry: false })?.birthtimeMs ?? 0) > startedAtMs;
   }
   return () => false;
 }

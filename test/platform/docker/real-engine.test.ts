@@ -177,7 +177,7 @@ function realEngineSuite(name: string, start: () => Promise<TestEngine>, missing
     test('gives up on a daemon that hangs', async () => {
       const { id } = await run(['true']);
       await using hasty = new DockerEngine(parseEngineAddress(daemon.host), { callLimitMs: 300, pullStallMs: 300 });
-      await eventually(() => hasty.facts().catch(() => undefined), 'an answer within the short limit');
+      await eventually(() => hasty.inspect(id).catch(() => undefined), 'an answer within the short limit');
       daemon.freeze();
       try {
         const late = /did not answer within 300 ms|made no progress/;
