@@ -38,6 +38,18 @@ const GROUPS: readonly CommandGroup[] = [
     load: async () => (await import('./commands/job.ts')).registerJobCommands,
   },
   {
+    name: 'session',
+    summary: 'start, hibernate, wake and look at sessions',
+    heading: OPERATE,
+    load: async () => (await import('./commands/session.ts')).registerSessionCommands,
+  },
+  {
+    name: 'template',
+    summary: 'keep session specs by name and version',
+    heading: OPERATE,
+    load: async () => (await import('./commands/template.ts')).registerTemplateCommands,
+  },
+  {
     name: 'agents',
     summary: 'list and manage the agents of a fleet',
     heading: OPERATE,
@@ -103,7 +115,7 @@ const GROUPS: readonly CommandGroup[] = [
   },
 ];
 
-const DESCRIPTION = `One agent per host, one connection to a controller: signed jobs in sandboxed containers.
+const DESCRIPTION = `One agent per host, one connection to a controller: signed jobs in sandboxed containers, sessions that stay.
 
 Exit codes: 0 ok, 1 failed, 2 wrong usage or value, 3 not found, 4 not allowed, 5 can't be reached,
 124 time limit, 130 interrupted, 141 output closed. \`job run\` passes the job's own exit code on.`;
@@ -114,6 +126,7 @@ Examples:
   longline token create --json
   longline agent --controller https://127.0.0.1:7443 --token TOKEN --data-dir ./agent
   longline job run --agent web-1 --image alpine:latest -- uname -a
+  longline session start --any zone=eu --template desktop --id alice-desk
   longline agents ls --selector zone=eu`;
 
 /** Where commander's own texts (help, usage) go; kept until they can be written with backpressure. */

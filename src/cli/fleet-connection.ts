@@ -5,6 +5,7 @@ import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-no
 import type { Command } from 'commander';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { LonglineError } from '../core/errors.ts';
 import { globalOptions } from './global-options.ts';
@@ -22,9 +23,14 @@ export class Fleet implements Disposable {
   readonly context: OperatorContext;
   readonly agents: Client<typeof AgentService>;
   readonly jobs: Client<typeof JobService>;
+  readonly sessions: Client<typeof SessionService>;
   readonly tokens: Client<typeof TokenService>;
   /** For calls that stream: without a deadline. Await `bringUp` first. */
-  readonly streams: { readonly agents: Client<typeof AgentService>; readonly jobs: Client<typeof JobService> };
+  readonly streams: {
+    readonly agents: Client<typeof AgentService>;
+    readonly jobs: Client<typeof JobService>;
+    readonly sessions: Client<typeof SessionService>;
+  };
   readonly #session: Http2SessionManager;
 
   constructor(context: OperatorContext, timeoutMs: number) {
@@ -49,8 +55,13 @@ export class Fleet implements Disposable {
     const streaming = createGrpcTransport(options);
     this.agents = createClient(AgentService, unary);
     this.jobs = createClient(JobService, unary);
+    this.sessions = createClient(SessionService, unary);
     this.tokens = createClient(TokenService, unary);
-    this.streams = { agents: createClient(AgentService, streaming), jobs: createClient(JobService, streaming) };
+    this.streams = {
+      agents: createClient(AgentService, streaming),
+      jobs: createClient(JobService, streaming),
+      sessions: createClient(SessionService, streaming),
+    };
   }
 
   /** Resolves once there is a connection; throws `unavailable` after 10 s without one. */

@@ -3,7 +3,7 @@
 import { toJson as messageToJson } from '@bufbuild/protobuf';
 import { type Duration, type Timestamp, timestampDate } from '@bufbuild/protobuf/wkt';
 import { type ApiToken, type EnrollmentToken, Role } from '#gen/longline/fleet/v1/token_service_pb.js';
-import { type Agent, AgentState, type AgentUsage } from '#gen/longline/v1/agent_pb.js';
+import { type Agent, AgentState, type AgentUsage, type SessionCapacity } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { type Job, type JobExecution, JobReason, JobSpecSchema, JobState } from '#gen/longline/v1/job_pb.js';
 
@@ -40,7 +40,8 @@ export function roleName(role: Role): string {
   return wordOf(Role[role]);
 }
 
-function wordOf(name: string | undefined): string {
+/** An enum value in lower case; empty for unspecified and unknown. */
+export function wordOf(name: string | undefined): string {
   return name === undefined || name === 'UNSPECIFIED' ? '' : name.toLowerCase();
 }
 
@@ -89,6 +90,20 @@ export function usageView(usage: AgentUsage): View {
     load_1m: usage.load1m,
     spool_bytes: usage.spoolBytes,
     sessions: usage.sessions,
+    session_capacity: usage.sessionCapacity === undefined ? null : capacityView(usage.sessionCapacity),
+  };
+}
+
+function capacityView(room: SessionCapacity): View {
+  return {
+    held: room.held,
+    max_sessions: room.maxSessions,
+    cpus_reserved: room.cpusReserved,
+    max_cpus: room.maxCpus,
+    memory_reserved_bytes: room.memoryReservedBytes,
+    max_memory_bytes: room.maxMemoryBytes,
+    running: room.running,
+    asleep: room.asleep,
   };
 }
 

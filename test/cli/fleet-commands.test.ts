@@ -22,7 +22,19 @@ const agent = (id: string, state = AgentState.ONLINE) =>
       version: '0.1.0',
       capabilities: [{ name: 'jobs', reason: 'no engine', mend: 'start it' }],
     },
-    usage: { runningJobs: 2, maxJobs: 5 },
+    usage: {
+      runningJobs: 2,
+      maxJobs: 5,
+      sessionCapacity: {
+        held: 3,
+        maxSessions: 10,
+        cpusReserved: 2.5,
+        maxCpus: 8,
+        maxMemoryBytes: 1024n ** 3n,
+        running: 2,
+        asleep: 1,
+      },
+    },
   });
 
 async function withFleet(
@@ -49,7 +61,7 @@ test('agents ls: pages to the end, passes the selector, one array or a table', a
     assert.deepEqual([requests[0]!.selector?.matchLabels['zone'], requests[0]!.selector?.hasLabels], ['eu', ['gpu']]);
     assert.deepEqual(requests[0]!.states, [AgentState.ONLINE]);
     const table = await cli('agents', 'ls');
-    assert.match(table.out, /^AGENT +STATE +JOBS.*\na +online +2\/5 +linux\/amd64/);
+    assert.match(table.out, /^AGENT +STATE +JOBS.*\na +online +2\/5 +3\/10 +linux\/amd64/);
     assert.ok(!table.out.includes('\u001b'));
     assert.equal(((await cli('agents', 'ls', '--limit', '1', '--json')).json() as []).length, 1);
   });
@@ -84,6 +96,8 @@ test('agents get, label, drain, resume, revoke, delete', async () => {
   };
   await withFleet(script, async (cli) => {
     assert.match((await cli('agents', 'get', 'a')).out, /capability jobs +unavailable: no engine; start it/);
+    const room = /sessions +3 of 10 places, 2 run, 1 asleep\nfor sessions +2\.5 of 8 cpus, 0B? of 1GiB memory reserved/;
+    assert.match((await cli('agents', 'get', 'a')).out, room);
     assert.equal(((await cli('agents', 'label', 'a', 'x=1', 'y-', '--json')).json() as { id: string }).id, 'a');
     await cli('agents', 'drain', 'a', '--reason', 'disk');
     await cli('agents', 'resume', 'a');
@@ -92,6 +106,7 @@ test('agents get, label, drain, resume, revoke, delete', async () => {
     assert.equal((await cli('agents', 'label', 'a', '=x')).code, 2);
   });
   assert.deepEqual(calls, [
+    ['get', 'a'],
     ['get', 'a'],
     ['label', 'a', { x: '1' }, ['y']],
     ['drain', 'a', false, 'disk'],

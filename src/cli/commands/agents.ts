@@ -1,6 +1,7 @@
 // `longline agents`: the agents of a fleet.
 import type { Command } from 'commander';
 import { type Agent, AgentState } from '#gen/longline/v1/agent_pb.js';
+import { formatByteSize } from '../../core/byte-size.ts';
 import { ageOf } from '../age.ts';
 import { withFleet } from '../fleet-connection.ts';
 import { InterruptGuard } from '../interrupt.ts';
@@ -157,6 +158,14 @@ function agentColumns(nowMs: number): readonly TableColumn<Agent>[] {
     { heading: 'agent', value: (agent) => agent.id },
     { heading: 'state', value: (agent) => agentStateName(agent.state) },
     { heading: 'jobs', align: 'right', value: ({ usage }) => (usage ? `${usage.runningJobs}/${usage.maxJobs}` : '-') },
+    {
+      heading: 'sessions',
+      align: 'right',
+      value: ({ usage }) => {
+        const room = usage?.sessionCapacity;
+        return room === undefined ? '-' : `${room.held}/${room.maxSessions}`;
+      },
+    },
     { heading: 'platform', value: ({ facts }) => facts?.platform ?? '-' },
     { heading: 'region', value: ({ facts }) => facts?.region || '-' },
     { heading: 'version', value: ({ facts }) => facts?.version ?? '-' },
@@ -187,6 +196,14 @@ function describe(agent: Agent): string {
     ['certificate ends', ageOf(agent.certificateExpireTime, Date.now())],
     ['jobs', usage === undefined ? '-' : `${usage.runningJobs} of ${usage.maxJobs} run, ${usage.queuedJobs} wait`],
   ];
+  const room = usage?.sessionCapacity;
+  if (room !== undefined) {
+    const memory = [room.memoryReservedBytes, room.maxMemoryBytes].map((bytes) => formatByteSize(Number(bytes)));
+    rows.push(
+      ['sessions', `${room.held} of ${room.maxSessions} places, ${room.running} run, ${room.asleep} asleep`],
+      ['for sessions', `${room.cpusReserved} of ${room.maxCpus} cpus, ${memory.join(' of ')} memory reserved`],
+    );
+  }
   for (const capability of facts?.capabilities ?? []) {
     const state = capability.available ? 'available' : `unavailable: ${capability.reason}; ${capability.mend}`;
     rows.push([`capability ${capability.name}`, state]);

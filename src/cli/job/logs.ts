@@ -76,7 +76,8 @@ async function executionOn(fleet: Fleet, jobId: string, agentId: string): Promis
   );
 }
 
-function sinkOf(io: CliIo, options: LogsOptions): OutputSink {
+/** Where output of a log goes: as JSON, with times, or as it is. */
+export function sinkOf(io: CliIo, options: Pick<LogsOptions, 'timestamps'>): OutputSink {
   if (io.json) return jsonSink(io);
   return options.timestamps ? stampedSink(io) : rawSink(io);
 }

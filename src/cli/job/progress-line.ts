@@ -1,6 +1,6 @@
 // One line on a terminal that says what a job is waiting for. Gone before any output is shown; nothing at all if
 // standard error is no terminal.
-import { type JobExecution, type JobProgress, JobState } from '#gen/longline/v1/job_pb.js';
+import { type JobExecution, type JobProgress, type JobPulling, JobState } from '#gen/longline/v1/job_pb.js';
 import { formatByteSize } from '../../core/byte-size.ts';
 import type { CliIo } from '../io.ts';
 import { cut, plainText } from '../table.ts';
@@ -60,8 +60,12 @@ function stepText(progress: JobProgress | undefined): string {
   const step = progress?.step;
   if (step?.case === 'queued') return `place ${step.value.position} in the queue`;
   if (step?.case === 'creating') return `making the container from ${step.value.image}`;
-  if (step?.case !== 'pulling') return 'waiting for a place';
-  const { image, bytesDone, bytesTotal, layersDone, layersTotal, attempt } = step.value;
+  return step?.case === 'pulling' ? pullText(step.value) : 'waiting for a place';
+}
+
+/** How far a pull is, with a bar once its size is known. */
+export function pullText(pull: Omit<JobPulling, '$typeName'>): string {
+  const { image, bytesDone, bytesTotal, layersDone, layersTotal, attempt } = pull;
   const again = attempt > 1 ? `, try ${attempt}` : '';
   if (bytesTotal === 0n) return `fetching ${image}${again}`;
   const share = Math.min(1, Number(bytesDone) / Number(bytesTotal));
