@@ -3,6 +3,7 @@
 // It fails only in `close`, when even the closing record can't be made durable, and may then be closed again.
 import { rm } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { noteFlow } from '../core/collection-pace.ts';
 import { invalid, LonglineError } from '../core/errors.ts';
 import { type FreshBudget, FreshRecords } from './fresh-records.ts';
 import { LogCursor } from './log-cursor.ts';
@@ -122,6 +123,7 @@ export class SpooledLog {
   /** Appends. Resolves when there is room for more; `data` may be reused after that. */
   async append(piece: { readonly stream: string; readonly data: Uint8Array }, capturedAtMs: number): Promise<void> {
     this.#checkOpen(piece.stream);
+    noteFlow(piece.data.length);
     let data = piece.data;
     while (data.length > 0) {
       const count = this.#chunkFor(piece.stream, capturedAtMs).add(data);

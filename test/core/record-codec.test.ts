@@ -14,6 +14,24 @@ test('CRC-32C gives the published check values', () => {
   assert.equal(crc32c(Uint8Array.from({ length: 32 }, (_, index) => index)), 0x46dd794e);
 });
 
+test('CRC-32C is that of the polynomial, whatever the length and wherever the bytes lie', () => {
+  const bitwise = (data: Uint8Array, seed: number) => {
+    let crc = ~seed;
+    for (const byte of data) {
+      crc ^= byte;
+      for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+    }
+    return ~crc >>> 0;
+  };
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat(20), fc.nat(0xffffffff), (bytes, cut, seed) => {
+      const data = bytes.subarray(cut);
+      assert.equal(crc32c(data, seed), bitwise(data, seed));
+    }),
+    { numRuns: 500 },
+  );
+});
+
 test('CRC-32C of parts equals that of the whole', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 100 }), fc.nat(100), (data, cut) => {

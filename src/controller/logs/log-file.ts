@@ -3,6 +3,7 @@
 import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LogClose } from '#gen/longline/v1/log_pb.js';
+import { noteFlow } from '../../core/collection-pace.ts';
 import { decodeRecord } from '../../core/record-codec.ts';
 import type { Generations } from './generations.ts';
 import { decodeIndex, encodeIndexEntry, type IndexEntry, LogIndex } from './log-index.ts';
@@ -108,7 +109,9 @@ export class LogFile implements AsyncDisposable {
 
   /** Bytes at a position, for cursors. */
   async read(position: number, length: number): Promise<Buffer> {
-    return await this.#segments.read(position, length);
+    const bytes = await this.#segments.read(position, length);
+    noteFlow(bytes.length);
+    return bytes;
   }
 
   async append(batch: LogAppend): Promise<boolean> {
@@ -177,6 +180,7 @@ export class LogFile implements AsyncDisposable {
     const frames = records.map(frameLogRecord);
     let start = this.end;
     await this.#segments.append(frames.flat());
+    noteFlow(this.end - start);
     for (const [index, record] of records.entries()) {
       const end = frames[index]!.reduce((sum, piece) => sum + piece.length, start);
       this.recent.add(record, start, end);
