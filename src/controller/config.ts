@@ -25,6 +25,8 @@ export interface ControllerOptions {
   readonly agentCertificateLifetimeMs?: number;
   /** How long agents and calls have to end at shutdown, milliseconds; default 10 s, at most 10 min. */
   readonly drainWindowMs?: number;
+  /** Origins, as "https://desks.example.net", of pages beside the controller's own that may open WebSockets. */
+  readonly allowedOrigins?: readonly string[];
   /** Period of heartbeats each way, milliseconds; default 15 s, 1 s to 5 min. An agent silent for three is cut off. */
   readonly heartbeatMs?: number;
 }
@@ -47,6 +49,7 @@ export interface ControllerConfig {
   readonly agentCertificateLifetimeMs: number;
   readonly drainWindowMs: number;
   readonly heartbeatMs: number;
+  readonly allowedOrigins: readonly string[];
 }
 
 /** Address that a controller listens on unless told otherwise. */
@@ -80,6 +83,8 @@ export function compileControllerOptions(options: ControllerOptions): Controller
   range('agent-certificate-lifetime', agentCertificateLifetimeMs, 10_000, 90 * DAY_MS, violations);
   range('drain-window', drainWindowMs, 0, 600_000, violations);
   range('heartbeat', heartbeatMs, 1000, 300_000, violations);
+  const { allowedOrigins = [] } = options;
+  for (const origin of allowedOrigins) checkOrigin(origin, violations);
   if (violations.length > 0) throw invalid(violations);
   return Object.freeze({
     dataDir: options.dataDir,
@@ -91,6 +96,7 @@ export function compileControllerOptions(options: ControllerOptions): Controller
     agentCertificateLifetimeMs,
     drainWindowMs,
     heartbeatMs,
+    allowedOrigins,
   });
 }
 
@@ -134,6 +140,13 @@ function advertised(text: string, violations: FieldViolation[]): ControllerConfi
     description: `is ${JSON.stringify(text)}; it must be HOST or HOST:PORT as others reach it`,
   });
   return undefined;
+}
+
+/** As browsers write an origin: scheme and host, the port unless it is the usual one, and nothing after it. */
+function checkOrigin(origin: string, violations: FieldViolation[]): void {
+  if (URL.canParse(origin) && /^https?:/.test(origin) && new URL(origin).origin === origin) return;
+  const description = `has ${JSON.stringify(origin)}; an origin is written like "https://desks.example.net"`;
+  violations.push({ field: 'allowed-origins', description });
 }
 
 function range(field: string, value: number, min: number, max: number, violations: FieldViolation[]): void {

@@ -87,6 +87,8 @@ export async function runController(options: ControllerOptions, seams: Controlle
       controllerId,
       signingKey: identity.signingKey,
       agents,
+      tokens: apiTokens,
+      allowedOrigins: config.allowedOrigins,
       maxMessageBytes: config.limits.maxMessageBytes,
       heartbeatMs: config.heartbeatMs,
       disconnectAgent: (agentId) => front?.disconnectAgent(agentId),
@@ -176,6 +178,8 @@ async function openFront(foundation: Foundation, services: ControllerServices): 
       reflectionRoutes(router, index);
     },
     authorize: authorize(apiTokens, clock),
+    fallback: services.pages,
+    upgrades: services.upgrades,
     health,
     limits: config.limits,
     clock,

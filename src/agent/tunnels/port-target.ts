@@ -24,12 +24,12 @@ export async function portTarget(visit: SessionVisit, port: number, signal: Abor
   }
   if (tried.length === 0) tried.push('the container has no address that this host could dial');
   try {
-    return await relayTarget(visit, port, signal);
+    return await relayTarget(visit, port, tried, signal);
   } catch (error) {
     if (signal.aborted) throw signal.reason;
-    tried.push(describeError(error));
+    const message = `port ${port} of the session can't be reached: ${[...tried, describeError(error)].join('; ')}`;
+    throw new LonglineError('unavailable', message, { cause: error });
   }
-  throw new LonglineError('unavailable', `port ${port} of the session can't be reached: ${tried.join('; ')}`);
 }
 
 class SocketTarget implements TunnelTarget {

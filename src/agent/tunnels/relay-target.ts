@@ -3,6 +3,7 @@
 import { LonglineError } from '../../core/errors.ts';
 import type { SessionTerminal, SessionVisit } from '../../core/session-access.ts';
 import type { TunnelStream } from '../../core/tunnel/tunnel-frame.ts';
+import { unlessAborted } from '../../core/tunnel/unless-aborted.ts';
 import type { TunnelTarget } from '../../link/ports.ts';
 
 /** $1 is the port. Says "+" on standard error once it has found its program, so that what follows is the program's own. */
@@ -11,19 +12,27 @@ if command -v socat >/dev/null 2>&1; then echo + >&2; exec socat STDIO "TCP:127.
 if command -v nc >/dev/null 2>&1; then echo + >&2; exec nc 127.0.0.1 "$1"; fi
 if command -v bash >/dev/null 2>&1; then
   echo + >&2
-  exec bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1; cat <&3 & cat >&3; wait' relay "$1"
+  exec bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1; cat <&3 & trap "kill $!" TERM; cat >&3; wait' relay "$1"
 fi
 echo 'the image has none of socat, nc and bash to relay with' >&2
 exit 127`;
 
 const LONGEST_COMPLAINT = 500;
 
-/** Starts the relay. It is known to work only when bytes come; a failure before that is thrown by `run`. */
-export async function relayTarget(visit: SessionVisit, port: number, signal: AbortSignal): Promise<TunnelTarget> {
+/**
+ * Starts the relay. It is known to work only when bytes come; a failure before that is thrown by `run`, together with what
+ * was tried before.
+ */
+export async function relayTarget(
+  visit: SessionVisit,
+  port: number,
+  tried: readonly string[],
+  signal: AbortSignal,
+): Promise<TunnelTarget> {
   const argv = ['/bin/sh', '-c', SCRIPT, 'relay', String(port)];
   const command = { argv, env: {}, user: '', workingDir: '', terminal: false, size: undefined };
   const terminal = await visit.execute(command, signal);
-  const relay = new Relay(visit, port, terminal);
+  const relay = new Relay(visit, port, tried, terminal);
   try {
     await relay.begun(signal);
     return relay;
@@ -36,12 +45,14 @@ export async function relayTarget(visit: SessionVisit, port: number, signal: Abo
 class Relay implements TunnelTarget {
   readonly #visit: SessionVisit;
   readonly #port: number;
+  readonly #tried: readonly string[];
   readonly #terminal: SessionTerminal;
   readonly #output: AsyncIterator<{ readonly stream: string; readonly data: Uint8Array }>;
   #complaint = '';
   #early: Uint8Array | undefined;
 
-  constructor(visit: SessionVisit, port: number, terminal: SessionTerminal) {
+  constructor(visit: SessionVisit, port: number, tried: readonly string[], terminal: SessionTerminal) {
+    this.#tried = tried;
     this.#visit = visit;
     this.#port = port;
     this.#terminal = terminal;
@@ -75,11 +86,13 @@ class Relay implements TunnelTarget {
     const outward = this.#outward(tunnel);
     // The program's end ends the tunnel; input that fails says nothing that its end doesn't say better.
     const inward = this.#inward(tunnel);
-    await Promise.race([outward, inward.then(() => outward)]);
+    const both = Promise.race([outward, inward.then(() => unlessAborted(tunnel.gone, outward))]);
+    await unlessAborted(tunnel.failed, both);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#terminal.signal('SIGKILL').catch(() => undefined);
+    // TERM and the end of its input: a relay made of several processes takes them all along, which KILL would not.
+    await this.#terminal.signal('SIGTERM').catch(() => undefined);
     this.#terminal.destroy();
     this.#visit[Symbol.dispose]();
   }
@@ -99,7 +112,11 @@ class Relay implements TunnelTarget {
       else await send(next.value.data);
     }
     const code = await this.#terminal.exitCode();
-    if (bytes === 0 && code !== 0) throw await this.#failure();
+    if (bytes === 0 && code !== 0) {
+      const failure = await this.#failure();
+      const message = `port ${this.#port} of the session can't be reached: ${[...this.#tried, failure.message].join('; ')}`;
+      throw new LonglineError('unavailable', message);
+    }
     await tunnel.end();
   }
 

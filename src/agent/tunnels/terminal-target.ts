@@ -5,6 +5,7 @@ import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { SessionTerminal, SessionVisit } from '../../core/session-access.ts';
 import type { TunnelPiece, TunnelStream } from '../../core/tunnel/tunnel-frame.ts';
+import { unlessAborted } from '../../core/tunnel/unless-aborted.ts';
 import type { TunnelTarget } from '../../link/ports.ts';
 
 /** What is known of the process. */
@@ -36,7 +37,8 @@ export class TerminalTarget implements TunnelTarget {
   async run(tunnel: TunnelStream): Promise<void> {
     const outward = this.#outward(tunnel);
     const inward = this.#inward(tunnel);
-    await Promise.race([outward, inward.then(() => outward)]);
+    const both = Promise.race([outward, inward.then(() => unlessAborted(tunnel.gone, outward))]);
+    await unlessAborted(tunnel.failed, both);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

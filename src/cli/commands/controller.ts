@@ -72,6 +72,13 @@ export const controllerConfig = defineConfig('controller', {
     default: 15 * SECOND,
     description: 'Period of heartbeats each way; a side that hears nothing for three ends the connection.',
   }),
+  allowedOrigins: setting(type.list(type.string({ placeholder: 'ORIGIN' })), {
+    key: 'allowed_origins',
+    group: ADDRESS,
+    default: [],
+    example: '["https://desks.example.net"]',
+    description: "Origins of pages beside the controller's own that may open WebSockets to sessions.",
+  }),
   logLevel: setting(type.oneOf(['debug', 'info', 'warn', 'error']), {
     key: 'log_level',
     group: LOG,

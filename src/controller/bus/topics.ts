@@ -5,6 +5,8 @@ import type { Topic } from './bus.ts';
 export type AgentSignal =
   /** New commands, or cancels, are stored. */
   | { readonly kind: 'commands' }
+  /** A tunnel is wanted: send this serialised OpenTunnel. */
+  | { readonly kind: 'open_tunnel'; readonly message: Uint8Array }
   /** The agent was revoked: end its streams. */
   | { readonly kind: 'revoked' }
   /** Another replica serves a newer stream of this agent. */

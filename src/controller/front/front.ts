@@ -15,7 +15,7 @@ import { AgentStack } from './agent-stack.ts';
 import type { FrontLimits } from './limits.ts';
 import { OperatorStack } from './operator-stack.ts';
 import { createRequestHandler, type RequestHandler, shutdownReason } from './request-handler.ts';
-import type { AgentRoutes, OperatorRoutes } from './routes.ts';
+import type { AgentRoutes, OperatorRoutes, UpgradeHandler } from './routes.ts';
 import { TicketKeys } from './ticket-keys.ts';
 import { TlsPort } from './tls-port.ts';
 
@@ -33,7 +33,8 @@ export interface FrontOptions {
   readonly agentRoutes: AgentRoutes;
   readonly operatorRoutes: OperatorRoutes;
   readonly authorize: Interceptor;
-  readonly fallback?: RequestHandler;
+  readonly fallback?: RequestHandler | undefined;
+  readonly upgrades?: UpgradeHandler | undefined;
   readonly health: HealthState;
   readonly limits: FrontLimits;
   readonly clock: Clock;
@@ -72,7 +73,9 @@ export class Front implements AsyncDisposable {
       shutdown: this.#stopping.signal,
       log,
     });
-    this.#operators = new OperatorStack({ handler, limits, clock, log });
+    const { upgrades } = options;
+    this.#operators = new OperatorStack({ handler, upgrades, limits, clock, log });
+    this.#stopping.signal.addEventListener('abort', () => upgrades?.[Symbol.dispose](), { once: true });
     this.#agents = new AgentStack(limits, log, (registry) => options.agentRoutes.register(registry));
     this.#port = new TlsPort({
       credentials,

@@ -10,6 +10,7 @@ import { Admission } from './admission.ts';
 import { rememberConnection } from './connection.ts';
 import type { FrontLimits } from './limits.ts';
 import type { RequestHandler } from './request-handler.ts';
+import type { UpgradeHandler } from './routes.ts';
 
 /** A refused connection is closed after this. */
 const REFUSED_LINGER_MS = 5_000;
@@ -17,6 +18,8 @@ const REFUSED_LINGER_MS = 5_000;
 /** What the stack is made from. */
 export interface OperatorStackOptions {
   readonly handler: RequestHandler;
+  /** Undefined to refuse all upgrades. */
+  readonly upgrades: UpgradeHandler | undefined;
   readonly limits: FrontLimits;
   readonly clock: Clock;
   readonly log: Logger;
@@ -93,7 +96,7 @@ export class OperatorStack implements AsyncDisposable {
   }
 }
 
-function http1Server({ handler, limits, log }: OperatorStackOptions): Http1Server {
+function http1Server({ handler, upgrades, limits, log }: OperatorStackOptions): Http1Server {
   const server = createHttp1Server(
     {
       maxHeaderSize: limits.maxHeaderBytes,
@@ -104,6 +107,8 @@ function http1Server({ handler, limits, log }: OperatorStackOptions): Http1Serve
     },
     handler,
   );
+  // Without a listener Node answers such requests as if they asked for no upgrade.
+  if (upgrades !== undefined) server.on('upgrade', (request, socket, head) => upgrades.upgrade(request, socket, head));
   server.on('clientError', (error, socket) => {
     log.debug('HTTP/1.1 request failed', { err: describeError(error) });
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');

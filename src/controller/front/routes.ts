@@ -1,13 +1,17 @@
 // The seam between the front, which owns connections, and the services, which own meaning. Services are handed in by
 // controller.ts; the front knows none of them by name.
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ConnectRouter } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
+import type { ApiTokens } from '../identity/api-tokens.ts';
 import type { ControllerSigningKey } from '../identity/controller-signing-key.ts';
 import type { Store } from '../store/store.ts';
 import type { GrpcServiceRegistry } from './grpc-service.ts';
+import type { RequestHandler } from './request-handler.ts';
 
 /** Services for agents, on the grpc-js stack. */
 export interface AgentRoutes {
@@ -23,6 +27,12 @@ export interface AgentRoutes {
 /** Adds services for operators to the Connect stack. Called once, before the first connection. */
 export type OperatorRoutes = (router: ConnectRouter) => void;
 
+/** Takes HTTP/1.1 connections over that ask for another protocol. Disposed when calls are to end at shutdown. */
+export interface UpgradeHandler extends Disposable {
+  /** Owns the socket from now on. Never throws. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+}
+
 /** What services are made from. */
 export interface ServiceParts {
   readonly store: Store;
@@ -33,6 +43,10 @@ export interface ServiceParts {
   readonly signingKey: ControllerSigningKey;
   /** Tells who makes a call on the agents' stack; throws `identity`. */
   readonly agents: AgentAuthenticator;
+  /** Tells who makes a call on the operators' stack where no interceptor does; throws `identity`. */
+  readonly tokens: ApiTokens;
+  /** Origins of pages beside the controller's own that may open WebSockets. */
+  readonly allowedOrigins: readonly string[];
   /** Largest message either way, for Welcome.max_message_bytes. */
   readonly maxMessageBytes: number;
   /** Period of heartbeats each way. */
@@ -49,6 +63,10 @@ export interface ControllerServices extends AsyncDisposable {
   readonly operatorRoutes: OperatorRoutes;
   /** What `operatorRoutes` serves, for reflection and health. */
   readonly operatorServices: readonly DescService[];
+  /** Serves what is no RPC; left out for 404. */
+  readonly pages?: RequestHandler;
+  /** Left out to refuse all upgrades. */
+  readonly upgrades?: UpgradeHandler;
 }
 
 /** Makes the services; nothing is served before its promise resolves. */

@@ -51,7 +51,11 @@ export class ApiTokens {
 
   /** The caller named by an authorization header. Throws `identity` if it names none, or one that has ended. */
   async authenticate(authorization: string | null): Promise<Caller> {
-    const hash = hashSecret(apiSecretOf(authorization));
+    return await this.recheck(hashSecret(apiSecretOf(authorization)));
+  }
+
+  /** The caller whose token has this hash, as `authenticate`: for what goes on long after the token was shown. */
+  async recheck(hash: Uint8Array): Promise<Caller> {
     const record = await this.#repository.findByHash(hash);
     if (record === undefined || !sameHash(record.secretHash, hash)) {
       throw new LonglineError('identity', 'authorization: the API token is unknown to this controller');

@@ -113,7 +113,7 @@ export function authorize(tokens: ApiTokens, clock: Clock): Interceptor {
     }
     const identify = async (): Promise<void> => {
       const caller = await tokens.authenticate(request.header.get('authorization'));
-      if (RANK[caller.role] < RANK[required]) throw forbidden(name, required, caller);
+      requireRole(caller, required, name);
       request.contextValues.set(callerKey, caller);
     };
     try {
@@ -148,7 +148,9 @@ function isIdentity(error: unknown): boolean {
   return error instanceof ConnectError && error.cause instanceof LonglineError && error.cause.reason === 'identity';
 }
 
-function forbidden(name: string, required: Requirement, caller: Caller): LonglineError {
-  const message = `${name} needs role ${required}; API token "${caller.name}" has role ${caller.role}`;
-  return new LonglineError('policy', message, { rule: `role ${required}` });
+/** Throws `policy` unless the caller's role is at least the one required. `what` is for the message. */
+export function requireRole(caller: Caller, required: Requirement, what: string): void {
+  if (RANK[caller.role] >= RANK[required]) return;
+  const message = `${what} needs role ${required}; API token "${caller.name}" has role ${caller.role}`;
+  throw new LonglineError('policy', message, { rule: `role ${required}` });
 }

@@ -10,6 +10,7 @@ import {
   type ControllerMessage,
   ControllerMessageSchema,
   type Hello,
+  OpenTunnelSchema,
 } from '#gen/longline/link/v1/link_pb.js';
 import { AgentUsageSchema } from '#gen/longline/v1/agent_pb.js';
 import { SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
@@ -240,7 +241,12 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
       if (this.#state === 'serving') this.#dispatch.wake();
       return;
     }
-    if (event.message.kind === 'revoked') this.#end(new LonglineError('identity', `agent ${this.agentId} was revoked`));
+    if (event.message.kind === 'open_tunnel') {
+      // Small, and few: whoever asks waits for each. One that is lost ends with their time limit.
+      const { message } = event.message;
+      if (this.#state === 'serving') this.#write({ case: 'openTunnel', value: fromBinary(OpenTunnelSchema, message) });
+    } else if (event.message.kind === 'revoked')
+      this.#end(new LonglineError('identity', `agent ${this.agentId} was revoked`));
     else if (event.message.connectionId !== this.connectionId) this.#replaced();
   }
 

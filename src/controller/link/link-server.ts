@@ -17,13 +17,14 @@ import { fleetTopic, inputStateTopic } from '../bus/topics.ts';
 import { Admission } from '../front/admission.ts';
 import { type GrpcServiceRegistry, serveGrpc } from '../front/grpc-service.ts';
 import type { AgentRoutes } from '../front/routes.ts';
+import type { TunnelCall } from './agent-tunnel.ts';
 import { BeatWheel } from './beat-wheel.ts';
 import { type ControlCall, ControlSession } from './control-session.ts';
 import { InputRelay } from './input-relay.ts';
 import type { LinkDependencies } from './link-options.ts';
 import { decodeLogsRequest } from './logs-request.ts';
 import { type LogsCall, LogsSession } from './logs-session.ts';
-import { type TunnelCall, TunnelRegistry } from './tunnel-registry.ts';
+import { TunnelRegistry } from './tunnel-registry.ts';
 
 /** Ticks in one heartbeat period. */
 const WHEEL_SLOTS = 60;
@@ -74,12 +75,14 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
     for (const session of this.#wheel.items()) session.drain(windowMs, reason);
     const deadline = clock.monotonic() + windowMs;
     const open = () => this.#wheel.size + this.#logStreams.size + this.#otherCalls.size;
-    while (this.#wheel.size > 0 && clock.monotonic() < deadline) {
+    // Agents leave with their control streams; tunnels stay where they are until the window ends.
+    while (this.#wheel.size + this.tunnels.size > 0 && clock.monotonic() < deadline) {
       await clock.sleep(Math.min(20, Math.max(1, deadline - clock.monotonic())));
     }
     const goodbye = new LonglineError('unavailable', `the controller is leaving: ${reason}`);
     for (const session of this.#wheel.items()) session.end(goodbye);
     for (const stream of this.#logStreams) stream.end(goodbye);
+    this.tunnels.endAll(goodbye);
     for (const end of this.#otherCalls) end();
     // Ending takes a write each; it isn't part of the window that agents are given.
     for (let waited = 0; open() > 0 && waited < 5000; waited += 10) await clock.sleep(10);

@@ -1,16 +1,19 @@
-// Tunnels that are awaited: the controller asks an agent for one with OpenTunnel, the agent opens a Tunnel call, and here
-// the two meet. Whoever asked owns the call from then on and tells when it is done with it.
-import type { ServerDuplexStream } from '@grpc/grpc-js';
-import type { TunnelOpen, TunnelRequest, TunnelResponse } from '#gen/longline/link/v1/link_pb.js';
+// Tunnels of agents: those that are awaited, where the controller asked with OpenTunnel and the agent's Tunnel call meets
+// who waits for it here; and those that are open, until their owner ends them. Owners are told when a call is lost.
+import type { TunnelOpen } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
+import type { TunnelEnd } from '../../core/tunnel/tunnel-end.ts';
+import { agentTunnel, type TunnelCall } from './agent-tunnel.ts';
+import { errorFromWire } from './wire.ts';
 
-/** A Tunnel call as grpc-js gives it. */
-export type TunnelCall = ServerDuplexStream<TunnelRequest, TunnelResponse>;
-
-/** A tunnel that was opened. Its first message was taken. Dispose it to end the call. */
-export interface OpenedTunnel extends Disposable {
-  readonly call: TunnelCall;
+/** A tunnel that was opened. Its owner ends it. */
+export interface OpenedTunnel {
+  readonly tunnel: TunnelEnd;
+  /** The session slept and was woken for it. */
+  readonly woken: boolean;
+  /** Ends the call, with an error as its status if one is given. May be called twice. */
+  end(error?: LonglineError): void;
 }
 
 /** Tunnels that may be awaited at once. */
@@ -25,13 +28,19 @@ interface Awaited {
 export class TunnelRegistry {
   readonly #clock: Clock;
   readonly #awaited = new Map<string, Awaited>();
+  readonly #open = new Set<TunnelEnd>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** Resolves with the call that the agent opens; throws `late` after `timeoutMs`, or what the agent says went wrong. */
-  async expect(tunnelId: string, agentId: string, timeoutMs: number): Promise<OpenedTunnel> {
+  /** Tunnels that are open. */
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** Resolves with the tunnel that the agent opens; throws `late` after `timeoutMs`, or what the agent says went wrong. */
+  async expect(tunnelId: string, agentId: string, timeoutMs: number, signal?: AbortSignal): Promise<OpenedTunnel> {
     if (this.#awaited.size >= MAX_AWAITED)
       throw new LonglineError('limit', `${MAX_AWAITED} tunnels are awaited already`);
     const opened = Promise.withResolvers<OpenedTunnel>();
@@ -41,15 +50,26 @@ export class TunnelRegistry {
       throw new LonglineError('late', `agent ${agentId} opened no tunnel within ${timeoutMs} ms`);
     });
     late.catch(() => undefined);
+    const onAbort = () => opened.reject(new LonglineError('cancelled', 'the caller left'));
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) onAbort();
     try {
       return await Promise.race([opened.promise, late]);
+    } catch (error) {
+      // It may be opened in this very moment, and would have no owner.
+      opened.promise.then(
+        (tunnel) => tunnel.end(new LonglineError('cancelled', 'nobody waits for the tunnel any more')),
+        () => undefined,
+      );
+      throw error;
     } finally {
       this.#awaited.delete(tunnelId);
       over.abort();
+      signal?.removeEventListener('abort', onAbort);
     }
   }
 
-  /** Hands a call to whoever waits for it; resolves when they are done with it. */
+  /** Hands a call to whoever waits for it; settles when they are done with it. */
   async handOver(call: TunnelCall, agentId: string, open: TunnelOpen): Promise<void> {
     const awaited = this.#awaited.get(open.tunnelId);
     if (awaited === undefined || awaited.agentId !== agentId) {
@@ -60,13 +80,25 @@ export class TunnelRegistry {
     }
     this.#awaited.delete(open.tunnelId);
     if (open.error !== undefined) {
-      awaited.opened.reject(new LonglineError('unavailable', `agent ${agentId}: ${open.error.message}`));
+      awaited.opened.reject(errorFromWire(open.error));
       return;
     }
+    const tunnel = agentTunnel(call, agentId);
     const done = Promise.withResolvers<void>();
-    call.once('close', () => done.resolve());
-    call.once('cancelled', () => done.resolve());
-    awaited.opened.resolve({ call, [Symbol.dispose]: () => done.resolve() });
-    await done.promise;
+    tunnel.failed.addEventListener('abort', () => done.reject(tunnel.failed.reason), { once: true });
+    if (tunnel.failed.aborted) done.reject(tunnel.failed.reason);
+    const end = (error?: LonglineError) => (error === undefined ? done.resolve() : done.reject(error));
+    this.#open.add(tunnel);
+    awaited.opened.resolve({ tunnel, woken: open.woken, end });
+    try {
+      await done.promise;
+    } finally {
+      this.#open.delete(tunnel);
+    }
+  }
+
+  /** Ends all that are open. */
+  endAll(reason: LonglineError): void {
+    for (const tunnel of this.#open) tunnel.fail(reason);
   }
 }

@@ -12,7 +12,7 @@ import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { type JobProgress, JobProgressSchema, JobReason, JobResultSchema, JobState } from '#gen/longline/v1/job_pb.js';
 import { SessionProgressSchema, type SessionResult, SessionResultSchema } from '#gen/longline/v1/session_pb.js';
-import type { LonglineError } from '../../core/errors.ts';
+import { LonglineError, type Reason } from '../../core/errors.ts';
 import type { AgentLoad, Labels, SessionRoom } from '../store/agent.ts';
 import type { AuditCheckpointRecord } from '../store/audit-checkpoint.ts';
 import type { ProgressUpdate, ResultUpdate } from '../store/command.ts';
@@ -197,5 +197,16 @@ export function toWireError(error: LonglineError): WireError {
     retryable: error.retryable,
     violations: error.violations.map((violation) => ({ ...violation })),
     rule: error.rule ?? '',
+  });
+}
+
+/** What an agent says went wrong, as an error that can be thrown on. */
+export function errorFromWire(error: WireError): LonglineError {
+  const name = ErrorReason[error.reason] ?? 'UNSPECIFIED';
+  const reason = (name === 'UNSPECIFIED' ? 'INTERNAL' : name).toLowerCase() as Reason;
+  return new LonglineError(reason, error.message, {
+    retryable: error.retryable,
+    violations: error.violations.map(({ field, description }) => ({ field, description })),
+    ...(error.rule === '' ? {} : { rule: error.rule }),
   });
 }

@@ -15,6 +15,8 @@ import { DEFAULT_LINK_OPTIONS, type LinkOptions } from '../link/link-options.ts'
 import { LinkServer } from '../link/link-server.ts';
 import { FileLogStore } from '../logs/file-log-store.ts';
 import { StatementSigner } from '../signer/statement-signer.ts';
+import { openTunnels } from '../tunnels/open-tunnels.ts';
+import type { TunnelLimits } from '../tunnels/tunnel-limits.ts';
 import { createAgentService } from './agent-service.ts';
 import { createJobService } from './job-service.ts';
 import { DEFAULT_SERVICE_OPTIONS, type ServiceOptions } from './service-dependencies.ts';
@@ -29,6 +31,7 @@ export interface ServicesOptions {
   readonly link?: Partial<LinkOptions>;
   readonly services?: Partial<ServiceOptions>;
   readonly retention?: Partial<RetentionOptions>;
+  readonly tunnels?: Partial<TunnelLimits>;
 }
 
 /** Services, with what tests and later parts reach into. */
@@ -74,10 +77,13 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     log,
     options: { ...DEFAULT_SERVICE_OPTIONS, ...options.services },
   };
+  const { tokens, allowedOrigins } = parts;
+  const limits = options.tunnels ?? {};
+  const tunnels = openTunnels({ store, bus, registry: link.tunnels, tokens, allowedOrigins, clock, log, limits });
   const operatorRoutes = (router: ConnectRouter): void => {
     router.service(AgentService, createAgentService(needs));
     router.service(JobService, createJobService(needs));
-    router.service(SessionService, createSessionMethods(needs, usage));
+    router.service(SessionService, { ...createSessionMethods(needs, usage), ...tunnels.methods });
   };
   const owned = opened.move();
   return {
@@ -85,6 +91,8 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     agentRoutes: link,
     operatorRoutes,
     operatorServices: [AgentService, JobService, SessionService],
+    pages: tunnels.pages,
+    upgrades: tunnels.upgrades,
     [Symbol.asyncDispose]: async () => await owned.disposeAsync(),
   };
 }

@@ -3,6 +3,7 @@
 import type { Duplex } from 'node:stream';
 import { LonglineError } from '../errors.ts';
 import type { TunnelStream } from './tunnel-frame.ts';
+import { unlessAborted } from './unless-aborted.ts';
 
 /** What a join tells while it runs. */
 export interface JoinOptions {
@@ -27,8 +28,9 @@ export async function joinDuplex(tunnel: TunnelStream, duplex: Duplex, options: 
     if (!duplex.readableEnded || !duplex.writableFinished) failed.reject(broken(options.what, undefined));
   });
   try {
-    const directions = Promise.all([inward(tunnel, duplex, options), outward(tunnel, duplex, options)]);
-    await Promise.race([directions, failed.promise]);
+    const out = outward(tunnel, duplex, options);
+    const into = inward(tunnel, duplex, options).then(() => unlessAborted(tunnel.gone, out));
+    await unlessAborted(tunnel.failed, Promise.race([Promise.all([out, into]), failed.promise]));
   } finally {
     duplex.destroy();
   }

@@ -18,6 +18,7 @@ export class TunnelEnd implements TunnelStream {
   readonly #receiving = new ReceiveCredit();
   readonly #waiting: TunnelPiece[] = [];
   readonly #over = new AbortController();
+  readonly #gone = new AbortController();
   #controls = 0;
   #ended = false;
   #peerEnded = false;
@@ -37,9 +38,12 @@ export class TunnelEnd implements TunnelStream {
     return this.#receiving.heldBytes;
   }
 
-  /** Aborts with the reason when the tunnel failed. */
   get failed(): AbortSignal {
     return this.#over.signal;
+  }
+
+  get gone(): AbortSignal {
+    return this.#gone.signal;
   }
 
   /** Takes a frame of the other end. A frame that breaks the rules fails the tunnel; nothing is thrown. */
@@ -56,6 +60,7 @@ export class TunnelEnd implements TunnelStream {
   finished(): void {
     this.#peerEnded = true;
     this.#peerGone = true;
+    this.#gone.abort(otherEnded());
     this.#wakeReader?.();
     this.#wakeWriter?.();
   }
@@ -66,6 +71,7 @@ export class TunnelEnd implements TunnelStream {
     this.#failure = reason;
     this.#waiting.length = 0;
     this.#over.abort(reason);
+    this.#gone.abort(reason);
     this.#wakeReader?.();
     this.#wakeWriter?.();
   }
@@ -192,7 +198,7 @@ export class TunnelEnd implements TunnelStream {
 
   #throwIfOver(): void {
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#peerGone) throw new LonglineError('unavailable', 'the other side ended the tunnel');
+    if (this.#peerGone) throw otherEnded();
     if (this.#ended) throw new LonglineError('wrong_state', 'the tunnel was ended in this direction');
   }
 
@@ -204,4 +210,8 @@ export class TunnelEnd implements TunnelStream {
     if (who === 'reader') this.#wakeReader = undefined;
     else this.#wakeWriter = undefined;
   }
+}
+
+function otherEnded(): LonglineError {
+  return new LonglineError('unavailable', 'the other side ended the tunnel');
 }

@@ -36,6 +36,10 @@ export type TunnelFrame =
 
 /** One end of a tunnel as its user sees it. */
 export interface TunnelStream {
+  /** Aborts with the reason, a LonglineError, when it failed: nothing goes in either direction any more. */
+  readonly failed: AbortSignal;
+  /** Aborts with the reason, a LonglineError, once nothing can be sent any more: it failed, or the other side ended all. */
+  readonly gone: AbortSignal;
   /** What comes, in order, until the other side half-closes. Throws why the tunnel failed. One reader; leaving early ends the tunnel. */
   pieces(): AsyncIterable<TunnelPiece>;
   /** Sends bytes; resolves when all are on their way, which is no sooner than the reader's credit allows. One writer. */

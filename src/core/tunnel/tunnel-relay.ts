@@ -1,5 +1,6 @@
 // Joins two tunnels: what one end of each reads, the other sends. A reader that stops holds what is under way to it, no more.
 import type { TunnelStream } from './tunnel-frame.ts';
+import { unlessAborted } from './unless-aborted.ts';
 
 /** What a relay tells while it runs. */
 export interface RelayOptions {
@@ -10,21 +11,31 @@ export interface RelayOptions {
 }
 
 /**
- * Moves everything both ways until the session's side has ended: the client may half-close, and still gets all that the
- * session sends. Rejects with the first failure. Both tunnels are left to their owners.
+ * Moves everything both ways until both directions have ended, or the session's process has. Rejects with the first
+ * failure. Both tunnels are left to their owners.
  */
 export async function relayTunnel(session: TunnelStream, client: TunnelStream, options: RelayOptions): Promise<void> {
   const out = pass(session, client, options.onOut);
   const into = pass(client, session, options.onIn);
-  await Promise.race([out, into.then(() => out)]);
+  const done = out.then(async (exited) => {
+    if (!exited) await into;
+  });
+  const failing = into.then(() => done);
+  await unlessAborted(session.failed, unlessAborted(client.failed, Promise.race([done, failing])));
 }
 
+/** True if what was passed ended with an exit. */
 async function pass(from: TunnelStream, to: TunnelStream, onBytes: ((bytes: number) => void) | undefined) {
+  let exited = false;
   for await (const piece of from.pieces()) {
     if ('data' in piece) {
       onBytes?.(piece.data.length);
       await to.write(piece.data, piece.kind);
-    } else await to.say(piece);
+    } else {
+      exited ||= piece.kind === 'exit';
+      await to.say(piece);
+    }
   }
   await to.end();
+  return exited;
 }

@@ -115,8 +115,11 @@ export class FleetUnderTest implements AsyncDisposable {
     const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'longline-fleet-')));
     const log = options.log ?? silentLogger;
     const store = openSqliteStore(join(folder, 'store.db'));
+    const tokens = { authenticate: async () => ({ name: 'alice', role: 'admin' }) } as unknown as ApiTokens;
     const services = await openServices(
       {
+        tokens,
+        allowedOrigins: [],
         store,
         logDirectory: join(folder, 'logs'),
         controllerId: 'test-controller',
@@ -142,7 +145,6 @@ export class FleetUnderTest implements AsyncDisposable {
         error ? reject(error) : resolve(port),
       );
     });
-    const tokens = { authenticate: async () => ({ name: 'alice', role: 'admin' }) } as unknown as ApiTokens;
     const convert: Interceptor = (next) => async (request) => {
       try {
         const response = await next(request);

@@ -58,11 +58,11 @@ describe('telemetry and tunnels', () => {
     const { call, seen } = open<TunnelRequest>('tunnel');
     call.write(create(TunnelRequestSchema, { message: { case: 'open', value: { tunnelId: 't1' } } }));
     const opened = await waiting;
-    const bytes = new Promise((resolve) => opened.call.once('data', resolve));
-    opened.call.resume();
+    const pieces = opened.tunnel.pieces()[Symbol.asyncIterator]();
+    const piece = pieces.next();
     call.write(create(TunnelRequestSchema, { message: { case: 'data', value: new Uint8Array([1, 2]) } }));
-    assert.deepEqual(((await bytes) as TunnelRequest).message.value, Buffer.from([1, 2]));
-    opened[Symbol.dispose]();
+    assert.deepEqual((await piece).value, { kind: 'data', data: Buffer.from([1, 2]) });
+    opened.end();
     await until('the end', () => seen.code === 0);
   });
 

@@ -1,0 +1,79 @@
+// The pages that a controller serves to browsers: a view of a session's screen, and noVNC from its npm package as it is.
+// Files are found by a fixed table and a strict pattern, never by joining what a request says. Nothing on these pages runs
+// inline, comes from elsewhere, or may be framed.
+import { readFile } from 'node:fs/promises';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import { describeError } from '../../core/errors.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { RequestHandler } from '../front/request-handler.ts';
+
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
+
+const VIEW = new URL('../../console/view/', import.meta.url);
+const PAGE = /^\/sessions\/[^/]{1,200}\/view$/;
+/** One or more folders of letters, then a script: no dots but the last, so no way up. */
+const NOVNC = /^\/console\/novnc\/((?:core|vendor)(?:\/[A-Za-z0-9_-]+)*\/[A-Za-z0-9_-]+\.js)$/;
+
+const TYPES: Readonly<Record<string, string>> = {
+  html: 'text/html; charset=utf-8',
+  css: 'text/css; charset=utf-8',
+  js: 'text/javascript; charset=utf-8',
+};
+
+/** What the page may do: its own scripts and styles, and WebSockets to where it came from. noVNC draws cursors as data URLs. */
+function contentSecurityPolicy(host: string): string {
+  const sockets = /^[A-Za-z0-9.:[\]-]+$/.test(host) ? ` wss://${host}` : '';
+  return (
+    `default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'${sockets}; ` +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+  );
+}
+
+/** Answers GET and HEAD of the pages, and 404 to all else. */
+export function consolePages(log: Logger): RequestHandler {
+  const novnc = new URL('..', import.meta.resolve('@novnc/novnc'));
+  return (request, response) => {
+    const file = fileOf(request.url?.split('?', 1)[0] ?? '', novnc);
+    if (file === undefined) return answer(response, 404, {}, '');
+    if (request.method !== 'GET' && request.method !== 'HEAD') return answer(response, 405, { allow: 'GET, HEAD' }, '');
+    readFile(file).then(
+      (body) => answer(response, 200, headersOf(request, file), request.method === 'HEAD' ? '' : body),
+      (error: unknown) => {
+        const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+        if (!missing) log.error('a page can not be read', { path: file.pathname, err: describeError(error) });
+        answer(response, missing ? 404 : 500, {}, '');
+      },
+    );
+  };
+}
+
+function fileOf(path: string, novnc: URL): URL | undefined {
+  if (PAGE.test(path)) return new URL('view.html', VIEW);
+  if (path === '/console/view.js' || path === '/console/view.css') return new URL(path.slice('/console/'.length), VIEW);
+  const script = NOVNC.exec(path)?.[1];
+  return script === undefined ? undefined : new URL(script, novnc);
+}
+
+function headersOf(request: Request, file: URL): OutgoingHttpHeaders {
+  const extension = file.pathname.slice(file.pathname.lastIndexOf('.') + 1);
+  const host = request.headers[':authority'] ?? request.headers.host ?? '';
+  return {
+    'content-type': TYPES[extension],
+    'content-security-policy': contentSecurityPolicy(String(host)),
+    'cross-origin-opener-policy': 'same-origin',
+    'cross-origin-resource-policy': 'same-origin',
+    'referrer-policy': 'no-referrer',
+    'x-content-type-options': 'nosniff',
+    'x-frame-options': 'DENY',
+    'cache-control': extension === 'html' ? 'no-store' : 'no-cache',
+  };
+}
+
+function answer(response: Response, status: number, headers: OutgoingHttpHeaders, body: Buffer | string): void {
+  if (response.headersSent || response.destroyed) return;
+  const length = typeof body === 'string' && body === '' ? {} : { 'content-length': Buffer.byteLength(body) };
+  (response as ServerResponse).writeHead(status, { ...headers, ...length });
+  response.end(body);
+}

@@ -1,0 +1,157 @@
+// SessionService.Tunnel: a caller's end of a tunnel over one bidirectional call. The window is kept as on the link, so that
+// a caller that stops reading holds a window of bytes here and no more.
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
+import {
+  type TunnelRequest,
+  type TunnelResponse,
+  TunnelResponseSchema,
+} from '#gen/longline/fleet/v1/session_service_pb.js';
+import { Channel } from '../../core/channel.ts';
+import type { Clock } from '../../core/clock.ts';
+import { LonglineError, toLonglineError } from '../../core/errors.ts';
+import { TunnelEnd } from '../../core/tunnel/tunnel-end.ts';
+import type { TunnelFrame } from '../../core/tunnel/tunnel-frame.ts';
+import type { Caller } from '../identity/api-tokens.ts';
+import type { TunnelBroker } from './tunnel-broker.ts';
+
+type ResponseInit = NonNullable<MessageInitShape<typeof TunnelResponseSchema>['message']>;
+
+/** Frames that wait for the connection; each waits for the one before, so there are never more than a few. */
+const OUT_CAPACITY = 4;
+
+/** What a call needs. */
+export interface TunnelCallParts {
+  readonly broker: TunnelBroker;
+  readonly clock: Clock;
+  readonly firstMessageMs: number;
+}
+
+/** Serves one call. */
+export async function* serveTunnelCall(
+  parts: TunnelCallParts,
+  requests: AsyncIterable<TunnelRequest>,
+  caller: Caller,
+  signal: AbortSignal,
+): AsyncGenerator<TunnelResponse> {
+  const incoming = requests[Symbol.asyncIterator]();
+  const open = await firstMessage(parts, incoming);
+  const out = new Channel<TunnelResponse>(OUT_CAPACITY);
+  const client = new TunnelEnd(async (frame) => {
+    if (!(await out.send(response(responseMessage(frame))))) throw left();
+  });
+  // Also at shutdown, which has a reason of its own.
+  const leave = () => client.fail(isShutdown(signal.reason) ? stopping() : left());
+  signal.addEventListener('abort', leave, { once: true });
+  const ask = {
+    sessionId: open.sessionId,
+    target: open.target,
+    noWake: open.noWake,
+    signed: open.signed,
+    caller,
+    via: 'rpc' as const,
+  };
+  const work = parts.broker
+    .carry(ask, signal, (facts) => {
+      out.trySend(response({ case: 'opened', value: facts }));
+      void receive(incoming, client);
+      return client;
+    })
+    .then(
+      () => out.close(),
+      (error: unknown) => out.fail(error),
+    );
+  try {
+    yield* out;
+  } finally {
+    signal.removeEventListener('abort', leave);
+    leave();
+    await work;
+  }
+}
+
+async function firstMessage({ clock, firstMessageMs }: TunnelCallParts, incoming: AsyncIterator<TunnelRequest>) {
+  const over = new AbortController();
+  const late = clock.sleep(firstMessageMs, over.signal).then(() => {
+    throw new LonglineError('late', `the first message of a tunnel must come within ${firstMessageMs} ms`);
+  });
+  late.catch(() => undefined);
+  try {
+    const first = await Promise.race([incoming.next(), late]);
+    const message = first.done ? undefined : first.value.message;
+    if (message?.case === 'open') return message.value;
+    throw new LonglineError(
+      'wrong_state',
+      `the first message of a tunnel must be open, it was ${message?.case ?? 'none'}`,
+    );
+  } finally {
+    over.abort();
+  }
+}
+
+/** Gives the tunnel what the caller sends, until it stops sending or leaves. */
+async function receive(incoming: AsyncIterator<TunnelRequest>, client: TunnelEnd): Promise<void> {
+  try {
+    for (let next = await incoming.next(); !next.done; next = await incoming.next()) {
+      const frame = frameOf(next.value);
+      if (frame !== undefined) client.accept(frame);
+      if (client.failed.aborted) return;
+    }
+    // The end of the requests is the caller's half-close, said in another way; it goes on reading.
+    client.accept({ kind: 'half_close' });
+  } catch (error) {
+    client.fail(
+      error instanceof LonglineError ? error : new LonglineError('cancelled', 'the caller left', { cause: error }),
+    );
+  }
+}
+
+function frameOf({ message }: TunnelRequest): TunnelFrame | undefined {
+  switch (message.case) {
+    case 'data':
+      return { kind: 'data', data: message.value };
+    case 'halfClose':
+      return { kind: 'half_close' };
+    case 'window':
+      return { kind: 'window', taken: Number(message.value.taken) };
+    case 'resize':
+      return { kind: 'resize', size: { columns: message.value.columns, rows: message.value.rows } };
+    case 'signal':
+      return { kind: 'signal', signal: message.value.name };
+    default:
+      return undefined;
+  }
+}
+
+function response(message: ResponseInit): TunnelResponse {
+  return create(TunnelResponseSchema, { message });
+}
+
+function responseMessage(frame: TunnelFrame): ResponseInit {
+  switch (frame.kind) {
+    case 'data':
+      return { case: 'data', value: frame.data };
+    case 'stderr':
+      return { case: 'stderr', value: frame.data };
+    case 'half_close':
+      return { case: 'halfClose', value: {} };
+    case 'window':
+      return { case: 'window', value: { taken: BigInt(frame.taken) } };
+    case 'exit':
+      return { case: 'exit', value: { code: frame.code, signal: frame.signal } };
+    default:
+      throw toLonglineError(new Error(`a controller sends no "${frame.kind}" to a caller`));
+  }
+}
+
+function isShutdown(reason: unknown): boolean {
+  return reason instanceof ConnectError && reason.code === Code.Unavailable;
+}
+
+function stopping(): LonglineError {
+  return new LonglineError('unavailable', 'the controller is stopping; open the tunnel again');
+}
+
+function left(): LonglineError {
+  return new LonglineError('cancelled', 'the caller left');
+}
