@@ -2,14 +2,10 @@
 // Files are found by a fixed table and a strict pattern, never by joining what a request says. Nothing on these pages runs
 // inline, comes from elsewhere, or may be framed.
 import { readFile } from 'node:fs/promises';
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
-import type { RequestHandler } from '../front/request-handler.ts';
-
-type Request = IncomingMessage | Http2ServerRequest;
-type Response = ServerResponse | Http2ServerResponse;
+import type { HttpRequest as Request, RequestHandler, HttpResponse as Response } from '../front/http-handlers.ts';
 
 const VIEW = new URL('../../console/view/', import.meta.url);
 const PAGE = /^\/sessions\/[^/]{1,200}\/view$/;

@@ -12,10 +12,11 @@ import { type AgentAuthenticator, unverified } from '../identity/agent-authentic
 import type { DataDirectory } from '../identity/data-directory.ts';
 import type { ServerCertificate } from '../identity/server-certificate.ts';
 import { AgentStack } from './agent-stack.ts';
+import type { RequestHandler, UpgradeHandler } from './http-handlers.ts';
 import type { FrontLimits } from './limits.ts';
 import { OperatorStack } from './operator-stack.ts';
-import { createRequestHandler, type RequestHandler, shutdownReason } from './request-handler.ts';
-import type { AgentRoutes, OperatorRoutes, UpgradeHandler } from './routes.ts';
+import { createRequestHandler, shutdownReason } from './request-handler.ts';
+import type { AgentRoutes, OperatorRoutes } from './routes.ts';
 import { TicketKeys } from './ticket-keys.ts';
 import { TlsPort } from './tls-port.ts';
 

@@ -8,9 +8,8 @@ import { describeError, type LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import { Admission } from './admission.ts';
 import { rememberConnection } from './connection.ts';
+import type { RequestHandler, UpgradeHandler } from './http-handlers.ts';
 import type { FrontLimits } from './limits.ts';
-import type { RequestHandler } from './request-handler.ts';
-import type { UpgradeHandler } from './routes.ts';
 
 /** A refused connection is closed after this. */
 const REFUSED_LINGER_MS = 5_000;

@@ -1,8 +1,8 @@
 // From Node's HTTP request to a Connect handler and back. connect-node's own adapter throws out of the request event for a
 // request without a usable authority, which ends the process, and writes failures to the console; hence this one.
 
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
+import type { ServerResponse } from 'node:http';
+import { constants } from 'node:http2';
 import { Code, ConnectError, createConnectRouter, createContextValues, type Interceptor } from '@connectrpc/connect';
 import type { UniversalHandler } from '@connectrpc/connect/protocol';
 import {
@@ -15,15 +15,10 @@ import type { Logger } from '../../core/logger.ts';
 import { setFailureLimit } from '../identity/authorization.ts';
 import { connectionOf } from './connection.ts';
 import { loggable, toConnectError } from './errors.ts';
+import type { HttpRequest as Request, RequestHandler, HttpResponse as Response } from './http-handlers.ts';
 import type { FrontLimits } from './limits.ts';
 import { type PlainAnswer, refusalAnswer } from './refusal.ts';
 import type { OperatorRoutes } from './routes.ts';
-
-type Request = IncomingMessage | Http2ServerRequest;
-type Response = ServerResponse | Http2ServerResponse;
-
-/** Handles one request; never throws. */
-export type RequestHandler = (request: Request, response: Response) => void;
 
 /** What the handler is made from. */
 export interface RequestHandlerOptions {

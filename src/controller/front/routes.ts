@@ -1,7 +1,5 @@
 // The seam between the front, which owns connections, and the services, which own meaning. Services are handed in by
 // controller.ts; the front knows none of them by name.
-import type { IncomingMessage } from 'node:http';
-import type { Duplex } from 'node:stream';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ConnectRouter } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
@@ -11,7 +9,7 @@ import type { ApiTokens } from '../identity/api-tokens.ts';
 import type { ControllerSigningKey } from '../identity/controller-signing-key.ts';
 import type { Store } from '../store/store.ts';
 import type { GrpcServiceRegistry } from './grpc-service.ts';
-import type { RequestHandler } from './request-handler.ts';
+import type { RequestHandler, UpgradeHandler } from './http-handlers.ts';
 
 /** Services for agents, on the grpc-js stack. */
 export interface AgentRoutes {
@@ -26,12 +24,6 @@ export interface AgentRoutes {
 
 /** Adds services for operators to the Connect stack. Called once, before the first connection. */
 export type OperatorRoutes = (router: ConnectRouter) => void;
-
-/** Takes HTTP/1.1 connections over that ask for another protocol. Disposed when calls are to end at shutdown. */
-export interface UpgradeHandler extends Disposable {
-  /** Owns the socket from now on. Never throws. */
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
-}
 
 /** What services are made from. */
 export interface ServiceParts {
