@@ -6,9 +6,12 @@ import { hash } from 'node:crypto';
 import { clone } from '@bufbuild/protobuf';
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
 import type { JobSpec as JobSpecMessage } from '#gen/longline/v1/job_pb.js';
+import type { SessionSpec as SessionSpecMessage } from '#gen/longline/v1/session_pb.js';
 import { type Statement, StatementSchema } from '#gen/longline/v1/signature_pb.js';
 import type { JobsConfig } from '../capabilities/jobs/config.ts';
 import { parseJobSpec } from '../capabilities/jobs/spec.ts';
+import type { SessionsConfig } from '../capabilities/sessions/config.ts';
+import { parseSessionSpec } from '../capabilities/sessions/spec.ts';
 import type { AgentNameplate } from '../core/agent-selector.ts';
 import type { Clock } from '../core/clock.ts';
 import { type LonglineError, toLonglineError } from '../core/errors.ts';
@@ -17,11 +20,13 @@ import type { PathView } from '../core/policy/mount-rules.ts';
 import type { AdmittedCommand, CommandAdmission } from '../link/ports.ts';
 import type { AuditEntry, AuditLog } from './audit/audit-log.ts';
 import { jobSummary } from './audit/job-summary.ts';
+import { sessionSummary } from './audit/session-summary.ts';
 import { sandboxRequestOf } from './policy/job-request.ts';
 import type { PolicyStore } from './policy/policy-store.ts';
+import { sessionRequestOf } from './policy/session-request.ts';
 import { RecentNonces } from './trust/recent-nonces.ts';
 import { DEFAULT_MAX_PAYLOAD_BYTES, type VerifiedStatement, verifyStatement } from './trust/statement-verification.ts';
-import { jobOf, serializedAction } from './trust/statement-view.ts';
+import { jobOf, serializedAction, sessionOf } from './trust/statement-view.ts';
 import type { TrustStore } from './trust/trust-store.ts';
 
 /** What admission is made from. */
@@ -32,12 +37,20 @@ export interface AdmissionParts {
   readonly paths: PathView;
   readonly clock: Clock;
   readonly jobs: JobsConfig;
+  readonly sessions: SessionsConfig;
   /** Id and effective labels of this agent, as far as the host knows them. */
   readonly nameplate: () => AgentNameplate;
   /** Patterns of controllers whose commands are taken; undefined for any that a trusted key speaks for. */
   readonly allowedControllers: () => readonly string[] | undefined;
   /** How far clocks may be apart. */
   readonly maxSkewMs: number;
+}
+
+/** Who asks for something. */
+interface Asker {
+  readonly capability: string;
+  readonly controllerId: string;
+  readonly keyId: string | undefined;
 }
 
 /** The gate before the journal. Calls may overlap. */
@@ -100,6 +113,8 @@ export class Admission implements CommandAdmission {
     const resolved = this.#withResolvedMounts(statement);
     const job = jobOf(resolved);
     if (job !== undefined) this.#judgeJob(job, request);
+    const session = sessionOf(resolved);
+    if (session !== undefined) this.#judgeSession(session, request);
     return {
       capability,
       action: serializedAction(resolved),
@@ -109,25 +124,38 @@ export class Admission implements CommandAdmission {
     };
   }
 
-  #judgeJob(
-    message: JobSpecMessage,
-    request: { capability: string; controllerId: string; keyId: string | undefined },
-  ): void {
+  #judgeJob(message: JobSpecMessage, request: Asker): void {
     const job = sandboxRequestOf(parseJobSpec(message, this.#parts.jobs));
     const refusal = refusalOf(this.#parts.policy.evaluate({ ...request, job }));
     if (refusal !== undefined) throw refusal;
   }
 
+  #judgeSession(message: SessionSpecMessage, request: Asker): void {
+    const { jobs, sessions, policy } = this.#parts;
+    const job = sessionRequestOf(parseSessionSpec(message, sessions), {
+      user: jobs.defaults.user,
+      jobRuntime: jobs.defaults.runtime,
+      sessionRuntime: sessions.runtime,
+      networkName: sessions.networkName,
+    });
+    const refusal = refusalOf(policy.evaluate({ ...request, job }));
+    if (refusal !== undefined) throw refusal;
+  }
+
   /** What policy judges and the engine mounts is the path without links, so that a link changed later leads nowhere else. */
   #withResolvedMounts(statement: Statement): Statement {
-    const mounts = jobOf(statement)?.mounts ?? [];
+    const mounts = mountsOf(statement);
     if (!mounts.some(({ source }) => source.startsWith('/'))) return statement;
     const copy = clone(StatementSchema, statement);
-    for (const mount of jobOf(copy)!.mounts) {
+    for (const mount of mountsOf(copy)) {
       if (mount.source.startsWith('/')) mount.source = this.#parts.paths.resolve(mount.source) ?? mount.source;
     }
     return copy;
   }
+}
+
+function mountsOf(statement: Statement): { source: string }[] {
+  return (jobOf(statement) ?? sessionOf(statement))?.mounts ?? [];
 }
 
 function receivedEntry(command: Command): AuditEntry {
@@ -166,11 +194,17 @@ function refusedEntry(
 
 function subjectOf(command: Command, { statement, capability, signer }: VerifiedStatement, audit: AuditLog) {
   const job = jobOf(statement);
+  const session = statement.action?.action.case === 'session' ? statement.action.action.value : undefined;
   return {
     commandId: command.id,
     controllerId: statement.controllerId,
     keyId: signer?.keyId ?? '',
     capability,
-    summary: job === undefined ? {} : jobSummary(job, (value) => audit.fingerprint(value)),
+    summary:
+      job !== undefined
+        ? jobSummary(job, (value) => audit.fingerprint(value))
+        : session === undefined
+          ? {}
+          : sessionSummary(session),
   };
 }

@@ -31,7 +31,7 @@ async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
   const { config, clock, log, identity, link, registry, local } = agent;
   await local.open();
   await registry.open(() => link.unfinishedIds);
-  await link.resume();
+  await link.resume(({ id, attempt }) => agent.sessions.followsLog(id, attempt));
   await using tasks = new TaskGroup(signal);
   using _ = reloadOnHangup(agent);
   tasks.spawn((stop) => link.run(stop));

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { JobsConfig } from '../capabilities/jobs/config.ts';
+import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import type { Clock } from '../core/clock.ts';
 import { describeError, LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
@@ -22,6 +23,7 @@ import { openJobs } from './jobs-setup.ts';
 import { agentView } from './local/agent-view.ts';
 import { LocalServer } from './local/local-server.ts';
 import { type Rules, reloadRules } from './rules.ts';
+import { openSessions, sessionsConfigOf } from './sessions-setup.ts';
 import { StateFile } from './state-file.ts';
 import { ENROLLMENT_TRUST_FILE, writeEnrollmentTrust } from './trust/enrollment-trust.ts';
 
@@ -39,6 +41,7 @@ export interface Agent extends Foundation {
   readonly identity: AgentIdentity;
   readonly link: Link;
   readonly registry: CapabilityRegistry;
+  readonly sessions: SessionsCapability;
   readonly local: LocalServer;
   readonly reload: () => Promise<readonly string[]>;
 }
@@ -57,12 +60,14 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   await identity.open(signal);
   const logs = { open: (executionId: string) => holder.link!.logs.open(executionId) };
   const capability = openJobs(config, jobs, folder.instanceId, { logs, paths }, stack);
+  const sessions = openSessions(config, folder.instanceId, () => holder.link, stack);
   const stopping = new AbortController();
-  const registry = await makeRegistry(base, [capability], holder, stopping.signal, stack);
+  const registry = await makeRegistry(base, [capability, sessions], holder, stopping.signal, stack);
   const report = hostReport({
     config,
     registry,
     jobs: () => capability.counts(),
+    sessions,
     spoolBytes: () => holder.link?.status().spoolBytes ?? 0,
   });
   const link = stack.use(await openLink(base, { audit, identity, registry, report, holder }));
@@ -75,7 +80,7 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   });
   const reload = () => reloadRules(base, audit, log);
   const local = stack.use(makeLocalServer(base, { identity, link, report, reload }));
-  return { ...base, identity, link, registry, local, reload };
+  return { ...base, identity, link, registry, sessions, local, reload };
 }
 
 async function openAudit({ config, clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
@@ -140,7 +145,7 @@ async function openLink(base: Foundation, { audit, identity, registry, report, h
   const { config, clock, log, folder } = base;
   const { trust, policy, paths, jobs } = base;
   const admission = new Admission({
-    ...{ trust, policy, audit, paths, clock, jobs },
+    ...{ trust, policy, audit, paths, clock, jobs, sessions: sessionsConfigOf(config) },
     nameplate: () => nameplateOf(config, identity),
     allowedControllers: () => (config.allowedControllers.length > 0 ? config.allowedControllers : undefined),
     maxSkewMs: config.clockSkewMs,

@@ -6,6 +6,7 @@ import { type ConfigConflict, defineConfig, type Resolved, secret, setting } fro
 import * as type from '../core/config/value-type.ts';
 import { AGENT_ID } from '../core/ids.ts';
 import { jobSettings } from './job-settings.ts';
+import { sessionSettings } from './session-settings.ts';
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
@@ -190,14 +191,18 @@ const audit = {
 /** The agent's settings. */
 export const agentConfig = defineConfig(
   'agent',
-  { ...link, ...host, ...files, jobs: jobSettings, spool, audit, log },
+  { ...link, ...host, ...files, jobs: jobSettings, sessions: sessionSettings, spool, audit, log },
   conflicts,
 );
 
 /** The agent's settings, resolved and frozen. */
 export type AgentConfig = Resolved<typeof agentConfig.table>;
 
-type Values = Resolved<typeof link & typeof host & typeof files & { jobs: typeof jobSettings; spool: typeof spool }>;
+type Values = Resolved<
+  typeof link &
+    typeof host &
+    typeof files & { jobs: typeof jobSettings; sessions: typeof sessionSettings; spool: typeof spool }
+>;
 
 function conflicts(config: Values): ConfigConflict[] {
   const { jobs: job } = config;
@@ -212,6 +217,15 @@ function conflicts(config: Values): ConfigConflict[] {
   atMost('jobs.default_timeout', job.defaults.timeoutMs, 'jobs.max_timeout in ms', job.limits.timeoutMs);
   atMost('jobs.default_stop_grace', job.defaults.stopGraceMs, 'jobs.max_stop_grace in ms', job.limits.stopGraceMs);
   atMost('jobs.default_output', job.defaults.outputBytes, 'jobs.max_output in bytes', job.limits.outputBytes);
+  const { sessions } = config;
+  atMost('sessions.default_cpus', sessions.defaults.cpus, 'max_cpu', sessions.limits.maxCpus);
+  atMost(
+    'sessions.default_memory',
+    sessions.defaults.memoryBytes,
+    'max_memory in bytes',
+    sessions.limits.maxMemoryBytes,
+  );
+  atMost('sessions.image_gc_low', sessions.images.lowPercent, 'sessions.image_gc_high', sessions.images.highPercent);
   atMost('spool.segment', config.spool.segmentBytes, 'spool.max_bytes', config.spool.maxBytes);
   if (config.controllerUrl?.startsWith('http:') && config.apiKey === undefined) {
     found.push({

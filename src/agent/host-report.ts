@@ -2,10 +2,12 @@
 import { create } from '@bufbuild/protobuf';
 import { type AgentUsage, AgentUsageSchema } from '#gen/longline/v1/agent_pb.js';
 import type { JobCounts } from '../capabilities/jobs/capability.ts';
+import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import type { HostReport } from '../link/ports.ts';
 import type { CapabilityRegistry } from './capability-registry.ts';
 import type { AgentConfig } from './config.ts';
 import { hostFacts, loadAverage } from './host-facts.ts';
+import { sessionCapacity, sessionStatuses } from './sessions-setup.ts';
 import { AGENT_VERSION } from './version.ts';
 
 /** What a report looks at. */
@@ -13,11 +15,12 @@ export interface ReportParts {
   readonly config: AgentConfig;
   readonly registry: CapabilityRegistry;
   readonly jobs: () => JobCounts;
+  readonly sessions: SessionsCapability;
   readonly spoolBytes: () => number;
 }
 
 /** Reports on this process and its capabilities, as they are when asked. */
-export function hostReport({ config, registry, jobs, spoolBytes }: ReportParts): HostReport {
+export function hostReport({ config, registry, jobs, sessions, spoolBytes }: ReportParts): HostReport {
   const { region, labels, platform } = config;
   return {
     facts: () => hostFacts({ version: AGENT_VERSION, region, labels, platform }, registry.availability),
@@ -30,7 +33,10 @@ export function hostReport({ config, registry, jobs, spoolBytes }: ReportParts):
         agentRssBytes: BigInt(process.memoryUsage.rss()),
         load1m: loadAverage(),
         spoolBytes: BigInt(spoolBytes()),
+        sessions: sessions.counts().known,
+        ...(registry.availability.get('sessions')?.available && { sessionCapacity: sessionCapacity(sessions) }),
       });
     },
+    sessions: () => sessionStatuses(sessions),
   };
 }

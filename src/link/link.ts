@@ -34,6 +34,7 @@ import type {
 } from './ports.ts';
 import { Session, type SessionHost } from './session.ts';
 import { holdsSessions } from './session-reports.ts';
+import type { LogName } from './spooled-log.ts';
 import { TelemetrySender } from './telemetry-sender.ts';
 import { hex, wireTime } from './wire.ts';
 
@@ -126,8 +127,8 @@ export class Link implements AsyncDisposable {
   }
 
   /** Where output goes; the shape of OutputLogs in src/capabilities/jobs/ports.ts. */
-  get logs(): { open(executionId: string): Promise<ProducerLog> } {
-    return { open: (executionId) => this.#spool.open(executionId) };
+  get logs(): { open(logId: string, kind?: string, attempt?: number): Promise<ProducerLog> } {
+    return { open: (logId, kind, attempt) => this.#spool.open(logId, kind, attempt) };
   }
 
   /** How often the controller wants samples; undefined if it didn't say. */
@@ -135,9 +136,9 @@ export class Link implements AsyncDisposable {
     return this.#telemetry.intervalMs;
   }
 
-  /** Goes on with unfinished commands, and closes logs that belong to none. With or without a controller. */
-  async resume(): Promise<void> {
-    await this.#spool.closeOrphans(this.unfinishedIds);
+  /** Goes on with unfinished commands, and closes logs that belong to none and that `kept` does not know either. */
+  async resume(kept?: (name: LogName) => boolean): Promise<void> {
+    await this.#spool.closeOrphans(this.unfinishedIds, kept);
     this.#dispatcher.resume();
   }
 

@@ -136,10 +136,10 @@ export class LogSpool implements AsyncDisposable {
     return log as ProducerLog;
   }
 
-  /** Closes logs that no command of `liveIds` will go on with. */
-  async closeOrphans(liveIds: ReadonlySet<string>): Promise<void> {
+  /** Closes logs that nobody will go on with: no command of `liveIds`, and nothing that `kept` knows. */
+  async closeOrphans(liveIds: ReadonlySet<string>, kept: (name: LogName) => boolean = () => false): Promise<void> {
     for (const log of [...this.#logs.values()]) {
-      if (log.summary === undefined && !liveIds.has(log.name.id)) await log.close();
+      if (log.summary === undefined && !liveIds.has(log.name.id) && !kept(log.name)) await log.close();
     }
   }
 

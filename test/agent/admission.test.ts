@@ -15,6 +15,7 @@ import { PolicyStore } from '../../src/agent/policy/policy-store.ts';
 import { formatTrustEntry } from '../../src/agent/trust/trust-entry-text.ts';
 import { TrustStore } from '../../src/agent/trust/trust-store.ts';
 import { parseJobsConfig } from '../../src/capabilities/jobs/config.ts';
+import { DEFAULT_SESSIONS_CONFIG } from '../../src/capabilities/sessions/config.ts';
 import { silentLogger } from '../../src/core/logger.ts';
 import { generateSigningKey } from '../../src/core/signing/signing-key.ts';
 import { NOW_MS, nonce, signed, statementBytes } from './trust/statement-fixture.ts';
@@ -57,6 +58,7 @@ beforeEach(async () => {
   policy = new PolicyStore(join(folder, 'policy.toml'), { paths, defaultUser: '65534:65534', defaultRuntime: '' });
   await policy.load();
   admission = new Admission({
+    sessions: DEFAULT_SESSIONS_CONFIG,
     trust,
     policy,
     audit,

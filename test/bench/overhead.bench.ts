@@ -20,6 +20,7 @@ import { TrustStore } from '../../src/agent/trust/trust-store.ts';
 import { JobsCapability } from '../../src/capabilities/jobs/capability.ts';
 import { parseJobsConfig } from '../../src/capabilities/jobs/config.ts';
 import type { Attachment, ContainerSpec } from '../../src/capabilities/jobs/ports.ts';
+import { DEFAULT_SESSIONS_CONFIG } from '../../src/capabilities/sessions/config.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { newId } from '../../src/core/ids.ts';
 import { silentLogger } from '../../src/core/logger.ts';
@@ -199,6 +200,7 @@ async function openParts(
   const limits = { maxBytes: 1e9, maxLogBytes: 1e9, segmentBytes: 1e6 };
   const spool = stack.use(await LogSpool.open({ folder: join(folder, 'spool'), log: silentLogger, limits }));
   const admission = new Admission({
+    sessions: DEFAULT_SESSIONS_CONFIG,
     ...{ trust, policy, audit, paths, clock: systemClock, jobs: config },
     nameplate: () => AGENT,
     allowedControllers: () => undefined,

@@ -4,7 +4,7 @@ import type { Selector } from '#gen/longline/v1/agent_pb.js';
 import type { JobSpec } from '#gen/longline/v1/job_pb.js';
 import { NetworkActionSchema } from '#gen/longline/v1/network_pb.js';
 import { ProgramActionSchema } from '#gen/longline/v1/program_pb.js';
-import { SessionActionSchema } from '#gen/longline/v1/session_pb.js';
+import { SessionActionSchema, type SessionSpec } from '#gen/longline/v1/session_pb.js';
 import { JobActionSchema, type Statement } from '#gen/longline/v1/signature_pb.js';
 import { WorkloadActionSchema } from '#gen/longline/v1/workload_pb.js';
 import type { AgentSelector } from '../../core/agent-selector.ts';
@@ -41,6 +41,14 @@ export function serializedAction(statement: Statement): Uint8Array {
 export function jobOf(statement: Statement): JobSpec | undefined {
   const action = statement.action?.action;
   return action?.case === 'job' && action.value.action.case === 'run' ? action.value.action.value : undefined;
+}
+
+/** The session that a statement asks to start; undefined if it asks for something else. */
+export function sessionOf(statement: Statement): SessionSpec | undefined {
+  const action = statement.action?.action;
+  return action?.case === 'session' && action.value.action.case === 'start'
+    ? action.value.action.value.spec
+    : undefined;
 }
 
 /** Scopes that the signing key must hold. */

@@ -1,6 +1,7 @@
 // What to do for a job, from what is wanted and what is observed. Pure: nothing here touches an engine.
 import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
+import { canonicalJson } from '../../core/canonical-json.ts';
 import { keepLogBytes } from './config.ts';
 import type { ContainerFacts, ContainerMount, ContainerSpec, ImageFacts } from './ports.ts';
 import type { RunRecord } from './run-record.ts';
@@ -80,7 +81,7 @@ function tmpFolders(job: JobSpec, { volumes = [] }: ImageFacts): Pick<ContainerS
 /** What a container is, without who it is: everything but the name and labels. */
 export function specHash(spec: ContainerSpec): string {
   const { name: _name, labels: _labels, ...rest } = spec;
-  return createHash('sha256').update(canonical(rest)).digest('hex').slice(0, 32);
+  return createHash('sha256').update(canonicalJson(rest)).digest('hex').slice(0, 32);
 }
 
 /** The shape that a warm container shares with the jobs it can run: all but program, environment, place and stdin. */
@@ -184,11 +185,4 @@ export function strays(
     const executionId = container.labels[LABEL.execution];
     return container.labels[LABEL.role] === 'warm' || executionId === undefined || !unfinished.has(executionId);
   });
-}
-
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
-  const entries = Object.entries(value).sort(([left], [right]) => (left < right ? -1 : 1));
-  return `{${entries.map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`).join(',')}}`;
 }

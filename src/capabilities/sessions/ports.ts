@@ -277,7 +277,7 @@ export interface SessionEngine
 
 /** Where output goes: one log for each start of a session's container, counted from 1. */
 export interface SessionLogs {
-  open(sessionId: string, attempt: number): Promise<OutputLog>;
+  open(logId: string, attempt: number): Promise<OutputLog>;
 }
 
 /** Where statuses and figures go. Never waits; what can't be sent yet is kept or replaced by newer. */

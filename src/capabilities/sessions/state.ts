@@ -1,4 +1,5 @@
 // What a session is doing, and why, as data. Pure.
+import type { Reason } from '../../core/errors.ts';
 
 /** How deep a session sleeps. */
 export type Tier =
@@ -82,4 +83,11 @@ export function holds(state: SessionState): 'all' | 'memory' | 'nothing' {
 /** True if nothing more happens to a session by itself. */
 export function isOver(state: SessionState): boolean {
   return state.kind === 'ended' || state.kind === 'failed';
+}
+
+/** An error as it travels. */
+export interface PlainError {
+  readonly reason: Reason;
+  readonly message: string;
+  readonly retryable: boolean;
 }

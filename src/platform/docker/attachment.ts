@@ -9,6 +9,8 @@ import { connectionError } from './engine-errors.ts';
 export interface AttachmentHost {
   /** For messages. */
   readonly where: string;
+  /** The bytes come as they are, from a terminal, and not in frames by stream. */
+  readonly raw?: boolean;
   /** The output has ended on the wire. Throws `unavailable` if that was the daemon's end and not the container's. */
   confirmEnd(): Promise<void>;
   /** The attachment lets go of its socket. Called once. */
@@ -61,7 +63,8 @@ export class SocketAttachment implements Attachment {
     if (this.#read) throw new LonglineError('wrong_state', "an attachment's output has one reader");
     this.#read = true;
     try {
-      yield* demultiplex(this.#socket);
+      if (this.#host.raw) yield* rawPieces(this.#socket);
+      else yield* demultiplex(this.#socket);
     } catch (error) {
       throw this.#explain('read output', error);
     }
@@ -72,6 +75,10 @@ export class SocketAttachment implements Attachment {
   #explain(what: string, thrown: unknown): LonglineError {
     return this.#destroyed ? cancelled() : connectionError(what, this.#host.where, thrown);
   }
+}
+
+async function* rawPieces(socket: Socket): AsyncGenerator<OutputPiece, void, undefined> {
+  for await (const data of socket as AsyncIterable<Buffer>) yield { stream: 'stdout', data };
 }
 
 function inputClosed(): LonglineError {

@@ -21,7 +21,8 @@ export interface RawContainer {
   readonly HostConfig?: { readonly LogConfig?: { readonly Type?: string } };
 }
 
-const STATES: Readonly<Record<string, ContainerFacts['state']>> = {
+/** States as engines name them. */
+export const STATES: Readonly<Record<string, ContainerFacts['state']>> = {
   created: 'created',
   running: 'running',
   paused: 'paused',

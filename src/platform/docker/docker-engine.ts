@@ -22,11 +22,12 @@ import { CallScope } from './call-scope.ts';
 import { createBody } from './container-config.ts';
 import { containerFacts, type RawContainer } from './container-facts.ts';
 import { containerLog, followedLog } from './container-log.ts';
+import { removeContainer } from './container-removal.ts';
 import { DaemonWatch } from './daemon-watch.ts';
 import type { EngineAddress } from './engine-address.ts';
-import { EngineClient, type EngineRequest, RefusedError } from './engine-client.ts';
-import { saysNotRunning, saysRemovalInProgress } from './engine-errors.ts';
-import { engineEvents } from './engine-events.ts';
+import { EngineClient, RefusedError } from './engine-client.ts';
+import { saysNotRunning } from './engine-errors.ts';
+import { engineEvents, openEvents } from './engine-events.ts';
 import { ExitWatch, type ExitWatchOptions } from './exit-watch.ts';
 import { ImageStore } from './image-store.ts';
 import { bodyOf, closing, readExit } from './response-body.ts';
@@ -45,7 +46,6 @@ export interface DockerEngineOptions {
 const CALL_LIMIT_MS = 30_000;
 const PULL_STALL_MS = 120_000;
 const LIST_CONCURRENCY = 8;
-const REMOVAL_POLL_MS = 50;
 const RUNNING: ReadonlySet<ContainerFacts['state']> = new Set(['running', 'paused', 'restarting']);
 
 /** The engine at an address. Makes no connection before its first call. Dispose ends calls and streams under way. */
@@ -194,17 +194,7 @@ export class DockerEngine implements ContainerEngine {
   }
 
   async remove(id: string, signal?: AbortSignal): Promise<void> {
-    const request: EngineRequest = {
-      method: 'DELETE',
-      path: `/containers/${id}`,
-      query: { force: 'true', v: 'true' },
-      what: `remove container ${short(id)}`,
-      limitMs: this.#client.limitMs,
-    };
-    const endsAt = performance.now() + this.#client.limitMs;
-    while (!(await this.#tryRemove(request, endsAt, signal))) {
-      await new Promise((resolve) => setTimeout(resolve, REMOVAL_POLL_MS));
-    }
+    await removeContainer(this.#client, id, signal);
     this.#sampler.forget(id);
     this.#exits.removed(id);
   }
@@ -240,21 +230,7 @@ export class DockerEngine implements ContainerEngine {
   }
 
   async *events(signal: AbortSignal): AsyncGenerator<EngineEvent, void, undefined> {
-    const since = (Date.now() / 1000).toFixed(3);
-    const { kind } = await this.#client.version(signal);
-    // The request itself has no limit, because Podman may answer only when something happens.
-    await this.#client.ping(signal);
-    const response = await this.#client.open(
-      {
-        method: 'GET',
-        path: '/events',
-        // Docker repeats what happened while the request travelled. Podman's times are too coarse for that.
-        query: kind === 'docker' ? { since, filters: JSON.stringify({ type: ['container'] }) } : {},
-        what: 'listen to events',
-        limitMs: undefined,
-      },
-      signal,
-    );
+    const response = await openEvents(this.#client, signal);
     yield* closing(response, engineEvents(bodyOf(response)));
   }
 
@@ -330,20 +306,6 @@ export class DockerEngine implements ContainerEngine {
       'unsupported',
       `runtime ${JSON.stringify(runtime)}: this podman runs containers with ${JSON.stringify(defaultRuntime)} only`,
     );
-  }
-
-  /** True if it is gone; false if it is on its way, or ended while it was being killed, and should be tried again. */
-  async #tryRemove(request: EngineRequest, endsAt: number, signal?: AbortSignal): Promise<boolean> {
-    try {
-      await this.#client.json(request, signal);
-      return true;
-    } catch (error) {
-      if (!(error instanceof RefusedError)) throw error;
-      if (error.reason === 'not_found') return true;
-      const underWay = saysRemovalInProgress(error.refusal) || saysNotRunning(error.refusal);
-      if (underWay && performance.now() < endsAt) return false;
-      throw error;
-    }
   }
 }
 

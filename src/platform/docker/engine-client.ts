@@ -139,13 +139,15 @@ export class EngineClient implements Disposable {
   }
 
   /** Asks for a raw connection; the answer's first bytes are in the socket. The caller owns the socket. */
-  async upgrade(request: Omit<EngineRequest, 'body' | 'method'>, signal?: AbortSignal): Promise<Socket> {
+  async upgrade(request: Omit<EngineRequest, 'method'>, signal?: AbortSignal): Promise<Socket> {
     const { api } = await this.version(signal);
+    const body = request.body === undefined ? undefined : Buffer.from(JSON.stringify(request.body));
     return await this.#bounded(request.what, request.limitMs, signal, async (bounds) => {
       const { promise, resolve, reject } = Promise.withResolvers<Socket>();
       const post = this.nodeRequest('POST', `/${api}${request.path}?${new URLSearchParams(request.query)}`, {
         Connection: 'Upgrade',
         Upgrade: 'tcp',
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': String(body.length) }),
       });
       const onAbort = () => post.destroy(bounds.reason as Error);
       bounds.addEventListener('abort', onAbort, { once: true });
@@ -159,7 +161,7 @@ export class EngineClient implements Disposable {
           .catch(reject);
       });
       post.on('error', reject);
-      post.end();
+      post.end(body);
       const socket = await promise.finally(() => bounds.removeEventListener('abort', onAbort));
       // Nobody waits for it any more.
       if (bounds.aborted) socket.destroy();
