@@ -3,8 +3,10 @@ import { formatByteSize } from '../byte-size.ts';
 import { formatDuration } from '../clock.ts';
 import { LonglineError } from '../errors.ts';
 import { imageMatches, nameMatches, parseImageReference } from './image-pattern.ts';
+import { decideLimits, type LimitKind, namedNetworkAllowed, userAllowed, verdict } from './loosenings.ts';
 import { decideMount, type PathView } from './mount-rules.ts';
 import type { Decision, ImageRule, JobLimits, Policy, PolicyRequest, SandboxRequest } from './policy.ts';
+import { decideSession, decideTunnel } from './session-rules.ts';
 
 /** What of the host goes into decisions. */
 export interface PolicyHost {
@@ -18,6 +20,8 @@ export interface PolicyHost {
 export function evaluatePolicy(policy: Policy, request: PolicyRequest, host: PolicyHost): readonly Decision[] {
   const decisions = [...decideSigner(policy, request)];
   if (request.job !== undefined) decisions.push(...decideJob(policy, request.job, host));
+  if (request.session !== undefined) decisions.push(...decideSession(policy.sessions, request.session, host.paths));
+  if (request.tunnel !== undefined) decisions.push(decideTunnel(policy.sessions, request.tunnel));
   return decisions;
 }
 
@@ -73,46 +77,36 @@ function* decideJob(policy: Policy, job: SandboxRequest, host: PolicyHost): Iter
   }
   yield* decideLoosenings(rule, job, host);
   for (const [position, mount] of job.mounts.entries()) yield decideMount(rule, mount, position, host.paths);
-  yield* decideLimits({ ...policy.limits, ...rule.limits }, rule, job.limits);
+  const general = { rule: 'limits', limits: policy.limits };
+  yield* decideLimits(LIMIT_KINDS, general, { rule: `${rule.rule}.limits`, limits: rule.limits }, job.limits);
 }
 
 function* decideLoosenings(rule: ImageRule, job: SandboxRequest, host: PolicyHost): Iterable<Decision> {
   yield verdict(
-    rule,
+    rule.rule,
     'networks',
     networkAllowed(rule, job.network),
     `network ${networkName(job.network)}`,
     rule.networks,
   );
   yield verdict(
-    rule,
+    rule.rule,
     'users',
-    job.user === host.defaultUser || userAllowed(rule, job.user),
+    job.user === host.defaultUser || userAllowed(rule.users, job.user),
     `user ${job.user}`,
     rule.users,
   );
   for (const asked of job.addCapabilities) {
     const name = asked.toUpperCase().replace(/^CAP_/, '');
-    yield verdict(rule, 'capabilities', rule.capabilities.includes(name), `capability ${name}`, rule.capabilities);
+    yield verdict(rule.rule, 'capabilities', rule.capabilities.includes(name), `capability ${name}`, rule.capabilities);
   }
   if (job.runtime !== host.defaultRuntime) {
-    yield verdict(rule, 'runtimes', rule.runtimes.includes(job.runtime), `runtime ${job.runtime}`, rule.runtimes);
+    yield verdict(rule.rule, 'runtimes', rule.runtimes.includes(job.runtime), `runtime ${job.runtime}`, rule.runtimes);
   }
   if (job.writableRoot)
-    yield verdict(rule, 'writable_root', rule.writableRoot, 'a writable root file system', undefined);
-  if (job.newPrivileges) yield verdict(rule, 'new_privileges', rule.newPrivileges, 'gaining privileges', undefined);
-}
-
-function verdict(
-  rule: ImageRule,
-  key: string,
-  allowed: boolean,
-  subject: string,
-  list: readonly string[] | undefined,
-): Decision {
-  if (allowed) return { rule: `${rule.rule}.${key}`, allowed, explanation: `${subject} is allowed` };
-  const listed = list === undefined ? 'not allowed' : `not among those allowed: ${list.join(', ') || 'none'}`;
-  return { rule: `${rule.rule}.${key}`, allowed, explanation: `${subject} is ${listed}` };
+    yield verdict(rule.rule, 'writable_root', rule.writableRoot, 'a writable root file system', undefined);
+  if (job.newPrivileges)
+    yield verdict(rule.rule, 'new_privileges', rule.newPrivileges, 'gaining privileges', undefined);
 }
 
 function networkName(network: SandboxRequest['network']): string {
@@ -127,39 +121,13 @@ function networkAllowed(rule: ImageRule, network: SandboxRequest['network']): bo
     case 'host':
       return rule.networks.includes(network.mode);
     case 'named':
-      // These names are modes to the engine, not networks.
-      if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(network.name)) return false;
-      if (['none', 'bridge', 'host', 'default', 'container'].includes(network.name)) return false;
-      return rule.networks.some(
-        (allowed) => allowed.startsWith('named:') && nameMatches(allowed.slice('named:'.length), network.name),
-      );
+      return namedNetworkAllowed(rule.networks, network.name);
     case 'unknown':
       return false;
   }
 }
 
-const ID = /^(?:0|[1-9]\d{0,9})$/;
-const LARGEST_ID = 2 ** 31 - 1;
-
-/**
- * A name is allowed only by itself, since the image decides which number it is, and so is a number without a group, since
- * the engine may choose that of root. "*" stands for any number but 0.
- */
-function userAllowed(rule: ImageRule, user: string): boolean {
-  if (rule.users.includes(user)) return true;
-  const asked = user.split(':');
-  if (asked.length !== 2 || !asked.every((part) => ID.test(part) && Number(part) <= LARGEST_ID)) return false;
-  return rule.users.some((pattern) => {
-    const parts = pattern.split(':');
-    return (
-      parts.length === asked.length &&
-      parts.every((part, position) => (part === '*' ? asked[position] !== '0' : part === asked[position]))
-    );
-  });
-}
-
-/** Key in the policy file, the least that makes sense, and how to write it. To engines, 0 means no limit at all. */
-const LIMIT_KINDS: Readonly<Record<keyof JobLimits, readonly [string, number, (value: number) => string]>> = {
+const LIMIT_KINDS: Readonly<Record<keyof JobLimits, LimitKind>> = {
   cpus: ['cpus', 0.01, String],
   memoryBytes: ['memory', 1, formatByteSize],
   pids: ['pids', 1, String],
@@ -168,19 +136,3 @@ const LIMIT_KINDS: Readonly<Record<keyof JobLimits, readonly [string, number, (v
   outputBytes: ['output', 0, formatByteSize],
   stopGraceMs: ['stop_grace', 0, formatDuration],
 };
-
-function* decideLimits(limits: Partial<JobLimits>, rule: ImageRule, asked: JobLimits): Iterable<Decision> {
-  for (const name of Object.keys(LIMIT_KINDS) as (keyof JobLimits)[]) {
-    const [key, least, format] = LIMIT_KINDS[name];
-    const most = limits[name];
-    if (most === undefined) continue;
-    // Written so that NaN is refused.
-    const allowed = asked[name] >= least && asked[name] <= most;
-    const relation = allowed ? 'is within' : 'is not within';
-    yield {
-      rule: rule.limits[name] === undefined ? `limits.${key}` : `${rule.rule}.limits.${key}`,
-      allowed,
-      explanation: `${key} ${format(asked[name])} ${relation} ${format(least)} to ${format(most)}`,
-    };
-  }
-}

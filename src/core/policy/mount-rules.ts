@@ -3,6 +3,9 @@
 import { nameMatches } from './image-pattern.ts';
 import type { Decision, ImageRule, MountRequest } from './policy.ts';
 
+/** What mounts look at of a rule. */
+export type MountRules = Pick<ImageRule, 'rule' | 'mounts'>;
+
 /** What the host knows of paths. */
 export interface PathView {
   /** The path with every symbolic link resolved; undefined if it doesn't exist or can't be looked at. */
@@ -15,7 +18,7 @@ export interface PathView {
 const RESERVED_TARGETS = ['/proc', '/sys', '/dev'];
 
 /** Decides on one mount; `position` is its index in the job. */
-export function decideMount(rule: ImageRule, mount: MountRequest, position: number, paths: PathView): Decision {
+export function decideMount(rule: MountRules, mount: MountRequest, position: number, paths: PathView): Decision {
   const name = `${rule.rule}.mounts`;
   const said = `mounts[${position}] ${mount.source} at ${mount.target}${mount.writable ? ' (writable)' : ''}`;
   const deny = (why: string, decidedBy = name): Decision => ({
@@ -51,7 +54,7 @@ export function decideMount(rule: ImageRule, mount: MountRequest, position: numb
 }
 
 function decideVolume(
-  rule: ImageRule,
+  rule: MountRules,
   mount: MountRequest,
   said: string,
   deny: (why: string, decidedBy?: string) => Decision,

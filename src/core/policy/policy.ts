@@ -1,6 +1,11 @@
 // What a host lets be done on it. The agent's own word: no controller and no signature can loosen it.
 // Default deny for anything that reaches beyond the hardened sandbox. Pure: files and paths are looked at elsewhere.
 
+import type { MountRequest, MountRule } from './mount.ts';
+import { DEFAULT_SESSION_POLICY, type SessionPolicy, type SessionRequest, type TunnelKind } from './session-policy.ts';
+
+export type { MountRequest, MountRule } from './mount.ts';
+
 /** Bounds of a job. What is above is refused, not cut down. */
 export interface JobLimits {
   readonly cpus: number;
@@ -10,13 +15,6 @@ export interface JobLimits {
   readonly timeoutMs: number;
   readonly outputBytes: number;
   readonly stopGraceMs: number;
-}
-
-/** A host folder or volume that may be mounted. */
-export interface MountRule {
-  /** Absolute path: the folder and what is below. Or "volume:" and a pattern of volume names. */
-  readonly source: string;
-  readonly writable: boolean;
 }
 
 /** What a job in an image may loosen. Everything not listed stays as in the hardened sandbox. */
@@ -64,6 +62,7 @@ export interface Policy {
   readonly images: readonly ImageRule[];
   /** For all images. What is left out is bounded by the host's own settings (jobs.max_…) alone. */
   readonly limits: Partial<JobLimits>;
+  readonly sessions: SessionPolicy;
 }
 
 /** The job a policy is asked about, with the agent's defaults filled in. */
@@ -82,13 +81,6 @@ export interface SandboxRequest {
   readonly limits: JobLimits;
 }
 
-/** A mount asked for. */
-export interface MountRequest {
-  readonly source: string;
-  readonly target: string;
-  readonly writable: boolean;
-}
-
 /** What a policy is asked. */
 export interface PolicyRequest {
   readonly capability: string;
@@ -97,6 +89,10 @@ export interface PolicyRequest {
   readonly keyId: string | undefined;
   /** Undefined for what is no job. */
   readonly job: SandboxRequest | undefined;
+  /** Undefined for what starts no session. */
+  readonly session?: SessionRequest | undefined;
+  /** Undefined for what opens no way into a session. */
+  readonly tunnel?: TunnelKind | undefined;
 }
 
 /** What one rule said. */
@@ -130,4 +126,5 @@ export const DEFAULT_POLICY: Policy = {
     },
   ],
   limits: {},
+  sessions: DEFAULT_SESSION_POLICY,
 };

@@ -57,8 +57,10 @@ test('a whole file', () => {
 
 test('what is left out is strict', () => {
   const policy = parsePolicy('version = 1\n[[images]]\npattern = "*"\n');
-  assert.deepEqual({ ...policy, images: [{ ...policy.images[0], rule: 'images.default' }] }, DEFAULT_POLICY);
+  const { sessions } = DEFAULT_POLICY;
+  assert.deepEqual({ ...policy, images: [{ ...policy.images[0], rule: 'images.default' }], sessions }, DEFAULT_POLICY);
   assert.deepEqual(parsePolicy('version = 1\n').images, []);
+  assert.deepEqual(policy.sessions, { ...sessions, images: [] });
 });
 
 test('each wrong value is named with its path and line', () => {

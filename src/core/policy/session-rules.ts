@@ -1,0 +1,92 @@
+// Asks a policy about sessions: what one may be, and whether a way into one is open. Every rule is looked at, also after
+// one has refused.
+import { formatByteSize } from '../byte-size.ts';
+import { formatDuration } from '../clock.ts';
+import { imageMatches, nameMatches, parseImageReference } from './image-pattern.ts';
+import { decideLimits, type LimitKind, namedNetworkAllowed, userAllowed, verdict } from './loosenings.ts';
+import { decideMount, type PathView } from './mount-rules.ts';
+import type { Decision } from './policy.ts';
+import type { SessionImageRule, SessionLimits, SessionPolicy, SessionRequest, TunnelKind } from './session-policy.ts';
+
+const LIMIT_KINDS: Readonly<Record<keyof SessionLimits, LimitKind>> = {
+  cpus: ['cpus', 0.01, String],
+  memoryBytes: ['memory', 1, formatByteSize],
+  pids: ['pids', 1, String],
+  shmBytes: ['shm', 1, formatByteSize],
+  lifetimeMs: ['max_lifetime', 1, formatDuration],
+};
+
+/** Decides on a session. */
+export function* decideSession(policy: SessionPolicy, session: SessionRequest, paths: PathView): Iterable<Decision> {
+  const image = parseImageReference(session.image);
+  if ('fault' in image) {
+    const explanation = `image ${JSON.stringify(session.image)} ${image.fault}`;
+    yield { rule: 'sandbox.image', allowed: false, explanation };
+    return;
+  }
+  const rule = policy.images.find((candidate) => imageMatches(candidate.pattern, image));
+  if (rule === undefined) {
+    yield { rule: 'sessions.images', allowed: false, explanation: `no rule matches image ${session.image}` };
+    return;
+  }
+  yield { rule: rule.rule, allowed: true, explanation: `pattern ${rule.pattern} matches image ${session.image}` };
+  if (rule.requireDigest) {
+    const pinned = image.digest !== '';
+    const explanation = pinned ? 'the image is given by digest' : `${session.image} must be given as "name@sha256:…"`;
+    yield { rule: `${rule.rule}.require_digest`, allowed: pinned, explanation };
+  }
+  yield* decideLoosenings(rule, session);
+  for (const [position, mount] of session.mounts.entries()) yield decideMount(rule, mount, position, paths);
+  const general = { rule: 'sessions.limits', limits: policy.limits };
+  const own = { rule: `${rule.rule}.limits`, limits: rule.limits };
+  yield* decideLimits(LIMIT_KINDS, general, own, session.limits);
+}
+
+function networkAllowed({ networks }: SessionImageRule, { mode, name }: SessionRequest['network']): boolean {
+  switch (mode) {
+    case 'isolated':
+    case 'none':
+      return true;
+    case 'shared':
+      return networks.includes('shared');
+    case 'named':
+      return namedNetworkAllowed(networks, name);
+    case 'unknown':
+      return false;
+  }
+}
+
+function* decideLoosenings(rule: SessionImageRule, session: SessionRequest): Iterable<Decision> {
+  const { network, user } = session;
+  const networkName = network.mode === 'named' ? `named:${network.name}` : network.mode;
+  const inNetwork = networkAllowed(rule, network);
+  yield verdict(rule.rule, 'networks', inNetwork, `network ${networkName}`, rule.networks);
+  if (user === '') yield { rule: `${rule.rule}.users`, allowed: true, explanation: "the image's own user is allowed" };
+  else yield verdict(rule.rule, 'users', userAllowed(rule.users, user), `user ${user}`, rule.users);
+  for (const asked of session.addCapabilities) {
+    const name = asked.toUpperCase().replace(/^CAP_/, '');
+    const allowed = rule.capabilities.includes(name);
+    yield verdict(rule.rule, 'capabilities', allowed, `capability ${name}`, rule.capabilities);
+  }
+  if (session.runtime !== '') {
+    const allowed = rule.runtimes.includes(session.runtime);
+    yield verdict(rule.rule, 'runtimes', allowed, `runtime ${session.runtime}`, rule.runtimes);
+  }
+  if (session.newPrivileges) {
+    yield verdict(rule.rule, 'new_privileges', rule.newPrivileges, 'gaining privileges', undefined);
+  }
+  for (const name of session.sharedVolumes) {
+    const allowed = rule.sharedVolumes.some((pattern) => nameMatches(pattern, name));
+    yield verdict(rule.rule, 'shared_volumes', allowed, `shared volume ${name}`, rule.sharedVolumes);
+  }
+  for (const driver of session.volumeDrivers) {
+    const allowed = rule.volumeDrivers.includes(driver);
+    yield verdict(rule.rule, 'volume_drivers', allowed, `volume driver ${driver}`, rule.volumeDrivers);
+  }
+}
+
+/** Decides on a way into a session. */
+export function decideTunnel(policy: SessionPolicy, kind: TunnelKind): Decision {
+  const names = { port: 'a tunnel to a port', exec: 'running a process', attach: 'attaching' } as const;
+  return verdict('sessions', 'tunnels', policy.tunnels.includes(kind), names[kind], policy.tunnels);
+}
