@@ -1,6 +1,9 @@
-// The agent's data folder: private to its user, locked against a second agent, with the id of this replica.
+// The agent's data folder: private to its user, locked against a second agent, with the id of this replica. A copy of it on
+// the same host is refused while the other is in use: two agents of one id would remove each other's containers.
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdir, open, readFile, rename, stat } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { LonglineError } from '../core/errors.ts';
 import { isUuid } from '../core/ids.ts';
@@ -29,11 +32,15 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
   const lock: FolderLock = lockFolder(path);
   try {
     const instanceId = await readInstanceId(join(path, 'instance-id'));
+    const holding = await holdInstance(instanceId, path);
     return {
       path,
       instanceId,
       file: (name) => join(path, name),
-      [Symbol.dispose]: () => lock[Symbol.dispose](),
+      [Symbol.dispose]: () => {
+        holding?.close();
+        lock[Symbol.dispose]();
+      },
     };
   } catch (error) {
     lock[Symbol.dispose]();
@@ -53,6 +60,25 @@ async function makeFolder(path: string): Promise<void> {
     await makeFolder(dirname(path));
     await make();
   });
+}
+
+/** Linux frees the name with the process; elsewhere nothing like it is to be had, and only the folder's lock holds. */
+async function holdInstance(instanceId: string, path: string): Promise<{ close(): void } | undefined> {
+  if (process.platform !== 'linux') return undefined;
+  const server = createServer((socket) => socket.destroy());
+  server.unref();
+  server.listen(`\0longline-agent-${instanceId}`);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') return undefined;
+    throw new LonglineError(
+      'already_exists',
+      `data-dir: ${path} is a copy of the data folder of an agent that runs on this host (instance ${instanceId}); give each agent a folder and an enrolment of its own`,
+      { cause: error },
+    );
+  }
+  return server;
 }
 
 async function readInstanceId(path: string): Promise<string> {

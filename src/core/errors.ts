@@ -107,7 +107,7 @@ export function describeError(thrown: unknown): string {
   for (let error = thrown, depth = 0; error !== undefined && depth < 5; depth++) {
     const part = error instanceof Error ? error.message : String(error);
     // Many an error tells its cause already.
-    if (!parts.at(-1)?.endsWith(part)) parts.push(part);
+    if (!parts.some((told) => told.includes(part))) parts.push(part);
     error = error instanceof Error ? error.cause : undefined;
   }
   return parts.join(': ');

@@ -122,7 +122,7 @@ export class DialCredentials extends ChannelCredentials {
         if (secured) return;
         // A ticket that the peer stumbled over must not be offered again.
         this.#cache.drop(this.#cacheKey);
-        const message = `TLS with ${this.authority} failed: ${cause?.message ?? 'closed'}`;
+        const message = `TLS with ${this.authority} failed: ${cause?.message ?? 'closed'}${tlsMend(cause)}`;
         reject(new LonglineError('unavailable', message, { cause }));
       };
       socket.once('error', fail);
@@ -138,6 +138,24 @@ export class DialCredentials extends ChannelCredentials {
   #own(socket: Socket): void {
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
+  }
+}
+
+/** What mends a certificate that can't be trusted; empty for other failures. */
+function tlsMend(cause: Error | undefined): string {
+  switch ((cause as NodeJS.ErrnoException | undefined)?.code) {
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'UNABLE_TO_GET_ISSUER_CERT':
+    case 'CERT_SIGNATURE_FAILURE':
+      return "; its CA is not the one that was trusted at enrolment: it is another controller, or lost its CA; restore the controller's CA, or enrol again with a new token";
+    case 'CERT_NOT_YET_VALID':
+    case 'CERT_HAS_EXPIRED':
+      return `; this host's clock says ${new Date().toISOString()}: check the clocks of both hosts`;
+    default:
+      return '';
   }
 }
 

@@ -117,6 +117,9 @@ class Call<Out, In> implements DuplexCall<Out, In> {
   }
 }
 
+/** How grpc-js says that a connection couldn't be made, and why. */
+const UNCONNECTED = /^No connection established\. Last error: (?:LonglineError|Error): (.*?)\. Resolution note: /s;
+
 /** What a call ended with, as a LonglineError; a RetryInfo among the details becomes `retryAfterMs`. */
 export function callError(path: string, thrown: unknown): LonglineError {
   if (thrown instanceof LonglineError) return thrown;
@@ -124,10 +127,24 @@ export function callError(path: string, thrown: unknown): LonglineError {
   if (typeof code !== 'number') return new LonglineError('unavailable', `${path} failed`, { cause: thrown });
   const retryAfterMs = metadata === undefined ? undefined : retryDelayMs(metadata);
   const name = status[code] ?? String(code);
-  return new LonglineError(reasonOfGrpcCode(code), `${path} ended with ${name}: ${String(details)}`, {
-    cause: thrown,
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-  });
+  // All that the thrown error tells is in here.
+  const text = statusMessage(String(details));
+  const message = UNCONNECTED.test(String(details)) ? text : `${path} ended with ${name}: ${text}`;
+  return new LonglineError(reasonOfGrpcCode(code), message, retryAfterMs === undefined ? {} : { retryAfterMs });
+}
+
+/**
+ * A status message as its sender wrote it, or why there was none to send it. Senders may percent-encode any character
+ * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses); grpc-js leaves `:`, `;`, `,` and others so.
+ */
+export function statusMessage(details: string): string {
+  const message = UNCONNECTED.exec(details)?.[1] ?? details;
+  try {
+    return decodeURIComponent(message);
+  } catch {
+    // A percent sign that encodes nothing: it was decoded before.
+    return message;
+  }
 }
 
 /** The delay of a google.rpc.RetryInfo in `grpc-status-details-bin`; undefined if there is none. */

@@ -10,7 +10,7 @@ import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { LonglineError, reasonOfGrpcCode } from '../core/errors.ts';
 import { grpcMethodDefinition } from '../core/grpc-definition.ts';
 import { DialCredentials, type DialTarget, TlsSessionCache } from './dial-credentials.ts';
-import { openChannel } from './grpc-client.ts';
+import { openChannel, statusMessage } from './grpc-client.ts';
 import { LINK_LIMITS } from './link-limits.ts';
 
 /** How long a call may take, and what ends it early. */
@@ -57,5 +57,5 @@ export async function callOnce<I extends DescMessage, O extends DescMessage>(
 function refusal(authority: string, error: ServiceError): LonglineError {
   // A peer that speaks no gRPC, or says nothing that means anything.
   const reason = error.code === status.UNKNOWN ? 'unavailable' : reasonOfGrpcCode(error.code);
-  return new LonglineError(reason, `controller ${authority}: ${error.details}`, { cause: error });
+  return new LonglineError(reason, `controller ${authority}: ${statusMessage(error.details)}`);
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -37,6 +37,19 @@ test('a second opener is refused while the first holds it', async () => {
   first[Symbol.dispose]();
   first[Symbol.dispose]();
   (await openDataFolder(path))[Symbol.dispose]();
+});
+
+test('a copy is refused while the original is in use on this host', async () => {
+  const path = join(base, 'original');
+  const first = await openDataFolder(path);
+  const copy = join(base, 'copy');
+  await cp(path, copy, { recursive: true });
+  await assert.rejects(openDataFolder(copy), {
+    reason: 'already_exists',
+    message: /copy is a copy of the data folder/,
+  });
+  first[Symbol.dispose]();
+  (await openDataFolder(copy))[Symbol.dispose]();
 });
 
 test('a killed process lets go of the folder', async () => {

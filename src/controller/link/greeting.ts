@@ -95,7 +95,9 @@ function refuse(outcome: Exclude<ConnectOutcome, { kind: 'connected' }>, connect
     case 'occupied':
       throw new LonglineError(
         'already_exists',
-        `agent ${agentId} is connected as instance ${outcome.instanceId}, this is ${connection.instanceId}: give each host an id of its own`,
+        outcome.instanceId === connection.instanceId
+          ? `agent ${agentId} is connected from another process with the same data folder, or was until a moment ago: a copied folder can't be used beside the original; give the copy an empty one, an id and a token of its own`
+          : `agent ${agentId} is connected as instance ${outcome.instanceId}, this is ${connection.instanceId}: give each host an id of its own`,
         { retryable: true },
       );
   }
@@ -139,7 +141,10 @@ export async function greet(needs: LinkDependencies, hello: Hello, connectionId:
     aliveSinceMs: nowMs - SILENT_PERIODS * options.heartbeatMs - options.sightingIntervalMs,
   };
   const outcome = await store.agents.connect(connection);
-  if (outcome.kind !== 'connected') refuse(outcome, connection);
+  if (outcome.kind !== 'connected') {
+    needs.log.warn('agent refused', { agentId, instanceId, bootId, why: outcome.kind });
+    refuse(outcome, connection);
+  }
   bus.publish(agentTopic(agentId), { kind: 'replaced', connectionId });
   const { previous } = outcome;
   const { changes, missingIds } = await store.commands.resume({

@@ -84,7 +84,7 @@ export interface AgentConnection {
   /** To be presented next time. */
   readonly sessionToken: Uint8Array;
   readonly nowMs: number;
-  /** A stream of another instance counts as dead if nothing was heard from it since. */
+  /** A stream of another process counts as dead if nothing was heard from it since. */
   readonly aliveSinceMs: number;
 }
 
@@ -96,7 +96,7 @@ export type ConnectOutcome =
   | { readonly kind: 'revoked' }
   /** A replica with a newer leader epoch was seen. */
   | { readonly kind: 'fenced'; readonly newestEpoch: bigint }
-  /** Another instance of the same epoch holds a live stream. */
+  /** Another process of the same epoch holds a live stream: of another instance, or of a copy of this one's data folder. */
   | { readonly kind: 'occupied'; readonly instanceId: string };
 
 /** Sign of life of a live stream. */

@@ -226,6 +226,20 @@ describe('control stream', () => {
     assert.equal(await agentState('a'), AgentState.ONLINE);
   });
 
+  it('refuses a copy of an agent while the original is connected, and takes its place afterwards', async () => {
+    const original = fleet.agent('a');
+    const stream = await original.connect();
+    const copy = fleet.agent('a', { instanceId: original.names.instanceId });
+    const attempt = copy.dial();
+    attempt.hello(copy);
+    assert.equal(await attempt.end(), 6);
+    assert.match(attempt.error?.details ?? '', /agent a is connected from another process with the same data folder/);
+    assert.equal(await agentState('a'), AgentState.ONLINE);
+    stream.close();
+    await until('agent offline', async () => (await agentState('a')) === AgentState.OFFLINE);
+    await copy.connect();
+  });
+
   it('ends streams that fall silent, are superseded for long, or never say Hello', async () => {
     await fleet[Symbol.asyncDispose]();
     fleet = await FleetUnderTest.start({ link: { heartbeatMs: 60, helloTimeoutMs: 100, replacedGraceMs: 60 } });

@@ -134,6 +134,8 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
       const older = await connect('a', { leaderEpoch: 4n });
       assert.deepEqual(older, { kind: 'fenced', newestEpoch: 5n });
       assert.equal((await connect('a', { leaderEpoch: 5n, instanceId: 'i2' })).kind, 'occupied');
+      assert.equal((await connect('a', { leaderEpoch: 5n, bootId: 'another process' })).kind, 'occupied');
+      assert.equal((await connect('a', { leaderEpoch: 5n })).kind, 'connected');
       assert.equal(
         (await connect('a', { leaderEpoch: 5n, instanceId: 'i2', aliveSinceMs: NOW + 1 })).kind,
         'connected',

@@ -64,7 +64,7 @@ function connectUnit(sql: Sql, connection: AgentConnection): ConnectOutcome {
   const held =
     previous !== undefined &&
     previous.connectionId !== '' &&
-    previous.instanceId !== instanceId &&
+    (previous.instanceId !== instanceId || previous.bootId !== connection.bootId) &&
     previous.leaderEpoch === leaderEpoch &&
     (previous.seenAtMs ?? 0) >= connection.aliveSinceMs;
   if (held) return { kind: 'occupied', instanceId: previous.instanceId };
