@@ -135,11 +135,11 @@ export class Conductor {
     const { services, state, control, command, tell } = this.#parts;
     const { engine, records, clock, log } = services;
     tell({ kind: 'creating', image: state.imageName });
-    const ready = this.#openLog();
-    ready.catch(() => undefined);
+    const recorder = this.#openLog();
+    recorder.catch(() => undefined);
     try {
       return await launch({
-        ...{ engine, records, clock, log, spec, ready },
+        ...{ engine, records, clock, log, spec, recorder },
         executionId: command.id,
         inputDone: state.inputDone,
         signal: control.early,

@@ -2,10 +2,14 @@
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
 import { type OutputRecorder, unseen } from '../../core/output/output-recorder.ts';
+import { type PumpEnd, pumpOutput } from './output-pump.ts';
 import { LAUNCH, type LaunchStep, UNDO } from './plan.ts';
 import type { Attachment, ContainerEngine, ContainerExit, ContainerSpec, OutputPiece } from './ports.ts';
 import type { RunRecord, RunRecords } from './run-record.ts';
+import { fulfils } from './waits.ts';
 import type { RefusalScreen } from './warm-init.ts';
+
+const DETACH_MS = 5000;
 
 /** A running container and the ways to it. Whoever holds it closes it; closing leaves the container alone. */
 export interface LiveContainer {
@@ -14,6 +18,8 @@ export interface LiveContainer {
   readonly warm: boolean;
   /** From the first byte not seen before. One reader. Throws if the connection breaks. */
   readonly output: AsyncIterable<OutputPiece>;
+  /** Set if the output is being recorded already, which is when nobody else may read it. */
+  readonly pump?: Promise<PumpEnd>;
   /** Fulfils when it ends; rejects if the engine is lost. */
   readonly exit: Promise<ContainerExit>;
   /** Why its warm init could not become the job, which then never ran. Known when the output has ended. */
@@ -33,8 +39,8 @@ export interface LaunchParts {
   readonly spec: ContainerSpec;
   /** False if input is still to be given to it. */
   readonly inputDone: boolean;
-  /** Must be ready before start: where its output will go. */
-  readonly ready: Promise<unknown>;
+  /** Where its output goes; must be ready before start, since output may come before the engine has answered. */
+  readonly recorder: Promise<OutputRecorder>;
   /** Checked before start, after which the job counts as run. */
   readonly signal: AbortSignal;
   readonly log: { warn(message: string, fields?: Readonly<Record<string, unknown>>): void };
@@ -54,11 +60,11 @@ export async function launch(parts: LaunchParts): Promise<LiveContainer> {
       for (const [index, outcome] of outcomes.entries()) if (outcome.status === 'fulfilled') done.push(group[index]!);
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
-      await parts.ready;
+      await parts.recorder;
     }
     return launching.result();
   } catch (error) {
-    if (error instanceof LonglineError && error.reason === 'unavailable') launching.detach();
+    if (error instanceof LonglineError && error.reason === 'unavailable') await launching.detach();
     else for (const step of done.reverse()) await launching.undo(step);
     throw error;
   }
@@ -68,6 +74,7 @@ class Launch {
   readonly #parts: LaunchParts;
   #id = '';
   #attachment: Attachment | undefined;
+  #pump: Promise<PumpEnd> | undefined;
   #exit: Promise<ContainerExit> | undefined;
   #startedAtMs = 0;
 
@@ -99,6 +106,7 @@ class Launch {
         this.#exit.catch(() => undefined);
         return;
       case 'start':
+        this.#pump = pumpOutput(this.#attachment!.output, await this.#parts.recorder);
         await engine.start(this.#id);
         this.#startedAtMs = clock.now();
         return;
@@ -110,7 +118,7 @@ class Launch {
     const failed = (error: unknown) => log.warn('could not undo a step of a launch', { step, executionId, err: error });
     switch (UNDO[step]) {
       case 'detach':
-        return this.detach();
+        return await this.detach();
       case 'forget':
         return await records.delete(executionId).catch(failed);
       case 'remove':
@@ -120,8 +128,10 @@ class Launch {
     }
   }
 
-  detach(): void {
+  /** When it resolves nothing is recorded any more, unless the log hangs. */
+  async detach(): Promise<void> {
     this.#attachment?.destroy();
+    if (this.#pump !== undefined) await fulfils(this.#pump, DETACH_MS, this.#parts.clock);
   }
 
   result(): LiveContainer {
@@ -132,6 +142,7 @@ class Launch {
       warm: false,
       refusal: () => undefined,
       output: attachment.output,
+      pump: this.#pump!,
       exit: this.#exit!,
       input: this.#parts.spec.openStdin ? attachment : undefined,
       close: () => attachment.destroy(),

@@ -75,12 +75,18 @@ export class Preparation implements Disposable {
 
   /** Resolves the image, pulling it if need be. `unavailable` is thrown on: the engine may come back. */
   async resolveImage(spec: JobSpec): Promise<ImageFacts> {
-    const { pool, puller } = this.#services;
+    const { engine, pool, puller } = this.#services;
     const reference = spec.image.text;
     if (spec.pullPolicy !== 'always') this.#image ??= pool.imageFacts(reference);
     if (this.#image !== undefined) return this.#image;
-    await this.committed();
     try {
+      // Looking is no effect: it goes on beside the syncs.
+      const found = spec.pullPolicy === 'always' ? undefined : await engine.findImage(reference, this.#control.early);
+      if (found !== undefined) {
+        this.#image = found;
+        return found;
+      }
+      await this.committed();
       this.#image = await puller.ensure(
         reference,
         spec.pullPolicy,

@@ -4,6 +4,7 @@ import { describeError, LonglineError } from '../../core/errors.ts';
 import { type OutputRecorder, unseen } from '../../core/output/output-recorder.ts';
 import type { JobStep } from './events.ts';
 import type { LiveContainer } from './live-container.ts';
+import { type PumpEnd, pumpOutput, recordAll } from './output-pump.ts';
 import type { ContainerUsage, OutputPiece } from './ports.ts';
 import type { RunControl } from './run-control.ts';
 import type { JobServices } from './services.ts';
@@ -46,12 +47,6 @@ const OOM_SETTLE_MS = 250;
 const LATE_OOM_MS = 500;
 const USAGE_EVERY_MS = [200, 800, 1000, 3000, 5000] as const;
 
-type PumpEnd =
-  /** The output came to its end. */
-  | { readonly kind: 'ended' }
-  /** The connection broke, or we broke it. */
-  | { readonly kind: 'broken'; readonly error: unknown };
-
 /** Watches over a container until it ends. Closes the connections; removes nothing. */
 export async function supervise(parts: SupervisionParts): Promise<Supervised> {
   const { services, live, noticed } = parts;
@@ -67,7 +62,7 @@ export async function supervise(parts: SupervisionParts): Promise<Supervised> {
     );
   });
   const sampling = sampleUsage(parts, running.signal);
-  const pump = pumpOutput(parts);
+  const pump = live.pump ?? pumpOutput(live.output, parts.recorder);
   try {
     const exit = await untilExit(parts, pump);
     if (exit.kind === 'stuck') return exit;
@@ -86,20 +81,6 @@ export async function supervise(parts: SupervisionParts): Promise<Supervised> {
     // Nothing is recorded any more when this returns, unless the log hangs.
     await fulfils(pump, DETACH_MS, services.clock);
   }
-}
-
-async function pumpOutput(parts: SupervisionParts): Promise<PumpEnd> {
-  const { live, recorder } = parts;
-  try {
-    await recordAll(live.output, recorder);
-    return { kind: 'ended' };
-  } catch (error) {
-    return { kind: 'broken', error };
-  }
-}
-
-async function recordAll(pieces: AsyncIterable<OutputPiece>, recorder: OutputRecorder): Promise<void> {
-  for await (const piece of pieces) await recorder.record(piece);
 }
 
 async function untilExit(parts: SupervisionParts, pump: Promise<PumpEnd>): Promise<Supervised> {

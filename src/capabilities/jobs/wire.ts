@@ -4,7 +4,6 @@ import { type Duration, DurationSchema, type Timestamp, TimestampSchema } from '
 import { type Error as ErrorMessage, ErrorReason, ErrorSchema } from '#gen/longline/v1/error_pb.js';
 import {
   JobMetadataSchema,
-  type JobProgress,
   JobProgressSchema,
   JobReason,
   JobResultSchema,
@@ -34,12 +33,6 @@ export function decodeJobAction(action: Uint8Array): JobSpecMessage {
     throw new LonglineError('unsupported', 'the job action has a kind that this agent does not know; it knows "run"');
   }
   return decoded.action.value;
-}
-
-/** A serialised longline.v1.JobAction that runs this spec: for tests and tools. */
-export function encodeJobAction(spec: Partial<Omit<JobSpecMessage, '$typeName' | '$unknown'>>): Uint8Array {
-  const run = create(JobSpecSchema, spec as Parameters<typeof create<typeof JobSpecSchema>>[1]);
-  return toBinary(JobActionSchema, create(JobActionSchema, { action: { case: 'run', value: run } }));
 }
 
 /** A spec that asks for nothing but an image: every default, for the pool's first containers. */
@@ -199,14 +192,4 @@ function timestamp(ms: number): Timestamp {
 function duration(nanos: number): Duration {
   const seconds = Math.floor(nanos / 1e9);
   return create(DurationSchema, { seconds: BigInt(seconds), nanos: Math.floor(nanos - seconds * 1e9) });
-}
-
-/** Decodes what encodeStep made: for tests and tools. */
-export function decodeStep(detail: Uint8Array): JobProgress {
-  return fromBinary(JobProgressSchema, detail);
-}
-
-/** Decodes what encodeEnding made: for tests and tools. */
-export function decodeEnding(detail: Uint8Array) {
-  return fromBinary(JobResultSchema, detail);
 }

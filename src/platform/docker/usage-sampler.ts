@@ -12,7 +12,7 @@ const LONGEST_DELAY_MS = 5000;
 const CONTAINER_LIMIT = 4096;
 /** How long, and how often, the cgroup of a container that is being started is waited for. */
 const AWAIT_LIMIT_MS = 5000;
-const AWAIT_DELAY_MS = 3;
+const AWAIT_DELAY_MS = 10;
 
 const ID_MARK = '{id}';
 

@@ -12,13 +12,13 @@ import type {
   OutputPiece,
   StreamName,
 } from '../../../src/capabilities/jobs/ports.ts';
-import { decodeEnding, decodeStep, encodeJobAction } from '../../../src/capabilities/jobs/wire.ts';
 import type { CapabilityCommand, CapabilityEvent, CapabilityHost, StateStore } from '../../../src/core/capability.ts';
 import { type Clock, systemClock } from '../../../src/core/clock.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { newId } from '../../../src/core/ids.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { FakeEngine, type FakeEngineOptions } from '../../fixtures/fake-engine.ts';
+import { decodeEnding, decodeStep, encodeJobAction } from './job-messages.ts';
 
 /** Fake engine that, like real ones, also makes containers from image ids. */
 export class IdEngine extends FakeEngine {

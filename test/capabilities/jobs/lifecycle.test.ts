@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { JobReason, JobState, PullPolicy } from '#gen/longline/v1/job_pb.js';
-import { encodeJobAction } from '../../../src/capabilities/jobs/wire.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import type { FakeProcess } from '../../fixtures/fake-container.ts';
-import { fakeEngine, fastClock, JobsWorld, Reading, until } from './jobs-fixture.ts';
+import { encodeJobAction } from './job-messages.ts';
+import { fakeEngine, fastClock, IdEngine, JobsWorld, Reading, until } from './jobs-fixture.ts';
 
 const RUN = { argv: ['work'] };
 const chatter = async (process: FakeProcess): Promise<number> => {
@@ -70,6 +70,29 @@ suite('a job that ends by itself', () => {
     assert.ok(order.indexOf('attach') < order.indexOf('start'));
     assert.ok(order.indexOf('armExit') < order.indexOf('start'));
     assert.equal(recorded, 1);
+  });
+
+  test('has its output kept that comes before the engine says that it started', async () => {
+    const answered = Promise.withResolvers<void>();
+    class SlowToAnswer extends IdEngine {
+      override async start(id: string, signal?: AbortSignal): Promise<void> {
+        await super.start(id, signal);
+        await answered.promise;
+      }
+    }
+    const program = () => async (process: FakeProcess) => {
+      await process.write('stdout', 'early\n');
+      return await process.forever();
+    };
+    await using world = new JobsWorld(new SlowToAnswer({ images: ['alpine:latest'], program }));
+    const jobs = await world.start();
+    const job = new Reading(jobs, { ...RUN, stopGrace: seconds(0) });
+    await until(() => world.logs.get(job.id).text() === 'early\n', 'the output');
+    assert.deepEqual(job.names, ['creating']);
+    answered.resolve();
+    await job.step('started');
+    job.cancel();
+    assert.equal((await job.result()).stdoutBytes, 6n);
   });
 
   for (const [code, reason, signal] of [

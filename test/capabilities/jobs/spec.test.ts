@@ -5,8 +5,9 @@ import fc from 'fast-check';
 import { JobSpecSchema, NetworkMode, StdinMode } from '#gen/longline/v1/job_pb.js';
 import { parseJobsConfig } from '../../../src/capabilities/jobs/config.ts';
 import { parseJobSpec } from '../../../src/capabilities/jobs/spec.ts';
-import { decodeJobAction, encodeJobAction, type JobSpecMessage } from '../../../src/capabilities/jobs/wire.ts';
+import { decodeJobAction, type JobSpecMessage } from '../../../src/capabilities/jobs/wire.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
+import { encodeJobAction } from './job-messages.ts';
 
 const CONFIG = parseJobsConfig({ allowedImages: ['alpine', 'ubuntu:latest'] });
 const MIB = 1024 * 1024;

@@ -6,10 +6,10 @@ import { EventStream } from '../../../src/capabilities/jobs/event-stream.ts';
 import type { JobEnding } from '../../../src/capabilities/jobs/events.ts';
 import { InputGate } from '../../../src/capabilities/jobs/input-gate.ts';
 import type { OutputPiece, StreamName } from '../../../src/capabilities/jobs/ports.ts';
-import { decodeStep } from '../../../src/capabilities/jobs/wire.ts';
 import type { CapabilityEvent } from '../../../src/core/capability.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { OutputRecorder, unseen } from '../../../src/core/output/output-recorder.ts';
+import { decodeStep } from './job-messages.ts';
 import { MemoryLog } from './jobs-fixture.ts';
 
 async function* from(pieces: readonly OutputPiece[]): AsyncGenerator<OutputPiece> {
