@@ -1,24 +1,25 @@
 // Carries a job through: it chooses a course from what is left of it (nothing, a container, a record), follows it, and
 // chooses anew when the engine went away. It never starts a job that may have run before.
 
-import { Backoff } from '../../core/backoff.ts';
 import type { CapabilityCommand } from '../../core/capability.ts';
 import { LonglineError } from '../../core/errors.ts';
 import { OutputRecorder } from '../../core/output/output-recorder.ts';
+import { launchCold } from './cold-launch.ts';
 import { keepLogBytes } from './config.ts';
+import { EngineLoss } from './engine-loss.ts';
 import type { JobStep, Verdict } from './events.ts';
+import { foundAgain } from './found-container.ts';
 import type { InputDelivery } from './input-delivery.ts';
-import { type FoundAgain, follow, type LiveContainer, launch, recovered } from './live-container.ts';
+import { follow, type LiveContainer, recovered } from './live-container.ts';
 import { checkMounts } from './mount-check.ts';
 import { type Course, chooseCourse, containerName, containerSpec, LABEL } from './plan.ts';
-import type { ContainerFacts, ContainerSpec } from './ports.ts';
+import type { ContainerFacts } from './ports.ts';
 import { early, type Preparation } from './preparation.ts';
 import { EarlyEnd, type RunControl } from './run-control.ts';
 import type { RunState } from './run-state.ts';
 import type { JobServices } from './services.ts';
 import { recordKept, supervise } from './supervision.ts';
 import { judge, stoppedUnstarted, unknown, unstarted, unstoppable } from './verdict.ts';
-import { initToken, RefusalScreen } from './warm-init.ts';
 import { launchWarm } from './warm-launch.ts';
 
 /** One job and what is needed for it. */
@@ -35,22 +36,17 @@ export interface ConductorParts {
 }
 
 const MAX_LAUNCHES = 5;
-const RECONNECT = { baseMs: 100, capMs: 5000 };
-/** Losses that are further apart than this have nothing to do with each other. */
-const NEW_LOSS_MS = 60_000;
 
 /** Conducts one job whose spec is parsed. Throws EarlyEnd or LetGo to end otherwise than with a verdict of its own. */
 export class Conductor {
   readonly #parts: ConductorParts;
   #launches = 0;
   #mayBeWarm = true;
-  #engineWasLost = false;
-  #lostSinceMs = Number.NEGATIVE_INFINITY;
-  #lastLossMs = Number.NEGATIVE_INFINITY;
-  #backoff = new Backoff(RECONNECT);
+  readonly #loss: EngineLoss;
 
   constructor(parts: ConductorParts) {
     this.#parts = parts;
+    this.#loss = new EngineLoss(parts.services.clock, parts.services.config.engineLossLimitMs);
   }
 
   /** Runs it, or goes on with it, to its verdict. */
@@ -85,13 +81,13 @@ export class Conductor {
         return await this.#collect();
       case 'lost': {
         const message = 'the container of the job is gone, and nothing tells whether it ran to its end';
-        return unknown(this.#engineWasLost ? 'engine_lost' : 'interrupted', new LonglineError('unavailable', message));
+        return unknown(this.#loss.seen ? 'engine_lost' : 'interrupted', new LonglineError('unavailable', message));
       }
     }
   }
 
   async #launch(): Promise<Verdict | Course> {
-    const { services, state, control, preparation, command, resumed } = this.#parts;
+    const { services, state, control, preparation, command, resumed, tell } = this.#parts;
     if (++this.#launches > MAX_LAUNCHES) {
       const error = new LonglineError(
         'unavailable',
@@ -111,45 +107,22 @@ export class Conductor {
       throw early(error, (cause) => unstarted('failed', 'start_failed', cause));
     }
     try {
+      const openLog = () => this.#openLog();
+      const parts = { services, state, executionId: command.id, spec, openLog, signal: control.early };
       if (this.#mayBeWarm) {
-        const executionId = command.id;
-        const openLog = () => this.#openLog();
-        const committed = () => preparation.committed();
-        const parts = { services, state, executionId, spec, image, openLog, committed, signal: control.early };
-        const warming = launchWarm(parts);
+        const warming = launchWarm({ ...parts, image, committed: () => preparation.committed() });
         const warm = await warming.catch((error: unknown) => {
           throw early(error, (cause) => unstarted('failed', 'host_limit', cause));
         });
         if (warm !== undefined) return await this.#attend(warm);
       }
       await preparation.committed();
-      return await this.#attend(await this.#launchCold(spec));
+      tell({ kind: 'creating', image: state.imageName });
+      return await this.#attend(await launchCold(parts));
     } catch (error) {
       // An earlier try whose answer got lost, or one by a process before this: see what is there.
       if (error instanceof LonglineError && error.reason === 'already_exists') return await this.#observe();
       throw error;
-    }
-  }
-
-  async #launchCold(spec: ContainerSpec): Promise<LiveContainer> {
-    const { services, state, control, command, tell } = this.#parts;
-    const { engine, records, clock, log } = services;
-    tell({ kind: 'creating', image: state.imageName });
-    const recorder = this.#openLog();
-    recorder.catch(() => undefined);
-    try {
-      return await launch({
-        ...{ engine, records, clock, log, spec, recorder },
-        executionId: command.id,
-        inputDone: state.inputDone,
-        signal: control.early,
-      });
-    } catch (error) {
-      if (error instanceof LonglineError && (error.reason === 'unavailable' || error.reason === 'already_exists'))
-        throw error;
-      throw early(error, (cause) =>
-        unstarted('failed', cause.reason === 'limit' ? 'host_limit' : 'start_failed', cause),
-      );
     }
   }
 
@@ -189,7 +162,7 @@ export class Conductor {
 
   async #follow(): Promise<Verdict | Course> {
     const { services, state, preparation, tell } = this.#parts;
-    const found = this.#found();
+    const found = foundAgain(state, services.clock);
     preparation.takePlaceAnyway();
     const recorder = await this.#openLog();
     const live = await follow(services.engine, found, recorder, keepLogBytes(state.spec!.outputBytes));
@@ -202,7 +175,7 @@ export class Conductor {
   async #collect(): Promise<Verdict | Course> {
     const { services, state, control, tell } = this.#parts;
     const { engine, hostBootedAtMs } = services;
-    const found = this.#found();
+    const found = foundAgain(state, services.clock);
     const facts = state.observed!;
     const recorder = await this.#openLog();
     const offsets = { stdoutOffset: recorder.position('stdout'), stderrOffset: recorder.position('stderr') };
@@ -228,7 +201,7 @@ export class Conductor {
       stoppedFor: state.noticed.signalled ? control.cause : undefined,
       oomSeen: state.noticed.oomSeen,
       // A job that went on running while the engine was away was not ended by it.
-      engineWasLost: this.#engineWasLost && state.phase.kind === 'reconnecting',
+      engineWasLost: this.#loss.seen && state.phase.kind === 'reconnecting',
       inputCut: state.foundAgain && !state.inputDone,
     });
     if (verdict.reason === 'out_of_memory') tell({ kind: 'out_of_memory', main: true });
@@ -267,39 +240,14 @@ export class Conductor {
     return chooseCourse(facts, state.record);
   }
 
-  #found(): FoundAgain {
-    const { state } = this.#parts;
-    const { observed, record } = state;
-    const facts = observed!;
-    const warm = facts.labels[LABEL.role] === 'warm';
-    state.foundAgain = true;
-    state.inputDone ||= record?.inputDone ?? false;
-    if (state.imageName === '') state.imageName = facts.labels[LABEL.image] ?? facts.image;
-    const recordedAtMs = record?.atMs ?? this.#parts.services.clock.now();
-    return {
-      id: facts.id,
-      startedAtMs: warm ? recordedAtMs : (facts.startedAtMs ?? recordedAtMs),
-      screen: warm ? new RefusalScreen(initToken(facts.name.replace('longline-warm-', ''))) : undefined,
-    };
-  }
-
   async #reconnect(cause: LonglineError): Promise<Course> {
     const { services, state, control, command } = this.#parts;
-    const { clock, config, log } = services;
+    const { log } = services;
     log.warn('the container engine is away; asking again', { executionId: command.id, detail: cause.message });
     state.phase = { kind: 'reconnecting' };
-    this.#engineWasLost = true;
-    const nowMs = clock.monotonic();
-    if (nowMs - this.#lastLossMs > NEW_LOSS_MS) {
-      this.#lostSinceMs = nowMs;
-      this.#backoff = new Backoff(RECONNECT);
-    }
-    // An engine that answers this but breaks off everything else is given up in the same time.
+    this.#loss.begin();
     for (let error = cause; ; ) {
-      this.#lastLossMs = clock.monotonic();
-      if (this.#lastLossMs - this.#lostSinceMs > config.engineLossLimitMs)
-        throw new EarlyEnd(await this.#givenUp(error));
-      await clock.sleep(this.#backoff.next(50), control.gone);
+      if (!(await this.#loss.pause(control.gone))) throw new EarlyEnd(await this.#givenUp(error));
       try {
         return await this.#observe();
       } catch (again) {

@@ -4,22 +4,14 @@
 import { access, constants } from 'node:fs/promises';
 import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
-import { newId } from '../../core/ids.ts';
 import { parseImageReference } from '../../core/images/image-reference.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { WarmSettings } from './config.ts';
 import type { ContainerReaper } from './container-reaper.ts';
-import { warmContainerSpec, warmShape } from './plan.ts';
-import type { Attachment, ContainerEngine, ContainerExit, ContainerSpec, ImageFacts } from './ports.ts';
-import { INIT_SCRIPT, initToken } from './warm-init.ts';
-
-/** A waiting container, now its taker's to run and remove. */
-export interface WarmContainer {
-  readonly id: string;
-  readonly token: string;
-  readonly attachment: Attachment;
-  readonly exit: Promise<ContainerExit>;
-}
+import { warmShape } from './plan.ts';
+import type { ContainerEngine, ContainerSpec, ImageFacts } from './ports.ts';
+import { startWarm, type Waiting, type WarmContainer } from './warm-container.ts';
+import { WarmImages } from './warm-images.ts';
 
 /** Whether containers are warmed. */
 export type WarmState =
@@ -30,12 +22,6 @@ export type WarmState =
   /** Disposed. */
   | { readonly kind: 'over' };
 
-interface Waiting extends WarmContainer {
-  readonly sinceMs: number;
-  /** False once it ended: it is never handed out then. */
-  alive: boolean;
-}
-
 interface Shape {
   readonly spec: ContainerSpec;
   readonly size: number;
@@ -43,11 +29,6 @@ interface Shape {
   usedAtMs: number;
   /** Not filled before this, after a failure. */
   notBeforeMs: number;
-}
-
-interface KnownImage {
-  readonly facts: ImageFacts;
-  readonly checkedAtMs: number;
 }
 
 /** What the pool works with. */
@@ -61,7 +42,6 @@ export interface WarmPoolPorts {
 }
 
 const TEND_MS = 2000;
-const IMAGE_FRESH_MS = 10_000;
 const FAULT_PAUSE_MS = 60_000;
 const REFILL_PAUSE_MS = 100;
 
@@ -70,7 +50,7 @@ export class WarmPool implements AsyncDisposable {
   readonly #ports: WarmPoolPorts;
   readonly #sizes: ReadonlyMap<string, number>;
   readonly #shapes = new Map<string, Shape>();
-  readonly #images = new Map<string, KnownImage>();
+  readonly #images: WarmImages;
   readonly #stop = new AbortController();
   #state: WarmState = { kind: 'off', reason: 'it was not opened yet' };
   #wake: (() => void) | undefined;
@@ -78,6 +58,7 @@ export class WarmPool implements AsyncDisposable {
 
   constructor(ports: WarmPoolPorts) {
     this.#ports = ports;
+    this.#images = new WarmImages(ports.engine, ports.clock);
     this.#sizes = new Map(
       ports.settings.images.map(({ reference, size }) => {
         const parsed = parseImageReference(reference);
@@ -121,11 +102,9 @@ export class WarmPool implements AsyncDisposable {
     this.#tending = this.#tend();
   }
 
-  /** Facts of an opted-in image that the engine was asked about in the last 10 s; saves the fast path a round trip. */
+  /** Facts of an opted-in image that the engine was asked about a moment ago; saves the fast path a round trip. */
   imageFacts(reference: string): ImageFacts | undefined {
-    const known = this.#images.get(reference);
-    if (known === undefined || this.#ports.clock.monotonic() - known.checkedAtMs > IMAGE_FRESH_MS) return undefined;
-    return known.facts;
+    return this.#images.fresh(reference);
   }
 
   /**
@@ -156,7 +135,7 @@ export class WarmPool implements AsyncDisposable {
     const size = this.#sizes.get(reference);
     if (size === undefined || this.#state.kind !== 'on') return undefined;
     const now = this.#ports.clock.monotonic();
-    if (this.#images.get(reference)?.facts.id !== facts.id) this.#images.set(reference, { facts, checkedAtMs: now });
+    this.#images.note(reference, facts);
     const key = warmShape(spec);
     const shape = this.#shapes.get(key) ?? { spec, size, waiting: [], usedAtMs: now, notBeforeMs: 0 };
     shape.usedAtMs = now;
@@ -230,17 +209,9 @@ export class WarmPool implements AsyncDisposable {
   }
 
   async #refreshImages(): Promise<void> {
-    const { engine, clock } = this.#ports;
-    for (const [reference, known] of this.#images) {
-      if (clock.monotonic() - known.checkedAtMs < IMAGE_FRESH_MS / 2) continue;
-      const facts = await engine.findImage(reference, this.#stop.signal).catch(() => undefined);
-      if (facts !== undefined && facts.id === known.facts.id) {
-        this.#images.set(reference, { facts, checkedAtMs: clock.monotonic() });
-        continue;
-      }
-      this.#images.delete(reference);
+    for (const gone of await this.#images.refresh(this.#stop.signal)) {
       for (const [key, shape] of this.#shapes) {
-        if (shape.spec.image !== known.facts.id) continue;
+        if (shape.spec.image !== gone.id) continue;
         this.#shapes.delete(key);
         for (const waiting of shape.waiting.splice(0)) this.#discard(waiting);
       }
@@ -250,7 +221,7 @@ export class WarmPool implements AsyncDisposable {
   async #fill(shape: Shape): Promise<void> {
     const { clock, log } = this.#ports;
     try {
-      const waiting = await this.#start(shape.spec);
+      const waiting = await startWarm(this.#ports, shape.spec);
       // The shape may have been dropped meanwhile.
       if (this.#stop.signal.aborted || this.#shapes.get(warmShape(shape.spec)) !== shape) this.#discard(waiting);
       else shape.waiting.push(waiting);
@@ -273,31 +244,6 @@ export class WarmPool implements AsyncDisposable {
     // An image in which the init can't wait would otherwise be tried for ever.
     shape.notBeforeMs = this.#ports.clock.monotonic() + FAULT_PAUSE_MS;
     this.#ports.log.warn('a warm container ended before it was used', { container: waiting.id });
-  }
-
-  async #start(template: ContainerSpec): Promise<Waiting> {
-    const { engine, clock, instanceId, settings, reaper } = this.#ports;
-    const warmId = newId();
-    const spec = warmContainerSpec(template, {
-      warmId,
-      instanceId,
-      initPath: settings.initPath,
-      script: INIT_SCRIPT,
-      token: initToken(warmId),
-    });
-    const id = await engine.createContainer(spec);
-    let attachment: Attachment | undefined;
-    try {
-      attachment = await engine.attach(id, true);
-      const { exit } = await engine.armExit(id);
-      exit.catch(() => undefined);
-      await engine.start(id);
-      return { id, token: initToken(warmId), attachment, exit, sinceMs: clock.monotonic(), alive: true };
-    } catch (error) {
-      attachment?.destroy();
-      await reaper.remove(id);
-      throw error;
-    }
   }
 
   #discard(waiting: Waiting): void {
