@@ -1,8 +1,8 @@
 // One control stream, from Hello to its end. States: greeting (Hello is awaited or checked), serving (commands go out),
 // replaced (a newer stream serves the agent; what comes in is still stored), ended. What goes out beyond `drain` waits in
 // the store or as sets of ids, never as messages. Fails by ending the stream with a status; the agent comes again.
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { durationFromMs, durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { create } from '@bufbuild/protobuf';
+import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import {
   type AgentHeartbeat,
@@ -12,20 +12,19 @@ import {
   type Hello,
   OpenTunnelSchema,
 } from '#gen/longline/link/v1/link_pb.js';
-import { AgentUsageSchema } from '#gen/longline/v1/agent_pb.js';
-import { SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
 import { LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
 import type { BusEvent } from '../bus/bus.ts';
 import { type AgentSignal, agentTopic, fleetTopic } from '../bus/topics.ts';
 import { AgentDispatch, type CommandSink } from '../dispatch/agent-dispatch.ts';
-import type { AgentSighting } from '../store/agent.ts';
 import type { ClaimedCommand } from '../store/command.ts';
 import type { Beating } from './beat-wheel.ts';
 import { ControlInbox, type InboxEffects } from './control-inbox.ts';
 import { checkHello, greet, SILENT_PERIODS } from './greeting.ts';
+import { LatestSighting, type TakenSighting } from './latest-sighting.ts';
 import type { LinkDependencies } from './link-options.ts';
-import { loadOf } from './wire.ts';
+import { PendingAcks } from './pending-acks.ts';
+import { commandMessage } from './wire.ts';
 
 /** A control stream as grpc-js gives it. */
 export type ControlCall = ServerDuplexStream<AgentMessage, ControllerMessage>;
@@ -42,8 +41,8 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   readonly #dispatch: AgentDispatch;
   readonly #inbox: ControlInbox;
   readonly #settle: PromiseWithResolvers<void>;
-  readonly #resultAcks: string[] = [];
-  readonly #checkpointAcks = new Map<string, bigint>();
+  readonly #acks = new PendingAcks();
+  readonly #sighting: LatestSighting;
   #listening: Disposable | undefined;
   #state: State = 'greeting';
   #stateSinceMs: number;
@@ -54,13 +53,12 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   #pendingWrites = 0;
   #missingIds: readonly string[] = [];
   #flushScheduled = false;
-  #sighting: AgentSighting | undefined;
-  #load = '';
 
   constructor(needs: LinkDependencies, call: ControlCall, agentId: string) {
     this.#needs = needs;
     this.#call = call;
     this.agentId = agentId;
+    this.#sighting = new LatestSighting(agentId, this.connectionId);
     this.#heardMs = needs.clock.monotonic();
     this.#stateSinceMs = this.#heardMs;
     const { store, clock, options } = needs;
@@ -81,19 +79,7 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   }
 
   sendCommand(command: ClaimedCommand): void {
-    const { id, seq, traceparent, tracestate, createdAtMs, expiresAtMs } = command;
-    this.#write({
-      case: 'command',
-      value: {
-        seq: BigInt(seq),
-        id,
-        statement: fromBinary(SignedPayloadSchema, command.statement),
-        issueTime: timestampFromMs(createdAtMs),
-        expireTime: timestampFromMs(expiresAtMs),
-        traceparent,
-        tracestate,
-      },
-    });
+    this.#write({ case: 'command', value: commandMessage(command) });
   }
 
   sendCancel(commandId: string, reason: string): void {
@@ -113,12 +99,12 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   }
 
   acknowledgeResult(commandId: string): void {
-    this.#resultAcks.push(commandId);
+    this.#acks.result(commandId);
     this.#scheduleFlush();
   }
 
   acknowledgeCheckpoint(chainId: string, sequence: bigint): void {
-    if (sequence > (this.#checkpointAcks.get(chainId) ?? -1n)) this.#checkpointAcks.set(chainId, sequence);
+    this.#acks.checkpoint(chainId, sequence);
     this.#scheduleFlush();
   }
 
@@ -132,15 +118,9 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
     this.#end(error);
   }
 
-  /** The latest sign of life, once, and whether the load changed since the one before. */
-  takeSighting(): { readonly sighting: AgentSighting; readonly loadChanged: boolean } | undefined {
-    const sighting = this.#sighting;
-    if (sighting === undefined) return undefined;
-    const load = JSON.stringify(sighting.usage?.load ?? {});
-    const loadChanged = load !== this.#load;
-    this.#sighting = undefined;
-    this.#load = load;
-    return { sighting, loadChanged };
+  /** The latest sign of life, once. */
+  takeSighting(): TakenSighting | undefined {
+    return this.#sighting.take();
   }
 
   beat(nowMs: number): void {
@@ -196,7 +176,7 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   /** Reads on unless the store or the agent's own reading is behind. */
   #readOn(): void {
     const { maxPendingWrites } = this.#needs.options;
-    const behind = this.#pendingWrites >= maxPendingWrites / 2 || this.#resultAcks.length >= maxPendingWrites;
+    const behind = this.#pendingWrites >= maxPendingWrites / 2 || this.#acks.results >= maxPendingWrites;
     if (this.#call.isPaused() && !behind && this.#state !== 'greeting') this.#call.resume();
   }
 
@@ -259,15 +239,7 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   #heartbeat(beat: AgentHeartbeat): void {
     const { clock } = this.#needs;
     this.#heardBeat = beat.number;
-    const { usage } = beat;
-    this.#sighting = {
-      agentId: this.agentId,
-      connectionId: this.connectionId,
-      seenAtMs: clock.now(),
-      roundTripMs: beat.roundTrip === undefined ? undefined : durationMs(beat.roundTrip),
-      usage:
-        usage === undefined ? this.#sighting?.usage : { bytes: toBinary(AgentUsageSchema, usage), load: loadOf(usage) },
-    };
+    this.#sighting.note(beat, clock.now());
     this.#sendBeat(clock.monotonic());
   }
 
@@ -298,12 +270,9 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
 
   #flushAcks(): void {
     if (this.#state === 'ended' || this.#call.writableNeedDrain) return;
-    if (this.#resultAcks.length > 0)
-      this.#write({ case: 'resultAck', value: { commandIds: this.#resultAcks.splice(0) } });
-    for (const [chainId, sequence] of this.#checkpointAcks) {
+    for (const message of this.#acks.take()) {
+      this.#write(message);
       if (this.#call.writableNeedDrain) return;
-      this.#checkpointAcks.delete(chainId);
-      this.#write({ case: 'auditCheckpointAck', value: { chainId, sequence } });
     }
     this.#readOn();
   }

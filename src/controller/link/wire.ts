@@ -1,8 +1,10 @@
 // Between the link's messages and the store's records. Pure.
-import { create, toBinary } from '@bufbuild/protobuf';
-import { timestampDate } from '@bufbuild/protobuf/wkt';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { timestampDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import {
   type AuditCheckpoint,
+  type Command,
+  CommandSchema,
   Outcome,
   type Progress,
   type Rejected,
@@ -12,10 +14,11 @@ import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { type JobProgress, JobProgressSchema, JobReason, JobResultSchema, JobState } from '#gen/longline/v1/job_pb.js';
 import { SessionProgressSchema, type SessionResult, SessionResultSchema } from '#gen/longline/v1/session_pb.js';
+import { SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
 import { LonglineError, type Reason } from '../../core/errors.ts';
 import type { AgentLoad, Labels, SessionRoom } from '../store/agent.ts';
 import type { AuditCheckpointRecord } from '../store/audit-checkpoint.ts';
-import type { ProgressUpdate, ResultUpdate } from '../store/command.ts';
+import type { ClaimedCommand, ProgressUpdate, ResultUpdate } from '../store/command.ts';
 import { isEnded } from '../store/job-state.ts';
 
 const OUTCOME_STATES: Readonly<Record<Outcome, JobState>> = {
@@ -208,5 +211,19 @@ export function errorFromWire(error: WireError): LonglineError {
     retryable: error.retryable,
     violations: error.violations.map(({ field, description }) => ({ field, description })),
     ...(error.rule === '' ? {} : { rule: error.rule }),
+  });
+}
+
+/** A stored command as it goes to its agent; the statement's bytes as they were signed. */
+export function commandMessage(command: ClaimedCommand): Command {
+  const { id, seq, statement, traceparent, tracestate, createdAtMs, expiresAtMs } = command;
+  return create(CommandSchema, {
+    seq: BigInt(seq),
+    id,
+    statement: fromBinary(SignedPayloadSchema, statement),
+    issueTime: timestampFromMs(createdAtMs),
+    expireTime: timestampFromMs(expiresAtMs),
+    traceparent,
+    tracestate,
   });
 }
