@@ -3,7 +3,7 @@
 import { create } from '@bufbuild/protobuf';
 import { RunJobRequestSchema } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { runCommand } from '../../deploy/dev/command.ts';
-import { call, listContainers } from '../fixtures/engine-query.ts';
+import { listContainers } from '../fixtures/engine-query.ts';
 import { TEST_IMAGE } from '../fixtures/test-image.ts';
 import { type Bench, median, percentile } from './bench.ts';
 import { BENCH_AGENT, type BenchFleet, engineMissing, startBenchFleet } from './bench-fleet.ts';
@@ -51,7 +51,8 @@ async function poolFull({ engine }: BenchFleet, size: number): Promise<void> {
     const running = (await listContainers(engine.socketPath)).filter(({ State }) => State === 'running');
     if (running.length >= size) return;
     if (performance.now() > endsAt) throw new Error(`the warm pool has ${running.length} of ${size} after 30 s`);
-    await call(engine.socketPath, 'GET', '/version');
+    // Asking without a pause would keep the engine from what is waited for.
+    await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 
@@ -69,6 +70,7 @@ export const bench: Bench = {
   missing: engineMissing,
   run: async ({ quick, say }) => {
     const count = quick ? 3 : 30;
+    const warmCount = quick ? 3 : 100;
     let cold: number[];
     let peer: number[];
     {
@@ -81,8 +83,8 @@ export const bench: Bench = {
       });
     }
     await using setup = await startBenchFleet(['--warm-pool', `${TEST_IMAGE}=2`]);
-    say(`${count} warm jobs`);
-    const warm = await sample(count, async () => {
+    say(`${warmCount} warm jobs`);
+    const warm = await sample(warmCount, async () => {
       await poolFull(setup, 2);
       return await jobMs(setup, true);
     });

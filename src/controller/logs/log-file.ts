@@ -77,7 +77,11 @@ export class LogFile implements AsyncDisposable {
 
   /** A new log in a folder that was just made below `parents`; nothing of it is durable before the first sync. */
   static begin(folder: string, segmentBytes: number, generations: Generations, parents: readonly string[]): LogFile {
-    return new LogFile(folder, Segments.begin(folder, segmentBytes, parents), new LogIndex([]), generations);
+    const segments = Segments.begin(folder, segmentBytes, parents);
+    const file = new LogFile(folder, segments, new LogIndex([]), generations);
+    // Ahead of the first bytes, which need not wait for it then; they try again, and tell, if it fails.
+    file.#exclusively(() => segments.prepare()).catch(() => undefined);
+    return file;
   }
 
   get end(): number {

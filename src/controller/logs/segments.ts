@@ -94,6 +94,11 @@ export class Segments implements AsyncDisposable {
     return this.#end;
   }
 
+  /** Makes the first segment of a new log. */
+  async prepare(): Promise<void> {
+    if (this.#segments.length === 0) await this.#roll();
+  }
+
   /** Appends all of it or nothing. */
   async append(pieces: readonly Uint8Array[]): Promise<void> {
     try {

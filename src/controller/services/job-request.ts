@@ -32,7 +32,7 @@ export interface CheckedRequest {
   readonly requestId: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly expiresAtMs: number;
-  /** SHA-256 over the content, in whatever order maps came. */
+  /** SHA-256 over the content, in whatever order maps came; empty without a request id, which is all it is for. */
   readonly hash: Uint8Array;
 }
 
@@ -113,6 +113,6 @@ export function checkRequest(request: JobRequest | undefined, nowMs: number): Ch
     requestId,
     labels,
     expiresAtMs: parts === undefined ? nowMs + ttlMs : parts.expiresAtMs,
-    hash: contentHash(JobRequestSchema, request),
+    hash: requestId === '' ? new Uint8Array() : contentHash(JobRequestSchema, request),
   };
 }
