@@ -30,28 +30,24 @@ async function* execute(
     log.error(`the ${what} of a command could not be audited`, { ...subject, err: describeError(error) });
   };
   const onAbort = () => audit.note({ ...subject, event: 'cancelled' });
-  let admitted = context.durable === undefined;
   const begun = () => {
-    admitted = true;
     if (context.signal.aborted) onAbort();
     else context.signal.addEventListener('abort', onAbort, { once: true });
+    return true as const;
   };
+  const start = () => {
+    audit.note({ ...subject, event: 'started', summary: {} });
+    return begun();
+  };
+  let taken: Promise<boolean>;
   if (context.resumed) {
     await audit.append({ ...subject, event: 'started', summary: { resumed: true } }).catch(lost('start'));
-    begun();
-  } else {
-    (context.durable ?? Promise.resolve()).then(
-      () => {
-        audit.note({ ...subject, event: 'started', summary: {} });
-        begun();
-      },
-      () => undefined,
-    );
-  }
+    taken = Promise.resolve(begun());
+  } else taken = (context.durable ?? Promise.resolve()).then(start, () => false);
   try {
     for await (const event of executor.execute(capability, command, context)) {
       // Of a command that was not taken in the end only its refusal is told.
-      if (event.kind === 'result' && admitted) {
+      if (event.kind === 'result' && (await taken)) {
         const rule = event.error?.rule;
         await audit
           .append({

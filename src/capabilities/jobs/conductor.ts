@@ -183,7 +183,7 @@ export class Conductor {
     state.ran = { containerId: found.id, startedAtMs: found.startedAtMs, warm: found.screen !== undefined };
     const reading = { follow: false, signal: control.gone };
     const rest = recovered(engine, found, recorder, keepLogBytes(state.spec!.outputBytes), reading);
-    await Promise.race([recordKept(rest, recorder, services), control.whenGone]);
+    await Promise.race([recordKept(rest, recorder, services, control.gone), control.whenGone]);
     if (found.screen?.refusal !== undefined) return await this.#afterRefusal(found.screen.refusal);
     // Whoever was running when the host went down is said to have ended when it came up.
     if (found.startedAtMs < hostBootedAtMs && (facts.finishedAtMs ?? hostBootedAtMs) >= hostBootedAtMs) {

@@ -135,17 +135,20 @@ async function drain(parts: SupervisionParts, pump: Promise<PumpEnd>): Promise<v
     recorder.abandon(stalled());
     return;
   }
-  await recordKept(unseen(engine.readLogs(live.id, false), recorder, parts.keptLogBytes), recorder, services);
+  const kept = unseen(engine.readLogs(live.id, false), recorder, parts.keptLogBytes);
+  await recordKept(kept, recorder, services, parts.control.gone);
 }
 
 /**
  * Records what the engine kept of a container that ended. What the engine can't give is declared lost, and a log that
- * takes nothing any more is given up. Throws `unavailable` if the engine is away.
+ * takes nothing any more is given up. Throws `unavailable` if the engine is away, and whatever broke it off once `gone` has
+ * aborted: what was not read then is for the next process to read.
  */
 export async function recordKept(
   pieces: AsyncIterable<OutputPiece>,
   recorder: OutputRecorder,
   { clock, log }: Pick<JobServices, 'clock' | 'log'>,
+  gone: AbortSignal,
 ): Promise<void> {
   const recording = recordAll(pieces, recorder);
   try {
@@ -154,7 +157,7 @@ export async function recordKept(
       if (await fulfils(recording, STALL_MS, clock)) return;
     }
   } catch (error) {
-    if (error instanceof LonglineError && error.reason === 'unavailable') throw error;
+    if (gone.aborted || (error instanceof LonglineError && error.reason === 'unavailable')) throw error;
     log.warn('the engine does not give the rest of the output', { detail: describeError(error) });
     await recorder.declareLoss();
     return;

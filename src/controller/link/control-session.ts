@@ -1,7 +1,7 @@
 // One control stream, from Hello to its end. States: greeting (Hello is awaited or checked), serving (commands go out),
 // replaced (a newer stream serves the agent; what comes in is still stored), ended. What goes out beyond `drain` waits in
 // the store or as sets of ids, never as messages. Fails by ending the stream with a status; the agent comes again.
-import { create } from '@bufbuild/protobuf';
+import { create, fromBinary } from '@bufbuild/protobuf';
 import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import {

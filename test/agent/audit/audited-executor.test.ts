@@ -81,3 +81,32 @@ test('a result is passed on even if its record is lost', async () => {
     await rm(folder, { recursive: true, force: true });
   }
 });
+
+test('an end before the command is durable is recorded after its start, and not at all if it never is', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'longline-executor-'));
+  try {
+    await using audit = await AuditLog.open({
+      dataDir: folder,
+      clock: systemClock,
+      log: silentLogger,
+      onCheckpoint: () => undefined,
+    });
+    const executor = auditedExecutor(inner, audit, silentLogger);
+    const run = async (durable: Promise<void>) => {
+      const context = { signal: new AbortController().signal, resumed: false, durable };
+      return await Array.fromAsync(executor.execute('jobs', COMMAND, context));
+    };
+    const { promise: durable, resolve } = Promise.withResolvers<void>();
+    const running = run(durable);
+    resolve();
+    await running;
+    await run(Promise.reject(new LonglineError('limit', 'no room')));
+    const lines = [...exportAuditLog(join(folder, 'audit.db'), {})].join('').trimEnd().split('\n');
+    assert.deepEqual(
+      lines.map((line) => JSON.parse(line).event),
+      ['started', 'ended'],
+    );
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});

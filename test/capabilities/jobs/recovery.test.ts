@@ -90,6 +90,30 @@ suite('a restarted agent', () => {
     assert.deepEqual(engine.containerIds, []);
   });
 
+  test('declares nothing lost of a job that is let go of while the end of it is fetched', async () => {
+    const counter = new Counter();
+    const engine = fakeEngine({ program: () => counter.program });
+    await using world = new JobsWorld(engine);
+    const first = await world.start();
+    const before = new Reading(first, RUN);
+    await until(() => counter.written >= 100, 'the first lines');
+    await first[Symbol.asyncDispose]();
+    counter.middle.resolve();
+    counter.end.resolve();
+    while ((await engine.inspect(engine.containerIds[0]!))?.state !== 'exited') await new Promise(setImmediate);
+    const second = await world.start([before.id]);
+    engine.hang('readLogs');
+    const cut = new Reading(second, RUN, { id: before.id, resumed: true });
+    await until(() => engine.calls.some((call) => call.startsWith('readLogs')), 'the log to be asked for');
+    await second[Symbol.asyncDispose]();
+    await cut.done;
+    engine.release('readLogs');
+    const third = await world.start([before.id]);
+    const result = await new Reading(third, RUN, { id: before.id, resumed: true }).result();
+    assert.equal(result.exitCode, 7);
+    assertWhole(world, before.id);
+  });
+
   test('never runs a job again whose container is gone', async () => {
     const counter = new Counter();
     const engine = fakeEngine({ program: () => counter.program });
