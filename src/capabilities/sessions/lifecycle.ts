@@ -272,6 +272,7 @@ function causeOfEnd(end: Pick<RunEnd, 'exitCode' | 'oomKilled' | 'unhealthy'>): 
 /** What a failure means for the session; a stop of the agent goes through unchanged. */
 export function failureOf(error: unknown): StepFailed {
   if (error instanceof LetGo) throw error;
+  if (error instanceof StepFailed && error.error instanceof LetGo) throw error.error;
   return error instanceof StepFailed ? error : new StepFailed(toLonglineError(error), 'start_failed');
 }
 

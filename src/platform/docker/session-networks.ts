@@ -83,6 +83,13 @@ export class DockerNetworksAndVolumes implements SessionNetworks, SessionVolumes
   }
 
   async createVolume(spec: SessionVolumeSpec, signal?: AbortSignal): Promise<void> {
+    // Podman takes the size and does nothing about it on most file systems, so that the limit would be no limit.
+    if (spec.quotaBytes > 0 && (await this.#client.version(signal)).kind === 'podman') {
+      throw new LonglineError(
+        'unsupported',
+        `volume ${spec.name}: Podman does not hold to a quota of ${spec.quotaBytes} bytes`,
+      );
+    }
     const size: Record<string, string> = spec.quotaBytes > 0 ? { size: String(spec.quotaBytes) } : {};
     const body = {
       Name: spec.name,

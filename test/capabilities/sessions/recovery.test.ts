@@ -1,0 +1,271 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { duration } from '../../../src/capabilities/sessions/wire.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
+import { newId } from '../../../src/core/ids.ts';
+import { FakeSessionEngine, type FakeSessionMethod } from '../../fixtures/fake-session-engine.ts';
+import { Sent, SessionCause, SessionState, SessionsWorld, startOf, up } from './sessions-fixture.ts';
+
+const quick = { backoff: duration(100), maxBackoff: duration(100) };
+
+function hibernate(sessionId: string, tier: 1 | 2) {
+  return { case: 'hibernate', value: { sessionId, tier } } as const;
+}
+
+suite('sessions found again', () => {
+  test('are adopted by a new agent with one list, without being touched, and their output goes on', async () => {
+    const writers: ((text: string) => void)[] = [];
+    const engine = new FakeSessionEngine({
+      program: async ({ write, stopped }) => {
+        writers.push(write);
+        write('before ');
+        return await stopped;
+      },
+    });
+    await using world = new SessionsWorld(engine);
+    const first = await world.start();
+    await up(first, 'one');
+    await up(first, 'two');
+    await world.untilLogged('one.1', 1, 'before ');
+    await world.letGo();
+    writers[0]!('between ');
+    engine.calls.length = 0;
+    const second = await world.start();
+    await world.untilLogged('one.1', 1, 'before between ');
+    writers[0]!('after');
+    await world.untilLogged('one.1', 1, 'before between after');
+    assert.equal(engine.calls.filter((call) => call.startsWith('listContainers')).length, 1);
+    const touched = engine.calls.filter((call) => /^(start|stop|pause|unpause|remove|create)/.test(call));
+    assert.deepEqual(touched, []);
+    assert.equal(second.counts().running, 2);
+    const ended = await new Sent(second, { case: 'stop', value: { sessionId: 'one' } }).result();
+    assert.equal(ended.outcome, 'succeeded');
+  });
+
+  test('go back to what they were after the host was started anew', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine);
+    const first = await world.start();
+    await up(first, 'runs');
+    await up(first, 'never', { restart: { mode: 1 } });
+    await up(first, 'pauses');
+    await up(first, 'stops');
+    await new Sent(first, hibernate('pauses', 1)).result();
+    await new Sent(first, hibernate('stops', 2)).result();
+    await world.letGo();
+    engine.reboot();
+    world.bootId = newId();
+    await world.start();
+    for (const id of ['runs', 'never']) {
+      const status = await world.until(
+        id,
+        ({ state, starts }) => state === SessionState.RUNNING && starts === 2,
+        `${id} to run`,
+      );
+      assert.deepEqual([status.cause, status.restarts], [SessionCause.RECOVERED, 0]);
+    }
+    const slept = await world.until(
+      'pauses',
+      ({ state }) => state === SessionState.HIBERNATED,
+      'the loss of its memory',
+    );
+    assert.match(slept.reason, /its memory was lost/);
+    assert.equal(world.latest('stops')!.state, SessionState.HIBERNATED);
+  });
+
+  test('are brought up again when the engine comes back without them', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine);
+    const sessions = await world.start();
+    await up(sessions, 'one');
+    engine.reboot();
+    const back = await world.until(
+      'one',
+      ({ starts, state }) => starts === 2 && state === SessionState.RUNNING,
+      'it to run again',
+    );
+    assert.equal(back.cause, SessionCause.RECOVERED);
+  });
+
+  test('are pulled again when image and container were removed meanwhile', async () => {
+    const engine = new FakeSessionEngine({ images: [], pulls: ['desktop:1'] });
+    await using world = new SessionsWorld(engine);
+    const first = await world.start();
+    await up(first, 'one');
+    await world.letGo();
+    engine.containers.clear();
+    engine.images.clear();
+    await world.start();
+    await world.until('one', ({ starts, state }) => starts === 2 && state === SessionState.RUNNING, 'it to run again');
+  });
+
+  test('leave nothing of ours behind that no session has, and nothing of others is touched', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine);
+    const first = await world.start();
+    await up(first, 'one');
+    const { spec } = engine.only;
+    await world.letGo();
+    const labels = { ...spec.labels, 'longline.session': 'lost' };
+    const stray = await engine.createContainer({ ...spec, name: 'longline-session-lost', labels });
+    await engine.createNetwork({ name: 'longline-session-lost', labels, internal: false, subnet: '10.9.0.0/28' });
+    const other = { ...labels, 'longline.sessions': 'another agent' };
+    const foreign = await engine.createContainer({ ...spec, name: 'foreign', labels: other });
+    await world.start();
+    assert.ok(!engine.containers.has(stray));
+    assert.ok(!engine.networks.has('longline-session-lost'));
+    assert.ok(engine.containers.has(foreign));
+    assert.equal(engine.containers.size, 2);
+  });
+});
+
+suite('a session that ends by itself', () => {
+  test('is started again after a while, and left as failed after too many restarts in a row', async () => {
+    const engine = new FakeSessionEngine({ program: async ({ run, stopped }) => (run === 1 ? await stopped : 4) });
+    await using world = new SessionsWorld(engine);
+    const sessions = await world.start();
+    await up(sessions, 'one', { restart: { ...quick, maxRetries: 2 } });
+    engine.only.end(4);
+    const waiting = await world.until('one', ({ state }) => state === SessionState.RESTARTING, 'the wait');
+    assert.deepEqual([waiting.cause, waiting.exitCode, waiting.restarts], [SessionCause.EXITED, 4, 1]);
+    assert.ok(waiting.nextTryTime !== undefined);
+    const failed = await world.until('one', ({ state }) => state === SessionState.FAILED, 'it to be given up');
+    assert.ok([SessionCause.CRASH_LOOP, SessionCause.START_FAILED].includes(failed.cause));
+    assert.equal(engine.containers.size + engine.networks.size, 0);
+    assert.ok(world.events.some(({ type }) => type === 'session.ended'));
+  });
+
+  test('is over when its policy says so: well with exit code 0, failed with any other', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine);
+    const sessions = await world.start();
+    for (const [id, code, state] of [
+      ['good', 0, SessionState.ENDED],
+      ['bad', 5, SessionState.FAILED],
+    ] as const) {
+      await up(sessions, id, { restart: { mode: 1 } });
+      engine.only.end(code);
+      const over = await world.until(id, (status) => status.state === state, `${id} to be over`);
+      assert.deepEqual([over.cause, over.exitCode], [SessionCause.EXITED, code]);
+      await world.until(id, () => engine.containers.size + engine.networks.size === 0, 'it to be cleared away');
+    }
+  });
+
+  test('says that it was out of memory', async () => {
+    const engine = new FakeSessionEngine({
+      program: async (process) => {
+        if (process.run === 1) setTimeout(() => process.outOfMemory(), 50);
+        return await process.stopped;
+      },
+    });
+    await using world = new SessionsWorld(engine);
+    const sessions = await world.start();
+    await up(sessions, 'one', { restart: quick });
+    const waiting = await world.until('one', ({ state }) => state === SessionState.RESTARTING, 'the memory kill');
+    assert.deepEqual([waiting.cause, waiting.oomKilled], [SessionCause.OUT_OF_MEMORY, true]);
+    const back = await world.until(
+      'one',
+      ({ starts, state }) => starts === 2 && state === SessionState.RUNNING,
+      'the restart',
+    );
+    assert.equal(back.oomKilled, false);
+  });
+
+  test('is unhealthy first and restarted then, when its health check goes on failing', async () => {
+    let sick = false;
+    const engine = new FakeSessionEngine({ execute: () => ({ output: 'no screen', exitCode: sick ? 1 : 0 }) });
+    await using world = new SessionsWorld(engine);
+    const sessions = await world.start();
+    await up(sessions, 'one', {
+      restart: quick,
+      healthCheck: {
+        probe: { case: 'command', value: { argv: ['x'] } },
+        interval: duration(1000),
+        retries: 1,
+        restartAfter: 2,
+      },
+    });
+    sick = true;
+    const unhealthy = await world.until('one', ({ state }) => state === SessionState.UNHEALTHY, 'the failing check');
+    assert.match(unhealthy.healthOutput, /no screen/);
+    await world.until('one', ({ state }) => state === SessionState.RESTARTING, 'the restart');
+    sick = false;
+    await world.until(
+      'one',
+      ({ state, starts }) => state === SessionState.RUNNING && starts === 2,
+      'it to be well again',
+    );
+  });
+});
+
+suite('an agent that is killed', () => {
+  const startSteps: readonly FakeSessionMethod[] = [
+    ...(['inspectContainer', 'findNetwork', 'createNetwork', 'findVolume', 'createVolume', 'findImage'] as const),
+    ...(['pullImage', 'createContainer', 'attachOutput', 'startContainer'] as const),
+  ];
+  for (const step of startSteps) {
+    test(`at ${step} of a start goes on with it, once`, async () => {
+      const engine = new FakeSessionEngine({ images: [], pulls: ['desktop:1'] });
+      await using world = new SessionsWorld(engine);
+      const first = await world.start();
+      engine.hold(step);
+      const spec = { volumes: [{ name: 'home', target: '/home' }] };
+      const begun = new Sent(first, startOf('one', spec));
+      await waitFor(() => engine.calls.some((call) => call.startsWith(step)), `${step} to be called`);
+      await world.letGo();
+      assert.equal(await begun.done, undefined, 'a command that was let go has no result');
+      engine.release(step);
+      const second = await world.start();
+      const { outcome, error } = await new Sent(second, startOf('one', spec), true).result();
+      assert.equal(outcome, 'succeeded', error?.message ?? '');
+      assert.equal(engine.only.running, true);
+      assert.deepEqual([engine.networks.size, engine.volumes.size], [1, 1]);
+    });
+  }
+
+  for (const [tier, step] of [
+    [1, 'pauseContainer'],
+    [2, 'stopContainer'],
+  ] as const) {
+    test(`at ${step} of a hibernation goes on with it`, async () => {
+      const engine = new FakeSessionEngine();
+      await using world = new SessionsWorld(engine);
+      const first = await world.start();
+      await up(first, 'one');
+      engine.hold(step);
+      const begun = new Sent(first, hibernate('one', tier));
+      await waitFor(() => engine.calls.some((call) => call.startsWith(step)), `${step} to be called`);
+      await world.letGo();
+      assert.equal(await begun.done, undefined);
+      engine.release(step);
+      const second = await world.start();
+      const { outcome, error, status } = await new Sent(second, hibernate('one', tier), true).result();
+      assert.equal(outcome, 'succeeded', error?.message ?? '');
+      assert.equal(status!.state, tier === 1 ? SessionState.PAUSED : SessionState.HIBERNATED);
+      assert.equal(engine.only.facts().state, tier === 1 ? 'paused' : 'exited');
+    });
+  }
+
+  test('in a stop goes on with it, and a stop that can not reach the engine is made up for', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine);
+    const first = await world.start();
+    await up(first, 'one');
+    engine.failNext('removeContainer', new LonglineError('unavailable', 'gone'));
+    const failed = await new Sent(first, { case: 'stop', value: { sessionId: 'one' } }).result();
+    assert.equal(failed.outcome, 'failed');
+    assert.equal(failed.status!.state, SessionState.STOPPING);
+    await world.letGo();
+    await world.start();
+    await world.until('one', ({ state }) => state === SessionState.ENDED, 'the rest of the stop');
+    assert.equal(engine.containers.size + engine.networks.size, 0);
+  });
+});
+
+async function waitFor(condition: () => boolean, what: string): Promise<void> {
+  const limit = performance.now() + 10_000;
+  while (!condition()) {
+    assert.ok(performance.now() < limit, `waited too long for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
