@@ -131,14 +131,9 @@ export class Admission implements CommandAdmission {
   }
 
   #judgeSession(message: SessionSpecMessage, request: Asker): void {
-    const { jobs, sessions, policy } = this.#parts;
-    const job = sessionRequestOf(parseSessionSpec(message, sessions), {
-      user: jobs.defaults.user,
-      jobRuntime: jobs.defaults.runtime,
-      sessionRuntime: sessions.runtime,
-      networkName: sessions.networkName,
-    });
-    const refusal = refusalOf(policy.evaluate({ ...request, job }));
+    const { sessions, policy } = this.#parts;
+    const session = sessionRequestOf(parseSessionSpec(message, sessions), sessions);
+    const refusal = refusalOf(policy.evaluate({ ...request, job: undefined, session }));
     if (refusal !== undefined) throw refusal;
   }
 

@@ -1,46 +1,32 @@
-// A parsed session as policy sees it. What a session gets that asks for nothing is the ground that policy loosens: a network
-// of its own, the user of its image, a root file system of its own to write to.
+// A parsed session as policy sees it: what it asks for beyond the ground that every session stands on.
+import type { SessionsConfig } from '../../capabilities/sessions/config.ts';
 import type { SessionSpec } from '../../capabilities/sessions/session-spec.ts';
-import type { SandboxRequest } from '../../core/policy/policy.ts';
+import type { SessionRequest } from '../../core/policy/session-policy.ts';
 
-/** What is allowed always on this host. */
-export interface SessionGround {
-  readonly user: string;
-  readonly jobRuntime: string;
-  readonly sessionRuntime: string;
-  /** Network that sessions of mode SHARED are in. */
-  readonly networkName: string;
-}
-
-/** The question that a session puts to the policy. Limits of jobs that sessions have no like of are asked at their least. */
-export function sessionRequestOf(spec: SessionSpec, ground: SessionGround): SandboxRequest {
+/** The question that a session puts to the policy. What is the host's own default counts as asked for by nobody. */
+export function sessionRequestOf(
+  spec: SessionSpec,
+  host: Pick<SessionsConfig, 'runtime' | 'volumeDriver'>,
+): SessionRequest {
   const { network } = spec;
-  const shared = spec.volumes.filter(({ scope }) => scope === 'shared');
+  const drivers = new Set(spec.volumes.map(({ driver }) => driver));
+  drivers.delete(host.volumeDriver);
   return {
     image: spec.image,
-    network:
-      network.mode === 'shared'
-        ? { mode: 'named', name: ground.networkName }
-        : network.mode === 'named'
-          ? network
-          : { mode: 'none', name: '' },
-    user: spec.user === '' ? ground.user : spec.user,
+    network: network.mode === 'named' ? network : { mode: network.mode, name: '' },
+    user: spec.user,
     addCapabilities: spec.addCapabilities,
-    runtime: spec.runtime === ground.sessionRuntime ? ground.jobRuntime : spec.runtime,
-    writableRoot: false,
+    runtime: spec.runtime === host.runtime ? '' : spec.runtime,
     newPrivileges: spec.allowNewPrivileges,
-    mounts: [
-      ...spec.mounts,
-      ...shared.map(({ name, target, writable }) => ({ source: `longline-shared.${name}`, target, writable })),
-    ],
+    mounts: spec.mounts,
+    sharedVolumes: spec.volumes.filter(({ scope }) => scope === 'shared').map(({ name }) => name),
+    volumeDrivers: [...drivers].sort(),
     limits: {
       cpus: spec.cpus,
       memoryBytes: spec.memoryBytes,
       pids: spec.pids,
-      tmpBytes: 1,
-      timeoutMs: 1,
-      outputBytes: 0,
-      stopGraceMs: spec.stopGraceMs,
+      shmBytes: spec.shmBytes,
+      lifetimeMs: spec.lifetimeMs,
     },
   };
 }

@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { fromBinary } from '@bufbuild/protobuf';
+import { SessionTelemetrySchema } from '#gen/longline/v1/session_pb.js';
+import { ImageCollector, removable } from '../../../src/capabilities/sessions/image-collector.ts';
+import { Traffic } from '../../../src/capabilities/sessions/traffic.ts';
+import { duration } from '../../../src/capabilities/sessions/wire.ts';
+import { systemClock } from '../../../src/core/clock.ts';
+import { silentLogger } from '../../../src/core/logger.ts';
+import { FakeSessionEngine } from '../../fixtures/fake-session-engine.ts';
+import { fastClock, MemoryState } from '../jobs/jobs-fixture.ts';
+import { Sent, SessionCause, SessionState, SessionsWorld, up } from './sessions-fixture.ts';
+
+const forever = new AbortController().signal;
+
+suite('idle sessions', () => {
+  test('are paused, then stopped, and woken by whoever visits them', async () => {
+    const engine = new FakeSessionEngine({
+      program: async ({ listen, stopped }) => {
+        listen(5901);
+        return await stopped;
+      },
+    });
+    await using world = new SessionsWorld(engine, { sampleEveryMs: 2000 }, fastClock(40));
+    const sessions = await world.start();
+    const idle = { pauseAfter: duration(20_000), stopAfter: duration(60_000) };
+    await up(sessions, 'one', { idle, ports: [{ name: 'vnc', number: 5901 }] });
+    const paused = await world.until('one', ({ state }) => state === SessionState.PAUSED, 'the pause');
+    assert.equal(paused.cause, SessionCause.IDLE);
+    await assert.rejects(sessions.visit('one', { port: 5901, wake: false }, forever), /is asleep \(pause\)/);
+    await assert.rejects(
+      sessions.visit('one', { port: 22, wake: true }, forever),
+      /does not offer port 22; it offers: 5901/,
+    );
+    {
+      using visit = await sessions.visit('one', { port: 5901, wake: true }, forever);
+      assert.equal(visit.woken, true);
+      assert.deepEqual(visit.endpoint.addresses, [engine.only.address]);
+      assert.deepEqual([world.latest('one')!.cause, world.latest('one')!.openTunnels], [SessionCause.TUNNEL, 1]);
+      await world.until(
+        'one',
+        ({ state }) => state === SessionState.PAUSED,
+        'a pause beside an open tunnel without bytes',
+      );
+      visit.touch(10, 20);
+      await world.until('one', ({ state }) => state === SessionState.RUNNING, 'bytes to wake it');
+    }
+    await world.until('one', ({ state }) => state === SessionState.HIBERNATED, 'the stop');
+    assert.equal(engine.only.facts().state, 'exited');
+    using again = await sessions.visit('one', { wake: true }, forever);
+    assert.equal(again.woken, true);
+    await assert.rejects(sessions.visit('nobody', { wake: true }, forever), /not on this agent/);
+  });
+
+  test('are not those that work', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine, { sampleEveryMs: 1000 }, fastClock(40));
+    const sessions = await world.start();
+    await up(sessions, 'one', { idle: { pauseAfter: duration(10_000) } });
+    const { only } = engine;
+    const working = setInterval(() => {
+      only.usage = { ...only.usage, cpuNanos: only.usage.cpuNanos + 10_000_000 };
+    }, 10);
+    await world.until('one', () => world.figures.length > 20, 'samples');
+    assert.equal(world.latest('one')!.state, SessionState.RUNNING);
+    clearInterval(working);
+    const last = fromBinary(SessionTelemetrySchema, world.figures.at(-1)!);
+    assert.ok(last.cpus > 0.1 && last.cpuSeconds > 0);
+    assert.deepEqual([last.sessionId, last.starts, last.cpuLimit], ['one', 1, 1]);
+  });
+});
+
+test('a session is ended when its lifetime has passed, and its volume kept', async () => {
+  const engine = new FakeSessionEngine();
+  await using world = new SessionsWorld(engine, {}, fastClock(20));
+  const sessions = await world.start();
+  const status = await up(sessions, 'one', { maxLifetime: duration(5000), volumes: [{ name: 'v', target: '/v' }] });
+  assert.ok(status.expireTime !== undefined);
+  const ended = await world.until('one', ({ state }) => state === SessionState.ENDED, 'its end');
+  assert.equal(ended.cause, SessionCause.LIFETIME);
+  assert.deepEqual([engine.containers.size, engine.networks.size, engine.volumes.size], [0, 0, 1]);
+});
+
+test('bytes within a minute count as they are, and a new run begins anew', () => {
+  const policy = { pauseAfterMs: 1, stopAfterMs: undefined, maxCpus: 0.05, maxNetworkBytes: 1000 };
+  const reading = (seconds: number, bytes: number, cpuSeconds = 0) => ({
+    ...{ atMs: seconds * 1000, cpuNanos: cpuSeconds * 1e9, memoryBytes: 0, networkRxBytes: bytes, networkTxBytes: 0 },
+    ...{ blockReadBytes: 0, blockWriteBytes: 0, pids: 1 },
+  });
+  const traffic = new Traffic();
+  assert.equal(traffic.measured(reading(0, 0, 1), policy), false);
+  assert.equal(traffic.measured(reading(10, 900, 1), policy), false);
+  assert.equal(traffic.measured(reading(20, 1100, 1), policy), true);
+  assert.equal(traffic.measured(reading(90, 1100, 1), policy), false);
+  assert.equal(traffic.measured(reading(100, 1100, 6), policy), true);
+  assert.equal(traffic.measured(reading(110, 0, 0), policy), false);
+});
+
+suite('the image collector', () => {
+  const day = 24 * 3_600_000;
+
+  test('removes what it pulled and nobody uses, longest unused first, until there is room', async () => {
+    const engine = new FakeSessionEngine({ images: ['theirs:1', 'old:1', 'older:1', 'used:1', 'fresh:1'] });
+    const state = new MemoryState();
+    let nowMs = Date.now() - 10 * day;
+    const clock = { ...systemClock, now: () => nowMs };
+    const id = (reference: string) => engine.images.get(reference)!.id;
+    const retention = { enabled: true, highPercent: 80, lowPercent: 60, minAgeMs: day };
+    const inUse = () => new Set([id('used:1')]);
+    const collector = new ImageCollector({ engine, state, clock, log: silentLogger, retention, inUse });
+    for (const reference of ['older:1', 'old:1', 'used:1']) {
+      collector.pulled(id(reference), reference);
+      nowMs += 1000;
+    }
+    nowMs = Date.now();
+    collector.pulled(id('fresh:1'), 'fresh:1');
+    collector.used(id('theirs:1'));
+    engine.disk = { totalBytes: 100, freeBytes: 30 };
+    assert.deepEqual(await collector.collect(), []);
+    engine.disk = { totalBytes: 100, freeBytes: 10 };
+    const [older, old] = [id('older:1'), id('old:1')];
+    assert.deepEqual(await collector.collect(), [older, old]);
+    assert.deepEqual([...engine.images.keys()], ['theirs:1', 'used:1', 'fresh:1']);
+  });
+
+  test('never offers what is used or young', () => {
+    const images = [
+      { id: 'a', reference: 'a', usedAtMs: 5 },
+      { id: 'b', reference: 'b', usedAtMs: 1 },
+      { id: 'c', reference: 'c', usedAtMs: 99 },
+    ];
+    assert.deepEqual(
+      removable(images, new Set(['a']), 100, { minAgeMs: 10 }).map(({ id }) => id),
+      ['b'],
+    );
+  });
+
+  test('hears of pulls of sessions', async () => {
+    const engine = new FakeSessionEngine({ images: [], pulls: ['desktop:1'] });
+    const images = { enabled: true, highPercent: 1, lowPercent: 0, minAgeMs: 0 };
+    await using world = new SessionsWorld(engine, { images });
+    const sessions = await world.start();
+    await up(sessions, 'one');
+    await new Sent(sessions, { case: 'stop', value: { sessionId: 'one' } }).result();
+    assert.equal((await world.state.list('image/')).length, 1);
+  });
+});
