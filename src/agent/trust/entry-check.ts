@@ -1,7 +1,7 @@
 // Whether a trusted key may do what is asked in its name, on this agent, now.
 import { type AgentNameplate, unmetCondition } from '../../core/agent-selector.ts';
 import type { LonglineError } from '../../core/errors.ts';
-import { nameMatches } from '../../core/policy/image-pattern.ts';
+import { nameMatches } from '../../core/glob.ts';
 import { iso, refuse, shown } from './refusal.ts';
 import type { TrustEntry } from './trust-file.ts';
 

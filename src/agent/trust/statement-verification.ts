@@ -7,7 +7,7 @@ import { type SignedPayload, type Statement, StatementSchema } from '#gen/longli
 import { type AgentNameplate, unmetCondition } from '../../core/agent-selector.ts';
 import { formatDuration } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
-import { nameMatches } from '../../core/policy/image-pattern.ts';
+import { nameMatches } from '../../core/glob.ts';
 import { STATEMENT_PAYLOAD_TYPE } from '../../core/signing/signature.ts';
 import { entryRefusal } from './entry-check.ts';
 import { iso, refuse, shown } from './refusal.ts';

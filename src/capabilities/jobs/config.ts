@@ -3,13 +3,9 @@
 
 import { MAX_TIMER_MS } from '../../core/clock.ts';
 import { type FieldViolation, invalid } from '../../core/errors.ts';
+import { type ImagePattern, parseImagePattern } from '../../core/images/image-pattern.ts';
 import type { PullSettings } from '../../core/images/image-puller.ts';
-import {
-  type ImagePattern,
-  type ImageReference,
-  parseImagePattern,
-  parseImageReference,
-} from '../../core/images/image-reference.ts';
+import { type ImageReference, parseImageReference } from '../../core/images/image-reference.ts';
 
 /** What a job gets that doesn't say otherwise. */
 export interface JobDefaults {

@@ -2,7 +2,8 @@
 import { formatByteSize } from '../byte-size.ts';
 import { formatDuration } from '../clock.ts';
 import { LonglineError } from '../errors.ts';
-import { imageMatches, nameMatches, parseImageReference } from './image-pattern.ts';
+import { nameMatches } from '../glob.ts';
+import { parseImageReference } from '../images/image-reference.ts';
 import { decideLimits, type LimitKind, namedNetworkAllowed, userAllowed, verdict } from './loosenings.ts';
 import { decideMount, type PathView } from './mount-rules.ts';
 import type { Decision, ImageRule, JobLimits, Policy, PolicyRequest, SandboxRequest } from './policy.ts';
@@ -60,18 +61,18 @@ function* decideSigner(policy: Policy, request: PolicyRequest): Iterable<Decisio
 
 function* decideJob(policy: Policy, job: SandboxRequest, host: PolicyHost): Iterable<Decision> {
   const image = parseImageReference(job.image);
-  if ('fault' in image) {
-    yield { rule: 'sandbox.image', allowed: false, explanation: `image ${JSON.stringify(job.image)} ${image.fault}` };
+  if (typeof image === 'string') {
+    yield { rule: 'sandbox.image', allowed: false, explanation: `image ${JSON.stringify(job.image)}: ${image}` };
     return;
   }
-  const rule = policy.images.find((candidate) => imageMatches(candidate.pattern, image));
+  const rule = policy.images.find((candidate) => candidate.pattern.matches(image));
   if (rule === undefined) {
     yield { rule: 'images', allowed: false, explanation: `no rule matches image ${job.image}` };
     return;
   }
-  yield { rule: rule.rule, allowed: true, explanation: `pattern ${rule.pattern} matches image ${job.image}` };
+  yield { rule: rule.rule, allowed: true, explanation: `pattern ${rule.pattern.text} matches image ${job.image}` };
   if (rule.requireDigest) {
-    const pinned = image.digest !== '';
+    const pinned = image.digest !== undefined;
     const explanation = pinned ? 'the image is given by digest' : `${job.image} must be given as "name@sha256:…"`;
     yield { rule: `${rule.rule}.require_digest`, allowed: pinned, explanation };
   }

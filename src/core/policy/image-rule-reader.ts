@@ -1,6 +1,6 @@
 // Reads what the rules of images for jobs and for sessions have in common.
+import { EVERY_IMAGE, type ImagePattern, parseImagePattern } from '../images/image-pattern.ts';
 import type { TomlTable } from '../toml/toml-table.ts';
-import { imagePatternFault } from './image-pattern.ts';
 import type { ImageRule, MountRule } from './policy.ts';
 
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
@@ -31,9 +31,7 @@ export class ImageRuleReader {
       table.fail('name', `${JSON.stringify(name)} names an earlier rule too`);
     }
     if (name !== undefined) this.#seen.add(name);
-    const pattern = table.requiredString('pattern') ?? '';
-    const fault = pattern === '' ? undefined : imagePatternFault(pattern);
-    if (fault !== undefined) table.fail('pattern', `${JSON.stringify(pattern)}: ${fault}`);
+    const pattern = imagePattern(table);
     const capability = /^(?!CAP_)[A-Z][A-Z0-9_]*$/;
     return {
       rule: name === undefined ? `${this.#prefix}[${position}]` : `${this.#prefix}.${name}`,
@@ -56,6 +54,15 @@ export class ImageRuleReader {
   mounts(table: TomlTable, volumes: boolean): readonly MountRule[] {
     return table.tables('mounts').map((mount) => mountRule(mount, volumes));
   }
+}
+
+/** What can't be read stands for every image: the file is refused for it anyway. */
+function imagePattern(table: TomlTable): ImagePattern {
+  const text = table.requiredString('pattern') ?? '';
+  const pattern = text === '' ? EVERY_IMAGE : parseImagePattern(text);
+  if (typeof pattern !== 'string') return pattern;
+  table.fail('pattern', pattern);
+  return EVERY_IMAGE;
 }
 
 function mountRule(table: TomlTable, volumes: boolean): MountRule {

@@ -1,5 +1,5 @@
 // Pieces that the rules of jobs and of sessions share: how a verdict reads, which users and networks a list allows.
-import { nameMatches } from './image-pattern.ts';
+import { nameMatches } from '../glob.ts';
 import type { Decision } from './policy.ts';
 
 /** What a list of a rule says of a subject; undefined for a rule that is a mere switch. */

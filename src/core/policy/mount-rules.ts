@@ -1,6 +1,6 @@
 // Whether a mount is allowed. Paths are compared after symbolic links are resolved, part by part, never as mere text:
 // "/srv/data/../../etc", "/srv//data", "/srv/database" and a link out of /srv/data must all fail against "/srv/data".
-import { nameMatches } from './image-pattern.ts';
+import { nameMatches } from '../glob.ts';
 import type { Decision, ImageRule, MountRequest } from './policy.ts';
 
 /** What mounts look at of a rule. */

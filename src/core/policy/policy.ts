@@ -1,5 +1,6 @@
 // What a host lets be done on it. The agent's own word: no controller and no signature can loosen it.
 // Default deny for anything that reaches beyond the hardened sandbox. Pure: files and paths are looked at elsewhere.
+import { EVERY_IMAGE, type ImagePattern } from '../images/image-pattern.ts';
 
 import type { MountRequest, MountRule } from './mount.ts';
 import { DEFAULT_SESSION_POLICY, type SessionPolicy, type SessionRequest, type TunnelKind } from './session-policy.ts';
@@ -21,7 +22,7 @@ export interface JobLimits {
 export interface ImageRule {
   /** Names the rule in refusals: "images.NAME", or "images[0]" if the file gives no name. */
   readonly rule: string;
-  readonly pattern: string;
+  readonly pattern: ImagePattern;
   /** True if only references by digest are taken. */
   readonly requireDigest: boolean;
   /** "bridge", "host", or "named:" and a pattern of network names. */
@@ -113,7 +114,7 @@ export const DEFAULT_POLICY: Policy = {
   images: [
     {
       rule: 'images.default',
-      pattern: '*',
+      pattern: EVERY_IMAGE,
       requireDigest: false,
       networks: [],
       users: [],

@@ -1,5 +1,6 @@
 // What a host lets sessions be. What every session gets is the ground: a network of its own without way in, no
 // capabilities beyond the engine's least, the image's own user, volumes of its own. All beyond it has to be listed.
+import { EVERY_IMAGE, type ImagePattern } from '../images/image-pattern.ts';
 import type { MountRequest, MountRule } from './mount.ts';
 
 /** Bounds of a session. What is above is refused, not cut down. */
@@ -16,7 +17,7 @@ export interface SessionLimits {
 export interface SessionImageRule {
   /** Names the rule in refusals: "sessions.images.NAME", or "sessions.images[0]" if the file gives no name. */
   readonly rule: string;
-  readonly pattern: string;
+  readonly pattern: ImagePattern;
   /** True if only references by digest are taken. */
   readonly requireDigest: boolean;
   /** "shared", or "named:" and a pattern of network names. */
@@ -73,7 +74,7 @@ export const DEFAULT_SESSION_POLICY: SessionPolicy = {
   images: [
     {
       rule: 'sessions.images.default',
-      pattern: '*',
+      pattern: EVERY_IMAGE,
       requireDigest: false,
       networks: [],
       users: ['*:*'],

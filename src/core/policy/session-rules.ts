@@ -2,7 +2,8 @@
 // one has refused.
 import { formatByteSize } from '../byte-size.ts';
 import { formatDuration } from '../clock.ts';
-import { imageMatches, nameMatches, parseImageReference } from './image-pattern.ts';
+import { nameMatches } from '../glob.ts';
+import { parseImageReference } from '../images/image-reference.ts';
 import { decideLimits, type LimitKind, namedNetworkAllowed, userAllowed, verdict } from './loosenings.ts';
 import { decideMount, type PathView } from './mount-rules.ts';
 import type { Decision } from './policy.ts';
@@ -19,19 +20,19 @@ const LIMIT_KINDS: Readonly<Record<keyof SessionLimits, LimitKind>> = {
 /** Decides on a session. */
 export function* decideSession(policy: SessionPolicy, session: SessionRequest, paths: PathView): Iterable<Decision> {
   const image = parseImageReference(session.image);
-  if ('fault' in image) {
-    const explanation = `image ${JSON.stringify(session.image)} ${image.fault}`;
+  if (typeof image === 'string') {
+    const explanation = `image ${JSON.stringify(session.image)}: ${image}`;
     yield { rule: 'sandbox.image', allowed: false, explanation };
     return;
   }
-  const rule = policy.images.find((candidate) => imageMatches(candidate.pattern, image));
+  const rule = policy.images.find((candidate) => candidate.pattern.matches(image));
   if (rule === undefined) {
     yield { rule: 'sessions.images', allowed: false, explanation: `no rule matches image ${session.image}` };
     return;
   }
-  yield { rule: rule.rule, allowed: true, explanation: `pattern ${rule.pattern} matches image ${session.image}` };
+  yield { rule: rule.rule, allowed: true, explanation: `pattern ${rule.pattern.text} matches image ${session.image}` };
   if (rule.requireDigest) {
-    const pinned = image.digest !== '';
+    const pinned = image.digest !== undefined;
     const explanation = pinned ? 'the image is given by digest' : `${session.image} must be given as "name@sha256:…"`;
     yield { rule: `${rule.rule}.require_digest`, allowed: pinned, explanation };
   }

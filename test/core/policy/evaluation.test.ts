@@ -57,7 +57,7 @@ test('the built-in policy runs the hardened sandbox and loosens nothing', () => 
   ] as const) {
     assert.equal(refusedBy(DEFAULT_POLICY, job as Partial<SandboxRequest>), `images.default.${rule}`);
   }
-  assert.equal(refusedBy(DEFAULT_POLICY, { image: 'cafe' }), 'sandbox.image');
+  assert.equal(refusedBy(DEFAULT_POLICY, { image: 'no image' }), 'sandbox.image');
 });
 
 test('signatures are required as configured, and signers bound to capabilities and controllers', () => {

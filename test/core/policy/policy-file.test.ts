@@ -39,19 +39,22 @@ test('a whole file', () => {
   const policy = parsePolicy(FULL);
   assert.deepEqual(policy.signatures, { require: ['jobs'], maxLifetimeMs: 7_200_000 });
   assert.deepEqual(policy.limits, { cpus: 2, memoryBytes: 2 ** 30 });
-  assert.deepEqual(policy.images[0], {
-    rule: 'images.build',
-    pattern: 'reg.example/build/**',
-    requireDigest: true,
-    networks: ['bridge', 'named:ci-*'],
-    users: ['1000:1000'],
-    capabilities: ['NET_BIND_SERVICE'],
-    runtimes: ['runsc'],
-    writableRoot: true,
-    newPrivileges: true,
-    mounts: [{ source: '/srv/cache', writable: true }],
-    limits: { timeoutMs: 7_200_000 },
-  });
+  assert.deepEqual(
+    { ...policy.images[0]!, pattern: policy.images[0]!.pattern.text },
+    {
+      rule: 'images.build',
+      pattern: 'reg.example/build/**',
+      requireDigest: true,
+      networks: ['bridge', 'named:ci-*'],
+      users: ['1000:1000'],
+      capabilities: ['NET_BIND_SERVICE'],
+      runtimes: ['runsc'],
+      writableRoot: true,
+      newPrivileges: true,
+      mounts: [{ source: '/srv/cache', writable: true }],
+      limits: { timeoutMs: 7_200_000 },
+    },
+  );
   assert.equal(policy.images[1]!.rule, 'images[1]');
 });
 
