@@ -2,7 +2,7 @@
 // is there. Bundles of other sources are removed but for the newest, which a running agent may still load from.
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeBundle } from './bundle.ts';
 
@@ -34,6 +34,8 @@ if (existsSync(folder)) {
   const unfinished = await mkdtemp(join(dist, '.making-'));
   try {
     const inputs = await writeBundle(root, unfinished);
+    // Services may run as another user.
+    await chmod(unfinished, 0o755);
     await rename(unfinished, folder);
     process.stdout.write(`build: dist/${fingerprint} from ${inputs.length} files\n`);
   } finally {

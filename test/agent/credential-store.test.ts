@@ -8,8 +8,8 @@ import { after, before, test } from 'node:test';
 import { X509CertificateGenerator } from '@peculiar/x509';
 import { makeKeyAndRequest } from '../../src/agent/identity/certificate-request.ts';
 import { CredentialStore, type Credentials } from '../../src/agent/identity/credential-store.ts';
+import { newTestKeys, TEST_KEY_ALGORITHM } from '../fixtures/pem.ts';
 
-const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 const FACTS = { controllerUrl: 'https://c', controllerId: 'c', agentId: 'a', tokenSha256: '00', labels: {} };
 
 let base: string;
@@ -19,9 +19,9 @@ before(async () => {
 after(() => rm(base, { recursive: true, force: true }));
 
 async function credentials(name: string): Promise<Credentials> {
-  const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
+  const keys = await newTestKeys();
   const certificate = await X509CertificateGenerator.createSelfSigned(
-    { name: `CN=${name}`, keys, signingAlgorithm: ALGORITHM, notAfter: new Date(Date.now() + 60_000) },
+    { name: `CN=${name}`, keys, signingAlgorithm: TEST_KEY_ALGORITHM, notAfter: new Date(Date.now() + 60_000) },
     webcrypto as Crypto,
   );
   const { privateKey } = makeKeyAndRequest(name);

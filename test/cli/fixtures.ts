@@ -16,6 +16,7 @@ import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { CliIo } from '../../src/cli/io.ts';
 import { run } from '../../src/cli/run.ts';
+import { newTestKeys, privateKeyPem, TEST_KEY_ALGORITHM } from '../fixtures/pem.ts';
 
 /** Keeps what is written; can stand for a terminal. */
 export class MemoryOutput extends Writable {
@@ -158,21 +159,18 @@ export async function startFleet(script: Script): Promise<ScriptedFleet> {
 }
 
 async function makeIdentity(): Promise<{ readonly key: string; readonly cert: string }> {
-  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
-  const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const keys = await newTestKeys();
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: '01',
     name: 'CN=longline test',
     notBefore: new Date(Date.now() - 3_600_000),
     notAfter: new Date(Date.now() + 7 * 86_400_000),
-    signingAlgorithm: algorithm,
+    signingAlgorithm: TEST_KEY_ALGORITHM,
     keys,
     extensions: [
       new x509.BasicConstraintsExtension(true, undefined, true),
       new x509.SubjectAlternativeNameExtension([{ type: 'ip', value: '127.0.0.1' }]),
     ],
   });
-  const exported = await crypto.subtle.exportKey('pkcs8', keys.privateKey);
-  const key = `-----BEGIN PRIVATE KEY-----\n${Buffer.from(exported).toString('base64')}\n-----END PRIVATE KEY-----\n`;
-  return { key, cert: certificate.toString('pem') };
+  return { key: await privateKeyPem(keys.privateKey), cert: certificate.toString('pem') };
 }

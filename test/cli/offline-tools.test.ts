@@ -61,6 +61,11 @@ test('key generate: private file, no overwriting, no secret on the screen', asyn
   assert.notEqual(await readFile(at('a.key'), 'utf8'), text);
   assert.equal((await stat(at('a.key'))).mode & 0o777, 0o600);
   assert.equal((await longline('key', 'generate', '--out', at('b.key'), '--key-id', 'a b')).code, 2);
+  // The kernel makes no folders there, which Node's own making of parents takes for a reason to go on for ever.
+  for (const force of [[], ['--force']]) {
+    const nowhere = await longline('key', 'generate', '--out', '/proc/nowhere/a.key', ...force);
+    assert.match(nowhere.err, /can't write \/proc\/nowhere\/a\.key: ENOENT/);
+  }
 });
 
 test('key show and its public half', async () => {

@@ -8,6 +8,7 @@ import {
   SubjectAlternativeNameExtension,
   X509CertificateGenerator,
 } from '@peculiar/x509';
+import { newTestKeys, privateKeyPem, TEST_KEY_ALGORITHM } from '../fixtures/pem.ts';
 
 /** A certificate with its key, PEM. */
 export interface TestIdentity {
@@ -22,33 +23,31 @@ export interface TestPki {
   readonly agent: TestIdentity;
 }
 
-const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 const crypto = webcrypto as unknown as NonNullable<Parameters<typeof X509CertificateGenerator.createSelfSigned>[1]>;
 
 /** Makes everything anew; valid for an hour around now. */
 export async function makePki(): Promise<TestPki> {
   const times = { notBefore: new Date(Date.now() - 3_600_000), notAfter: new Date(Date.now() + 3_600_000) };
-  const generate = () => webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
-  const authorityKeys = await generate();
+  const authorityKeys = await newTestKeys();
   const authority = await X509CertificateGenerator.createSelfSigned(
     {
       name: 'CN=test authority',
       keys: authorityKeys,
-      signingAlgorithm: ALGORITHM,
+      signingAlgorithm: TEST_KEY_ALGORITHM,
       extensions: [new BasicConstraintsExtension(true, undefined, true)],
       ...times,
     },
     crypto,
   );
   const issue = async (name: string, usage: ExtendedKeyUsage): Promise<TestIdentity> => {
-    const keys = await generate();
+    const keys = await newTestKeys();
     const certificate = await X509CertificateGenerator.create(
       {
         subject: `CN=${name}`,
         issuer: authority.subject,
         publicKey: keys.publicKey,
         signingKey: authorityKeys.privateKey,
-        signingAlgorithm: ALGORITHM,
+        signingAlgorithm: TEST_KEY_ALGORITHM,
         extensions: [
           new ExtendedKeyUsageExtension([usage]),
           new SubjectAlternativeNameExtension([
@@ -60,10 +59,7 @@ export async function makePki(): Promise<TestPki> {
       },
       crypto,
     );
-    const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');
-    const body = pkcs8.replace(/(.{64})/g, '$1\n');
-    const privateKey = `-----BEGIN PRIVATE KEY-----\n${body}\n-----END PRIVATE KEY-----\n`;
-    return { certificate: certificate.toString('pem'), privateKey };
+    return { certificate: certificate.toString('pem'), privateKey: await privateKeyPem(keys.privateKey) };
   };
   return {
     authority: authority.toString('pem'),

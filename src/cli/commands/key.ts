@@ -1,6 +1,6 @@
 // `longline key`: makes signing keys, shows their public half, lets an agent trust them, and signs jobs offline. Talks to
 // nobody; secrets go to files of mode 0600 only, never to the screen.
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { create, fromJson } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
@@ -12,6 +12,7 @@ import { CAPABILITY_NAMES } from '../../core/policy/policy.ts';
 import { decodeEd25519PublicKey } from '../../core/signing/ed25519-public-key.ts';
 import { formatKeyFile, formatPublicKeyFile, type KeyFile, parseKeyFile } from '../../core/signing/key-file.ts';
 import { ed25519KeyId, generateSigningKey, KEY_ID, KEY_ID_FORM } from '../../core/signing/signing-key.ts';
+import { makeFolder } from '../folder.ts';
 import type { CliIo } from '../io.ts';
 import { readSigningKey, signedJobJson, signJob } from '../job/signing.ts';
 import { readOptionFile } from '../job/spec-options.ts';
@@ -234,8 +235,8 @@ async function appendTrust(path: string, entry: string): Promise<void> {
 
 async function writePrivate(path: string, text: string, replace: boolean): Promise<void> {
   if (replace) return await writeWhole(path, text, 0o600);
-  await mkdir(dirname(resolve(path)), { recursive: true });
   try {
+    await makeFolder(dirname(resolve(path)));
     await using file = await open(path, 'wx', 0o600);
     await file.writeFile(text);
     await file.sync();
@@ -249,7 +250,7 @@ async function writePrivate(path: string, text: string, replace: boolean): Promi
 async function writeWhole(path: string, text: string, mode: number): Promise<void> {
   const fresh = `${path}.${process.pid}.new`;
   try {
-    await mkdir(dirname(resolve(path)), { recursive: true });
+    await makeFolder(dirname(resolve(path)));
     await using file = await open(fresh, 'wx', mode);
     await file.chmod(mode);
     await file.writeFile(text);

@@ -1,5 +1,5 @@
 // An agent's side of the port, as thin as can be: key, request, enrolment over Connect, and a grpc-js client.
-import { randomUUID, webcrypto } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { EventEmitter } from 'node:events';
 import 'reflect-metadata';
 
@@ -19,9 +19,8 @@ import {
   type ControllerMessageSchema,
 } from '#gen/longline/link/v1/link_pb.js';
 import { grpcServiceDefinition } from '../../../src/core/grpc-definition.ts';
+import { newTestKeys, pemOf, privateKeyPem, TEST_KEY_ALGORITHM } from '../../fixtures/pem.ts';
 import type { FrontFixture } from './front-fixture.ts';
-
-const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 /** PEM key and DER request. */
 export interface KeyAndRequest {
@@ -31,15 +30,13 @@ export interface KeyAndRequest {
 
 /** A new key and a request for a certificate over it. */
 export async function newKeyAndRequest(commonName = 'agent'): Promise<KeyAndRequest> {
-  const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
+  const keys = await newTestKeys();
   const request = await Pkcs10CertificateRequestGenerator.create({
     name: [{ CN: [commonName] }],
     keys,
-    signingAlgorithm: ALGORITHM,
+    signingAlgorithm: TEST_KEY_ALGORITHM,
   });
-  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey));
-  const key = `-----BEGIN PRIVATE KEY-----\n${pkcs8.toString('base64')}\n-----END PRIVATE KEY-----\n`;
-  return { key, request: new Uint8Array(request.rawData) };
+  return { key: await privateKeyPem(keys.privateKey), request: new Uint8Array(request.rawData) };
 }
 
 /** PEM credentials of an enrolled agent. */
@@ -52,9 +49,7 @@ export interface AgentCredentials {
 
 /** DER certificates as PEM. */
 export function toPem(certificates: readonly Uint8Array[]): string {
-  return certificates
-    .map((der) => `-----BEGIN CERTIFICATE-----\n${Buffer.from(der).toString('base64')}\n-----END CERTIFICATE-----\n`)
-    .join('');
+  return certificates.map((der) => pemOf('CERTIFICATE', der)).join('');
 }
 
 /** Calls `use` with a Connect client of the port's gRPC protocol; closes the connection afterwards. */
