@@ -61,21 +61,22 @@ export function openDuplex<I extends DescMessage, O extends DescMessage>(
     definition.responseDeserialize as (bytes: Buffer) => MessageShape<O>,
     metadata,
   );
-  return new Call(stream, definition.path);
+  return new Call(stream, `${method.name.toLowerCase()} stream`);
 }
 
 class Call<Out, In> implements DuplexCall<Out, In> {
   readonly #stream: ClientDuplexStream<Out, In>;
-  readonly #path: string;
+  /** What people call it: "control stream". */
+  readonly #name: string;
   readonly #writes = new Set<(error: LonglineError) => void>();
   #ended: LonglineError | undefined;
 
-  constructor(stream: ClientDuplexStream<Out, In>, path: string) {
+  constructor(stream: ClientDuplexStream<Out, In>, name: string) {
     this.#stream = stream;
-    this.#path = path;
+    this.#name = name;
     // grpc-js drops the callbacks of writes that it still held when a call ends.
-    stream.on('error', (error) => this.#fail(callError(path, error)));
-    stream.on('status', () => this.#fail(new LonglineError('unavailable', `${path} was ended by the controller`)));
+    stream.on('error', (error) => this.#fail(callError(name, error)));
+    stream.on('status', () => this.#fail(new LonglineError('unavailable', `the controller ended the ${name}`)));
   }
 
   get messages(): AsyncIterable<In> {
@@ -88,7 +89,7 @@ class Call<Out, In> implements DuplexCall<Out, In> {
       this.#writes.add(reject);
       this.#stream.write(message, (error?: Error | null) => {
         this.#writes.delete(reject);
-        if (error) reject(callError(this.#path, error));
+        if (error) reject(callError(this.#name, error));
         else resolve();
       });
     });
@@ -106,7 +107,7 @@ class Call<Out, In> implements DuplexCall<Out, In> {
     try {
       for await (const message of this.#stream) yield message as In;
     } catch (error) {
-      throw callError(this.#path, error);
+      throw callError(this.#name, error);
     }
   }
 
@@ -120,16 +121,16 @@ class Call<Out, In> implements DuplexCall<Out, In> {
 /** How grpc-js says that a connection couldn't be made, and why. */
 const UNCONNECTED = /^No connection established\. Last error: (?:LonglineError|Error): (.*?)\. Resolution note: /s;
 
-/** What a call ended with, as a LonglineError; a RetryInfo among the details becomes `retryAfterMs`. */
-export function callError(path: string, thrown: unknown): LonglineError {
+/** What the call of that name ended with, as a LonglineError; a RetryInfo among the details becomes `retryAfterMs`. */
+export function callError(call: string, thrown: unknown): LonglineError {
   if (thrown instanceof LonglineError) return thrown;
   const { code, details, metadata } = thrown as { code?: unknown; details?: unknown; metadata?: Metadata };
-  if (typeof code !== 'number') return new LonglineError('unavailable', `${path} failed`, { cause: thrown });
+  if (typeof code !== 'number') return new LonglineError('unavailable', `the ${call} failed`, { cause: thrown });
   const retryAfterMs = metadata === undefined ? undefined : retryDelayMs(metadata);
-  const name = status[code] ?? String(code);
+  const codeName = status[code] ?? String(code);
   // All that the thrown error tells is in here.
   const text = statusMessage(String(details));
-  const message = UNCONNECTED.test(String(details)) ? text : `${path} ended with ${name}: ${text}`;
+  const message = UNCONNECTED.test(String(details)) ? text : `the ${call} ended with ${codeName}: ${text}`;
   return new LonglineError(reasonOfGrpcCode(code), message, retryAfterMs === undefined ? {} : { retryAfterMs });
 }
 

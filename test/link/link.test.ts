@@ -184,7 +184,7 @@ describe('link', () => {
     await until('it backs off', () => agent.link.status().state.kind === 'backing_off');
     const { state } = agent.link.status();
     assert.ok(state.kind === 'backing_off');
-    assert.match(state.reason, /RESOURCE_EXHAUSTED: try later/);
+    assert.match(state.reason, /^the control stream ended with RESOURCE_EXHAUSTED: try later/);
     assert.ok(state.untilMs - Date.now() > 5000, 'it waits the seven seconds that were asked for');
   });
 
