@@ -22,6 +22,9 @@ export interface DispatcherOptions {
   readonly log: Logger;
   /** Commands that may be unfinished at once; more are rejected with `limit`. */
   readonly maxUnfinished: number;
+  /** Replies that may wait for the controller's acknowledgement, with those of unfinished commands, and their bytes. */
+  readonly maxReplies: number;
+  readonly maxReplyBytes: number;
   /** Epoch of this replica; 0 where there is no leader election. */
   readonly leaderEpoch: () => bigint;
 }
@@ -132,9 +135,15 @@ export class CommandDispatcher implements AsyncDisposable {
       return;
     }
     if (this.#inAdmission.has(id) || this.#answerKnown(id, command.seq)) return;
+    const full = this.#lackOfRoom();
+    const kept = this.#options.journal.pendingReplyCount + this.#inAdmission.size;
+    if (full !== undefined && kept >= 2 * this.#options.maxReplies) {
+      return this.#refuseWithoutKeeping(command, full);
+    }
     const admission: InAdmission = { seq: command.seq, cancelReason: undefined, refusedByAdmission: false };
     this.#inAdmission.set(id, admission);
     try {
+      if (full !== undefined) throw full;
       await this.#begin(await this.#admit(command, admission), admission);
     } catch (error) {
       if (!admission.refusedByAdmission) this.#options.admission.refused(command, toLonglineError(error));
@@ -144,11 +153,37 @@ export class CommandDispatcher implements AsyncDisposable {
     }
   }
 
+  /** Why there would be no room for the reply of one more command; undefined if there is. */
+  #lackOfRoom(): LonglineError | undefined {
+    const { journal, maxReplies, maxReplyBytes } = this.#options;
+    const { pendingReplyCount: count, pendingReplyBytes: bytes } = journal;
+    if (count + journal.unfinishedCount + this.#inAdmission.size < maxReplies && bytes < maxReplyBytes)
+      return undefined;
+    return new LonglineError(
+      'limit',
+      `this host holds ${count} replies (${bytes} bytes) that the controller has not acknowledged; it keeps ${maxReplies}, ` +
+        `with those of running commands, and ${maxReplyBytes} bytes; acknowledge them and send the command again`,
+    );
+  }
+
+  /**
+   * Refusals for lack of room take room themselves. From twice the bound on they aren't kept, nor told to a controller that
+   * doesn't read either: one that didn't hear sends the command again.
+   */
+  #refuseWithoutKeeping(command: Command, error: LonglineError): void {
+    const { outbox, admission, maxReplies } = this.#options;
+    admission.refused(command, error);
+    if (outbox.waitingReplies >= 2 * maxReplies) return;
+    outbox.putReply(command.id, rejectedMessage({ commandId: command.id, seq: command.seq }, error));
+  }
+
   /** A command that is known gets the answer it had before, and never runs again. */
   #answerKnown(id: string, seq: bigint): boolean {
     const { journal, outbox, clock } = this.#options;
     const entry = journal.find(id);
     if (entry === undefined) return false;
+    // Asked again and again by a controller that doesn't read: it has been told, or is told after the next connect.
+    if (outbox.waitingReplies >= 2 * this.#options.maxReplies) return true;
     if (entry.phase === 'received') {
       outbox.putReply(id, receivedMessage(entry.command));
       return true;

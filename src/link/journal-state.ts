@@ -45,8 +45,14 @@ export class JournalState {
   readonly unsettled = new Set<string>();
   linkMemory = NO_MEMORY;
   lastSeq = 0n;
+  #repliedBytes = 0;
   /** Records that were whole but made no sense: written by a newer version, or by a bug. */
   unreadable = 0;
+
+  /** Size of all replies that aren't acknowledged. */
+  get repliedBytes(): number {
+    return this.#repliedBytes;
+  }
 
   find(id: string): JournalEntry | undefined {
     const command = this.received.get(id);
@@ -74,7 +80,9 @@ export class JournalState {
   reply(reply: CommandReply): void {
     this.#raiseSeq(reply.seq);
     this.received.delete(reply.id);
-    if (!this.acknowledged.has(reply.id)) this.replied.set(reply.id, reply);
+    if (this.acknowledged.has(reply.id)) return;
+    this.#repliedBytes += reply.message.length - (this.replied.get(reply.id)?.message.length ?? 0);
+    this.replied.set(reply.id, reply);
   }
 
   acknowledge(ids: readonly string[]): void {
@@ -82,7 +90,7 @@ export class JournalState {
       const reply = this.replied.get(id) ?? this.#replyOfUnwritten(id);
       if (reply === undefined) continue;
       this.received.delete(id);
-      this.replied.delete(id);
+      if (this.replied.delete(id)) this.#repliedBytes -= reply.message.length;
       this.acknowledged.set(id, reply);
     }
     this.#forgetOldest();

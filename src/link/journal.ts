@@ -119,6 +119,10 @@ export class Journal implements AsyncDisposable {
     return this.#state.replied.size;
   }
 
+  get pendingReplyBytes(): number {
+    return this.#state.repliedBytes;
+  }
+
   desiredStates(): AppliedState[] {
     return [...this.#state.desiredStates.values()];
   }

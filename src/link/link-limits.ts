@@ -18,6 +18,9 @@ export interface LinkLimits {
   readonly spoolLogBytes: number;
   readonly segmentBytes: number;
   readonly maxUnfinishedCommands: number;
+  /** Replies without acknowledgement, in number and bytes; at either no new commands are taken. */
+  readonly maxReplies: number;
+  readonly maxReplyBytes: number;
   readonly maxEvents: number;
 }
 
@@ -39,5 +42,7 @@ export const LINK_LIMITS: LinkLimits = {
   spoolLogBytes: 256 * 1024 * 1024,
   segmentBytes: 4 * 1024 * 1024,
   maxUnfinishedCommands: 1024,
+  maxReplies: 8192,
+  maxReplyBytes: 64 * 1024 * 1024,
   maxEvents: 256,
 };

@@ -68,6 +68,8 @@ export class Link implements AsyncDisposable {
       journal,
       outbox: this.#outbox,
       maxUnfinished: limits.maxUnfinishedCommands,
+      maxReplies: limits.maxReplies,
+      maxReplyBytes: limits.maxReplyBytes,
       leaderEpoch: () => this.#keeper.leaderEpoch,
     });
     this.#inputs = new InputRelay(options.executor, options.log, () => this.#keeper.session?.wakeLogs());

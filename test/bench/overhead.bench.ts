@@ -101,6 +101,8 @@ class BenchAgent implements AsyncDisposable {
       clock: systemClock,
       log: silentLogger,
       maxUnfinished: 100,
+      maxReplies: 8192,
+      maxReplyBytes: 2 ** 26,
       leaderEpoch: () => 0n,
     });
     stack.use(registry);

@@ -5,12 +5,15 @@ import { create } from '@bufbuild/protobuf';
 import { type AgentMessage, type Command, CommandSchema, Outcome } from '#gen/longline/link/v1/link_pb.js';
 import { ErrorReason } from '#gen/longline/v1/error_pb.js';
 import { LonglineError } from '../../src/core/errors.ts';
-import { CommandDispatcher } from '../../src/link/command-dispatcher.ts';
+import { CommandDispatcher, type DispatcherOptions } from '../../src/link/command-dispatcher.ts';
 import { Journal } from '../../src/link/journal.ts';
 import { Outbox } from '../../src/link/outbox.ts';
 import { wireTime } from '../../src/link/wire.ts';
 import { OpenAdmission, PROGRESS, RESULT, ScriptedExecutor, untilCancelled } from './agent-side.ts';
 import { RecordedLog, SetClock, scratchFolder, until } from './scratch.ts';
+
+type Bounds = Pick<DispatcherOptions, 'maxUnfinished' | 'maxReplies' | 'maxReplyBytes'>;
+const BOUNDS: Bounds = { maxUnfinished: 100, maxReplies: 100_000, maxReplyBytes: 2 ** 30 };
 
 class Stage implements AsyncDisposable {
   readonly clock = new SetClock();
@@ -23,14 +26,14 @@ class Stage implements AsyncDisposable {
   readonly dispatcher: CommandDispatcher;
   leaderEpoch = 0n;
 
-  private constructor(journal: Journal, maxUnfinished: number) {
+  private constructor(journal: Journal, bounds: Bounds) {
     this.journal = journal;
-    this.dispatcher = new CommandDispatcher({ ...this, maxUnfinished, leaderEpoch: () => this.leaderEpoch });
+    this.dispatcher = new CommandDispatcher({ ...this, ...bounds, leaderEpoch: () => this.leaderEpoch });
   }
 
-  static async open(folder: string, maxUnfinished = 100, openFile = openOnDisk): Promise<Stage> {
+  static async open(folder: string, bounds: Partial<Bounds> = {}, openFile = openOnDisk): Promise<Stage> {
     const journal = await Journal.open({ folder, clock: new SetClock(), log: new RecordedLog(), openFile });
-    return new Stage(journal, maxUnfinished);
+    return new Stage(journal, { ...BOUNDS, ...bounds });
   }
 
   command(id: string, init: Partial<Pick<Command, 'leaderEpoch' | 'expireTime'>> = {}): Command {
@@ -188,7 +191,7 @@ describe('command dispatcher', () => {
         full ? Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' })) : writev(frames)) as typeof writev;
       return handle;
     };
-    await using stage = await Stage.open(folder.path, 100, openFile);
+    await using stage = await Stage.open(folder.path, { maxUnfinished: 100 }, openFile);
     const retries = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     const waiting: PromiseWithResolvers<void>[] = [];
     stage.clock.sleep = (ms, signal) => {
@@ -285,7 +288,7 @@ describe('command dispatcher', () => {
 
   it('refuses commands beyond its bound as retryable', async () => {
     await using folder = await scratchFolder();
-    await using stage = await Stage.open(folder.path, 2);
+    await using stage = await Stage.open(folder.path, { maxUnfinished: 2 });
     stage.executor.run = untilCancelled;
     for (const id of ['a', 'b']) stage.dispatcher.take(stage.command(id));
     await until('two run', () => stage.executor.starts.length === 2);
@@ -293,6 +296,43 @@ describe('command dispatcher', () => {
     await until('it was refused', () => stage.told().includes('rejected c'));
     assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.LIMIT);
     assert.ok(stage.last('rejected')?.error?.retryable);
+  });
+
+  for (const bounds of [
+    { maxReplies: 3, maxReplyBytes: 2 ** 20 },
+    { maxReplies: 1000, maxReplyBytes: 1 },
+  ]) {
+    const what = bounds.maxReplyBytes === 1 ? 'bytes' : 'replies';
+    it(`takes no command while too many ${what} wait for an acknowledgement, and loses none`, async () => {
+      await using folder = await scratchFolder();
+      await using stage = await Stage.open(folder.path, bounds);
+      const ended = what === 'bytes' ? ['a'] : ['a', 'b', 'c'];
+      for (const id of ended) {
+        stage.dispatcher.take(stage.command(id));
+        await until(`${id} ended`, () => stage.told().includes(`result ${id}`));
+      }
+      stage.dispatcher.take(stage.command('refused'));
+      await until('it is refused', () => stage.told().includes('rejected refused'));
+      assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.LIMIT);
+      assert.match(stage.last('rejected')!.error!.message, /has not acknowledged; .*acknowledge them/);
+      assert.deepEqual(
+        stage.journal.pendingReplies().map(({ id }) => id),
+        [...ended, 'refused'],
+      );
+      stage.dispatcher.acknowledge([...ended, 'refused']);
+      await until('there is room again', () => stage.journal.pendingReplyBytes === 0);
+      stage.dispatcher.take(stage.command('later'));
+      await until('it runs', () => stage.told().includes('result later'));
+    });
+  }
+
+  it('keeps no refusals for a controller that goes on without acknowledging, and no answers for one that does not read', async () => {
+    await using folder = await scratchFolder();
+    await using stage = await Stage.open(folder.path, { maxReplies: 4 });
+    for (let index = 0; index < 200; index++) stage.dispatcher.take(stage.command(`c${index}`));
+    await until('all are answered or dropped', () => stage.admission.refusals.length >= 196);
+    assert.ok(stage.journal.pendingReplyCount <= 2 * 4 + 1, `${stage.journal.pendingReplyCount} are kept`);
+    assert.ok(stage.outbox.waitingReplies <= 40, `${stage.outbox.waitingReplies} wait`);
   });
 
   it('coalesces progress for a controller that does not listen, and drops none of the results', async () => {

@@ -158,6 +158,8 @@ export class AgentProcess {
       clock,
       log: silentLogger,
       maxUnfinished: 100,
+      maxReplies: 8192,
+      maxReplyBytes: 2 ** 26,
       leaderEpoch: () => 0n,
     });
     this.#dispatcher = dispatcher;
