@@ -42,6 +42,7 @@ export declare type JobSpec = Message<"longline.v1.JobSpec"> & {
 
   /**
    * Environment variables. Names are [A-Za-z_][A-Za-z0-9_]*; at most 256, 64 KiB in all.
+   * Role viewer reads "[redacted]" for each value.
    *
    * @generated from field: map<string, string> env = 4;
    */
@@ -62,7 +63,7 @@ export declare type JobSpec = Message<"longline.v1.JobSpec"> & {
   stdinMode: StdinMode;
 
   /**
-   * Input for STDIN_MODE_INLINE; at most 1 MiB.
+   * Input for STDIN_MODE_INLINE; at most 1 MiB. Role viewer reads "[redacted]".
    *
    * @generated from field: bytes stdin_data = 7;
    */

@@ -51,6 +51,7 @@ export declare type SessionSpec = Message<"longline.v1.SessionSpec"> & {
 
   /**
    * Environment variables. Names are [A-Za-z_][A-Za-z0-9_]*; at most 256, 64 KiB in all.
+   * Role viewer reads "[redacted]" for each value.
    *
    * @generated from field: map<string, string> env = 5;
    */

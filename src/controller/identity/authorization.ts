@@ -1,5 +1,6 @@
 // Which role each method of the public port needs, and the interceptor that enforces it. The table is exhaustive: a method
 // without an entry is refused, so that a new one can't be left open by oversight.
+import type { Message } from '@bufbuild/protobuf';
 import {
   ConnectError,
   type ContextValues,
@@ -11,6 +12,7 @@ import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
 import type { ApiTokens, Caller } from './api-tokens.ts';
 import type { Role } from './ports.ts';
+import { redacted } from './redaction.ts';
 
 /** What a method needs: a role, or nothing. */
 export type Requirement = Role | 'public';
@@ -111,16 +113,20 @@ export function authorize(tokens: ApiTokens, clock: Clock): Interceptor {
     if (waitMs > 0) {
       throw new LonglineError('limit', 'too many failed authentications on this connection', { retryAfterMs: waitMs });
     }
+    let hide = true;
     const identify = async (): Promise<void> => {
       const caller = await tokens.authenticate(request.header.get('authorization'));
       requireRole(caller, required, name);
       request.contextValues.set(callerKey, caller);
+      hide = caller.role === 'viewer';
     };
     try {
       if (required !== 'public') await identify();
       const response = await next(request);
-      if (!response.stream || required === 'public') return response;
-      return { ...response, message: rechecked(response.message, identify, clock) };
+      if (required === 'public') return response;
+      const shown = <T extends Message>(message: T): T => (hide ? redacted(request.method.output, message) : message);
+      if (!response.stream) return { ...response, message: shown(response.message) };
+      return { ...response, message: mapped(rechecked(response.message, identify, clock), shown) };
     } catch (error) {
       if (isIdentity(error)) limit?.failed();
       throw error;
@@ -141,6 +147,10 @@ async function* rechecked<T>(
     }
     yield message;
   }
+}
+
+async function* mapped<T>(messages: AsyncIterable<T>, change: (message: T) => T): AsyncGenerator<T> {
+  for await (const message of messages) yield change(message);
 }
 
 function isIdentity(error: unknown): boolean {
