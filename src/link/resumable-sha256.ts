@@ -1,8 +1,8 @@
 // SHA-256 (FIPS 180-4) whose state can be kept on disk, which node:crypto can't. Used only where a log goes on after
 // its first segments are gone; everything else hashes natively.
 
-const ROUND_CONSTANTS = new Uint32Array(64);
-const INITIAL = new Uint32Array(8);
+const ROUND_CONSTANTS = new Int32Array(64);
+const INITIAL = new Int32Array(8);
 {
   // The constants are the fractional bits of the cube and square roots of the first primes.
   const fraction = (root: number) => Math.floor((root - Math.floor(root)) * 2 ** 32);
@@ -21,9 +21,9 @@ const BLOCK_BYTES = 64;
 
 /** A SHA-256 that can stop and go on in another process. */
 export class ResumableSha256 {
-  readonly #state = Uint32Array.from(INITIAL);
+  readonly #state = Int32Array.from(INITIAL);
   readonly #tail = new Uint8Array(BLOCK_BYTES);
-  readonly #schedule = new Uint32Array(64);
+  readonly #schedule = new Int32Array(64);
   #lengthBytes = 0;
 
   /** Goes on from what `save` gave. */
@@ -31,7 +31,7 @@ export class ResumableSha256 {
     const bytes = Buffer.from(saved, 'base64');
     const hash = new ResumableSha256();
     hash.#lengthBytes = bytes.readDoubleLE(0);
-    for (let index = 0; index < 8; index++) hash.#state[index] = bytes.readUInt32LE(8 + index * 4);
+    for (let index = 0; index < 8; index++) hash.#state[index] = bytes.readInt32LE(8 + index * 4);
     hash.#tail.set(bytes.subarray(40, 40 + BLOCK_BYTES));
     return hash;
   }
@@ -40,7 +40,7 @@ export class ResumableSha256 {
   save(): string {
     const bytes = Buffer.alloc(40 + BLOCK_BYTES);
     bytes.writeDoubleLE(this.#lengthBytes, 0);
-    for (let index = 0; index < 8; index++) bytes.writeUInt32LE(this.#state[index]!, 8 + index * 4);
+    for (let index = 0; index < 8; index++) bytes.writeInt32LE(this.#state[index]!, 8 + index * 4);
     bytes.set(this.#tail, 40);
     return bytes.toString('base64');
   }
@@ -69,7 +69,7 @@ export class ResumableSha256 {
     padding.writeBigUInt64BE(bits, padding.length - 8);
     this.update(padding);
     const digest = Buffer.alloc(32);
-    for (let index = 0; index < 8; index++) digest.writeUInt32BE(this.#state[index]!, index * 4);
+    for (let index = 0; index < 8; index++) digest.writeInt32BE(this.#state[index]!, index * 4);
     return digest;
   }
 
@@ -86,16 +86,15 @@ export class ResumableSha256 {
       const s1 = rotate(y, 17) ^ rotate(y, 19) ^ (y >>> 10);
       w[index] = (w[index - 16]! + s0 + w[index - 7]! + s1) | 0;
     }
-    let [a, b, c, d, e, f, g, h] = this.#state as unknown as [
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
+    const state = this.#state;
+    let a = state[0]!;
+    let b = state[1]!;
+    let c = state[2]!;
+    let d = state[3]!;
+    let e = state[4]!;
+    let f = state[5]!;
+    let g = state[6]!;
+    let h = state[7]!;
     for (let index = 0; index < 64; index++) {
       const sum1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
       const t1 = (h + sum1 + ((e & f) ^ (~e & g)) + ROUND_CONSTANTS[index]! + w[index]!) | 0;
@@ -110,8 +109,14 @@ export class ResumableSha256 {
       b = a;
       a = (t1 + t2) | 0;
     }
-    const state = this.#state;
-    for (const [index, value] of [a, b, c, d, e, f, g, h].entries()) state[index] = (state[index]! + value) | 0;
+    state[0] = state[0]! + a;
+    state[1] = state[1]! + b;
+    state[2] = state[2]! + c;
+    state[3] = state[3]! + d;
+    state[4] = state[4]! + e;
+    state[5] = state[5]! + f;
+    state[6] = state[6]! + g;
+    state[7] = state[7]! + h;
   }
 }
 
