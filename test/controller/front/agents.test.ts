@@ -11,7 +11,6 @@ import { Code, type ConnectError } from '@connectrpc/connect';
 import { Metadata, status } from '@grpc/grpc-js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
-import { fromGrpcStatus } from '../../../src/controller/front/errors.ts';
 import { hashSecret } from '../../../src/controller/identity/secrets.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { parseEnrollmentToken } from '../../../src/core/enrollment-token.ts';
@@ -27,6 +26,7 @@ import {
   withConnect,
 } from './agent-client.ts';
 import { FrontFixture } from './front-fixture.ts';
+import { fromGrpcStatus } from './received-errors.ts';
 
 async function newSecretFor(fixture: FrontFixture, uses = 1): Promise<string> {
   const { token: admin } = await fixture.apiTokens.create('admin', 'admin', undefined);

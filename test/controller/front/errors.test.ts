@@ -4,14 +4,9 @@ import { it } from 'node:test';
 import { ConnectError } from '@connectrpc/connect';
 import type { ServiceError } from '@grpc/grpc-js';
 import fc from 'fast-check';
-import {
-  fromConnectError,
-  fromGrpcStatus,
-  loggable,
-  toConnectError,
-  toGrpcStatus,
-} from '../../../src/controller/front/errors.ts';
+import { loggable, toConnectError, toGrpcStatus } from '../../../src/controller/front/errors.ts';
 import { GRPC_CODE, LonglineError, type Reason } from '../../../src/core/errors.ts';
+import { fromConnectError, fromGrpcStatus } from './received-errors.ts';
 
 const text = fc.string({ unit: 'grapheme', maxLength: 40 });
 const anyError = fc

@@ -15,9 +15,9 @@ import {
   ListAgentsResponseSchema,
 } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { Role, TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
-import { fromConnectError } from '../../../src/controller/front/errors.ts';
 import { withConnect } from './agent-client.ts';
 import { FrontFixture } from './front-fixture.ts';
+import { fromConnectError } from './received-errors.ts';
 
 const run = promisify(execFile);
 const BIN = fileURLToPath(new URL('../../../node_modules/.bin', import.meta.url));

@@ -4,7 +4,7 @@ import { it } from 'node:test';
 import { durationFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import { type ConnectError, createClient, createRouterTransport } from '@connectrpc/connect';
 import { Role, TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
-import { fromConnectError, toConnectError } from '../../../src/controller/front/errors.ts';
+import { toConnectError } from '../../../src/controller/front/errors.ts';
 import { AgentKeys } from '../../../src/controller/identity/agent-keys.ts';
 import { ApiTokens } from '../../../src/controller/identity/api-tokens.ts';
 import { hashSecret } from '../../../src/controller/identity/secrets.ts';
@@ -14,6 +14,7 @@ import { parseEnrollmentToken } from '../../../src/core/enrollment-token.ts';
 import type { LonglineError } from '../../../src/core/errors.ts';
 import { newId } from '../../../src/core/ids.ts';
 import { memoryRepositories } from '../../fixtures/identity-memory.ts';
+import { fromConnectError } from '../front/received-errors.ts';
 
 function bench() {
   const repositories = memoryRepositories();

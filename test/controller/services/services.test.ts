@@ -8,7 +8,7 @@ import type { RunJobResponse } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { AgentState } from '#gen/longline/v1/agent_pb.js';
 import { JobState } from '#gen/longline/v1/job_pb.js';
 import { StatementSchema } from '#gen/longline/v1/signature_pb.js';
-import { fromConnectError } from '../../../src/controller/front/errors.ts';
+import { fromConnectError } from '../front/received-errors.ts';
 import { FleetUnderTest, jobsFacts, runOn, until } from '../link/fleet-fixture.ts';
 import { chunk, closeOf } from '../logs/reference-log.ts';
 

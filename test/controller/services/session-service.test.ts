@@ -17,7 +17,7 @@ import {
   SessionVerb,
 } from '#gen/longline/v1/session_pb.js';
 import { StatementSchema } from '#gen/longline/v1/signature_pb.js';
-import { fromConnectError } from '../../../src/controller/front/errors.ts';
+import { fromConnectError } from '../front/received-errors.ts';
 import { type ControlStream, FleetUnderTest, until } from '../link/fleet-fixture.ts';
 import { chunk, closeOf } from '../logs/reference-log.ts';
 import { actionOf, finish, report, sessionsFacts, statusOf } from './session-fixture.ts';
