@@ -110,6 +110,13 @@ const auditRecords = () =>
     .split('\n')
     .map((line) => JSON.parse(line));
 
+test('what can not be audited is not admitted, whether it would have been allowed or not, and the refusal says so', async () => {
+  await audit[Symbol.asyncDispose]();
+  const allowed = await admission.admit(job({}), unseen);
+  await assert.rejects(allowed.recorded, { reason: 'unavailable', message: /^audit log .*audit\.db: / });
+  await assert.rejects(admission.admit(job({ image: 'elsewhere/x' }), unseen), { message: /^audit log / });
+});
+
 test('a good job is admitted with its action and nonce, and audited before', async () => {
   const used = nonce();
   const outcome = await admitted(command(signed(statementBytes({ nonce: used }), key)));

@@ -4,11 +4,13 @@
 import type { ContainerMount, ContainerSpec } from '../../capabilities/jobs/ports.ts';
 
 /**
- * Docker's `local` log takes about 28 bytes a line beside the line, podman's k8s-file about 45. So it gets 8 times the
- * bytes that it must keep: enough for lines of 3 bytes or more (podman: 6). What is cut all the same is found by LogCut.
+ * Docker's `local` log takes about 28 bytes a line beside the line, podman's k8s-file about 45. So it may take 8 times the
+ * bytes that it must keep: enough for lines of 4 bytes or more (podman: 6). But no more than twice those bytes and a fixed
+ * share, or tiny lines would fill the disk of whoever allows much output. What is cut all the same is found by LogCut.
  */
 const LOG_FACTOR = 8;
 const LOG_SLACK_BYTES = 1024 * 1024;
+const LOG_SHARE_BYTES = 256 * 1024 * 1024;
 
 /** Suffix of Docker's oldest log file: while it doesn't exist nothing was dropped. */
 export const LAST_LOG_SUFFIX = `.${LOG_FACTOR}`;
@@ -57,9 +59,13 @@ export function createBody(spec: ContainerSpec, kind: 'docker' | 'podman'): obje
 }
 
 function logConfig(keepLogBytes: number, kind: 'docker' | 'podman'): object {
-  const fileBytes = keepLogBytes + LOG_SLACK_BYTES;
+  const mostBytes = 2 * keepLogBytes + LOG_SHARE_BYTES;
+  const wantedBytes = keepLogBytes + LOG_SLACK_BYTES;
   // json-file would change bytes that aren't UTF-8; podman has no `local`, and drops all it has at max-size.
-  if (kind === 'podman') return { Type: 'k8s-file', Config: { 'max-size': String(LOG_FACTOR * fileBytes) } };
+  if (kind === 'podman') {
+    return { Type: 'k8s-file', Config: { 'max-size': String(Math.min(LOG_FACTOR * wantedBytes, mostBytes)) } };
+  }
+  const fileBytes = Math.min(wantedBytes, Math.floor(mostBytes / (LOG_FACTOR + 1)));
   const config = { 'max-size': String(fileBytes), 'max-file': String(LOG_FACTOR + 1), compress: 'false' };
   return { Type: 'local', Config: config };
 }

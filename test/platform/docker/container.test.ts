@@ -73,6 +73,19 @@ suite('container config', () => {
     const { LogConfig } = (body as { HostConfig: { LogConfig: object } }).HostConfig;
     assert.deepEqual(LogConfig, { Type: 'k8s-file', Config: { 'max-size': '8396608' } });
   });
+
+  test('bounds what the log may take on the disk, however much it must keep and whatever its lines are', () => {
+    for (const keepLogBytes of [0, 1000, 129 * 2 ** 20, 2 * 2 ** 30, 2 ** 40]) {
+      const most = 2 * keepLogBytes + 256 * 2 ** 20;
+      for (const kind of ['docker', 'podman'] as const) {
+        const body = createBody(hardenedSpec('tool:1', ['x'], { keepLogBytes }), kind);
+        const { LogConfig } = (body as { HostConfig: { LogConfig: { Config: Record<string, string> } } }).HostConfig;
+        const bytes = Number(LogConfig.Config['max-size']) * Number(LogConfig.Config['max-file'] ?? 1);
+        assert.ok(bytes <= most, `${kind} takes ${bytes} to keep ${keepLogBytes}`);
+        assert.ok(bytes > keepLogBytes, `${kind} has ${bytes} to keep ${keepLogBytes}`);
+      }
+    }
+  });
 });
 
 suite('container facts', () => {
