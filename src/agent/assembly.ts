@@ -167,6 +167,7 @@ async function openLink(base: Foundation, { audit, identity, registry, report, h
     log,
     limits: {
       backoffCapMs: config.reconnectCapMs,
+      heartbeatMostMs: config.heartbeatIntervalMs,
       spoolBytes: config.spool.maxBytes,
       segmentBytes: config.spool.segmentBytes,
     },

@@ -54,6 +54,13 @@ const link = {
     default: 30 * SECOND,
     description: 'Longest wait between two tries to connect.',
   }),
+  heartbeatIntervalMs: setting(type.duration({ min: SECOND, max: 5 * MINUTE }), {
+    key: 'heartbeat_interval',
+    group: LINK,
+    envAliases: ['HEALTH_CHECK_INTERVAL'],
+    default: 30 * SECOND,
+    description: 'Longest time between two heartbeats. The controller names its own; the shorter one counts.',
+  }),
   allowedControllers: setting(type.list(type.string({ placeholder: 'ID' })), {
     key: 'allowed_controllers',
     flag: '--allowed-controller',
@@ -218,13 +225,6 @@ function conflicts(config: Values): ConfigConflict[] {
   atMost('jobs.default_stop_grace', job.defaults.stopGraceMs, 'jobs.max_stop_grace in ms', job.limits.stopGraceMs);
   atMost('jobs.default_output', job.defaults.outputBytes, 'jobs.max_output in bytes', job.limits.outputBytes);
   const { sessions } = config;
-  atMost('sessions.default_cpus', sessions.defaults.cpus, 'max_cpu', sessions.limits.maxCpus);
-  atMost(
-    'sessions.default_memory',
-    sessions.defaults.memoryBytes,
-    'max_memory in bytes',
-    sessions.limits.maxMemoryBytes,
-  );
   atMost('sessions.image_gc_low', sessions.images.lowPercent, 'sessions.image_gc_high', sessions.images.highPercent);
   atMost('spool.segment', config.spool.segmentBytes, 'spool.max_bytes', config.spool.maxBytes);
   if (config.controllerUrl?.startsWith('http:') && config.apiKey === undefined) {

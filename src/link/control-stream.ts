@@ -25,6 +25,8 @@ import { durationMs, encodeAgentMessage, resultMessage, wireError } from './wire
 export interface ControlStreamOptions {
   readonly call: DuplexCall<AgentMessage, ControllerMessage>;
   readonly terms: WelcomeTerms;
+  /** Longest time between two heartbeats of ours, whatever the terms say. */
+  readonly heartbeatMostMs?: number;
   readonly outbox: Outbox;
   readonly dispatcher: CommandDispatcher;
   readonly report: HostReport;
@@ -52,8 +54,8 @@ export class ControlStream {
 
   constructor(options: ControlStreamOptions) {
     this.#options = options;
-    const { terms, clock, report, log } = options;
-    this.#heartbeat = new Heartbeat(terms.heartbeatMs, clock, report, log);
+    const { terms, heartbeatMostMs = Number.POSITIVE_INFINITY, clock, report, log } = options;
+    this.#heartbeat = new Heartbeat(terms.heartbeatMs, heartbeatMostMs, clock, report, log);
   }
 
   get roundTripMs(): number | undefined {

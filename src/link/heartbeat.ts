@@ -20,6 +20,7 @@ const MAX_UNANSWERED = 16;
 /** One per control stream. */
 export class Heartbeat {
   readonly #periodMs: number;
+  readonly #sendEveryMs: number;
   readonly #clock: Clock;
   readonly #report: HostReport;
   readonly #log: Logger;
@@ -29,8 +30,10 @@ export class Heartbeat {
   #heardAt: number;
   #roundTripMs: number | undefined;
 
-  constructor(periodMs: number, clock: Clock, report: HostReport, log: Logger) {
+  /** @param periodMs what was agreed on; silence is measured by it. @param mostMs ours are sent at least as often. */
+  constructor(periodMs: number, mostMs: number, clock: Clock, report: HostReport, log: Logger) {
     this.#periodMs = periodMs;
+    this.#sendEveryMs = Math.min(periodMs, mostMs);
     this.#clock = clock;
     this.#report = report;
     this.#log = log;
@@ -62,7 +65,7 @@ export class Heartbeat {
         throw new LonglineError('unavailable', `nothing was heard from the controller for ${Math.round(silentMs)} ms`);
       }
       send(await this.#next());
-      await this.#clock.sleep(this.#periodMs, signal).catch((error: unknown) => {
+      await this.#clock.sleep(this.#sendEveryMs, signal).catch((error: unknown) => {
         if (!signal.aborted) throw error;
       });
     }

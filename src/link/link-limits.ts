@@ -5,6 +5,8 @@ import type { ChannelLimits } from './grpc-client.ts';
 export interface LinkLimits {
   /** One limit over TCP, TLS, HTTP/2 settings and Welcome. */
   readonly bringUpMs: number;
+  /** Longest time between two heartbeats; the controller may ask for a shorter one. */
+  readonly heartbeatMostMs: number;
   readonly backoffBaseMs: number;
   readonly backoffCapMs: number;
   /** A controller may ask for a longer wait, but not for more than this. */
@@ -27,6 +29,7 @@ export interface LinkLimits {
 /** What holds where the configuration says nothing. */
 export const LINK_LIMITS: LinkLimits = {
   bringUpMs: 10_000,
+  heartbeatMostMs: 300_000,
   backoffBaseMs: 500,
   backoffCapMs: 30_000,
   maxRetryAfterMs: 300_000,

@@ -212,6 +212,7 @@ export class Link implements AsyncDisposable {
       tunnelTargets: this.#options.tunnelTargets,
       channel: this.#limits.channel,
       bringUpMs: this.#limits.bringUpMs,
+      heartbeatMostMs: this.#limits.heartbeatMostMs,
       logWindowBytes: this.#limits.logWindowBytes,
       logBatchBytes: this.#limits.logBatchBytes,
       onCheckpointAck: onCheckpointAck ?? (() => undefined),

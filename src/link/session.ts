@@ -35,6 +35,7 @@ export interface SessionHost {
   readonly tunnelTargets: TunnelTargets | undefined;
   readonly channel: ChannelLimits;
   readonly bringUpMs: number;
+  readonly heartbeatMostMs: number;
   readonly logWindowBytes: number;
   readonly logBatchBytes: number;
   readonly onCheckpointAck: (chainId: string, sequence: bigint) => void;

@@ -35,8 +35,14 @@ export async function bringUp(session: Session, { signal, tell, resumed = false 
 async function attempt(session: Session, options: BringUpOptions & { readonly deadlineMs: number }): Promise<void> {
   // A paused one that this process paused needs nothing looked up: it wakes in milliseconds.
   if (session.state.kind === 'waking' && session.found === 'paused' && session.live !== undefined) {
-    await session.take([{ step: 'start', subject: session.names.container }], options);
-    return;
+    try {
+      await session.take([{ step: 'start', subject: session.names.container }], options);
+      return;
+    } catch (error) {
+      if (!(error instanceof StepFailed) || error.failure !== 'start_failed') throw error;
+      // Somebody else stopped or removed it: then all of it is looked at.
+      await session.endRun();
+    }
   }
   const standing = await look(session, options.signal);
   if (standing.kind === 'foreign') {

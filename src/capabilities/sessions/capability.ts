@@ -137,6 +137,11 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     };
   }
 
+  /** Sessions whose container this process has looked at and follows. */
+  followed(): number {
+    return [...this.#sessions.values()].filter(({ live }) => live !== undefined).length;
+  }
+
   /** The latest status of every session, serialised; undefined until they are read. */
   statuses(): readonly Uint8Array[] | undefined {
     if (this.#services === undefined) return undefined;

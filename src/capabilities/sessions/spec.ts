@@ -75,7 +75,7 @@ function imageOf(text: string, refuse: Refuse): string {
 
 function resourcesOf({ resources }: SessionSpecMessage, { defaults, limits }: SessionsConfig, read: FieldReader) {
   return {
-    cpus: read.number('resources.cpus', resources?.cpus, defaults.cpus, 0.01, limits.maxCpus),
+    cpus: read.number('resources.cpus', resources?.cpus, Math.min(defaults.cpus, limits.maxCpus), 0.01, limits.maxCpus),
     memoryBytes: read.number(
       'resources.memory_bytes',
       resources?.memoryBytes,

@@ -208,6 +208,14 @@ suite('a session', () => {
     const back = await new Sent(sessions, wake('one')).result();
     assert.equal(back.status?.state, SessionState.RUNNING, back.error?.message ?? '');
     assert.equal(engine.networks.size, 1);
+    await new Sent(sessions, hibernate('one', 1)).result();
+    engine.containers.clear();
+    const again = await new Sent(sessions, wake('one')).result();
+    assert.deepEqual(
+      [again.status?.state, again.status?.starts],
+      [SessionState.RUNNING, 3],
+      again.error?.message ?? '',
+    );
   });
 
   test('refuses to hibernate what is starting, and a stop ends the start and leaves nothing', async () => {
