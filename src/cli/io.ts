@@ -26,7 +26,7 @@ const SGR: Readonly<Record<Color, readonly [number, number]>> = {
 
 /** What a CliIo is made from; the real ones in main.ts, memory in tests. */
 export interface IoStreams {
-  readonly stdin: Readable & { readonly isTTY?: boolean };
+  readonly stdin: Readable & { readonly isTTY?: boolean; setRawMode?(raw: boolean): unknown };
   readonly stdout: TerminalStream;
   readonly stderr: TerminalStream;
   readonly env: Readonly<Record<string, string | undefined>>;

@@ -3,7 +3,7 @@ import type { Writable } from 'node:stream';
 import { LonglineError } from '../core/errors.ts';
 
 /** What a writer needs to know of its stream beside being writable. */
-export type TerminalStream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+export type TerminalStream = Writable & { readonly isTTY?: boolean; readonly columns?: number; readonly rows?: number };
 
 /** Codes that mean that the reader has left, as `head` does. */
 const READER_GONE = new Set(['EPIPE', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END', 'ECONNRESET']);
@@ -39,6 +39,18 @@ export class OutputWriter {
   /** Width of the terminal in characters; 80 where it isn't known. */
   get columns(): number {
     return this.#stream.columns ?? 80;
+  }
+
+  /** Size of the terminal in characters; undefined if there is none. */
+  get size(): { readonly columns: number; readonly rows: number } | undefined {
+    const { columns, rows } = this.#stream;
+    return this.isTty && columns && rows ? { columns, rows } : undefined;
+  }
+
+  /** Calls back when the size of the terminal changed, until disposed. */
+  onResize(listener: () => void): Disposable {
+    this.#stream.on('resize', listener);
+    return { [Symbol.dispose]: () => void this.#stream.off('resize', listener) };
   }
 
   /** Aborts once nothing written will be read any more. */

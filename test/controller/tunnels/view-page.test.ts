@@ -90,7 +90,10 @@ describe('the page of a session', { skip: missing ?? false }, () => {
     const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1000, height: 600 } });
     const page = await context.newPage();
     const complaints: string[] = [];
-    page.on('console', (message) => message.type() === 'error' && complaints.push(message.text() + message.location().url));
+    page.on(
+      'console',
+      (message) => message.type() === 'error' && complaints.push(message.text() + message.location().url),
+    );
     page.on('pageerror', (error) => complaints.push(String(error)));
     await page.goto(`${fleet.context.url}${viewPath}`);
     await page.waitForSelector('body[data-state=connected]', { timeout: 20_000 });

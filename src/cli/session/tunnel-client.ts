@@ -1,0 +1,110 @@
+// A caller's end of a tunnel: one call of SessionService.Tunnel, with the window kept by TunnelEnd.
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { TunnelRequestSchema, TunnelResponse } from '#gen/longline/fleet/v1/session_service_pb.js';
+import type { TunnelTargetSchema } from '#gen/longline/v1/tunnel_pb.js';
+import { Channel } from '../../core/channel.ts';
+import { LonglineError, toLonglineError } from '../../core/errors.ts';
+import { TunnelEnd } from '../../core/tunnel/tunnel-end.ts';
+import type { TunnelFrame } from '../../core/tunnel/tunnel-frame.ts';
+import type { Fleet } from '../fleet-connection.ts';
+
+type Request = MessageInitShape<typeof TunnelRequestSchema>;
+type RequestMessage = NonNullable<Request['message']>;
+
+/** What to reach. */
+export interface TunnelAsk {
+  readonly sessionId: string;
+  readonly target: NonNullable<MessageInitShape<typeof TunnelTargetSchema>['target']>;
+  /** True to refuse rather than wake a session that sleeps. */
+  readonly noWake: boolean;
+}
+
+/** An open tunnel. Dispose it to leave. */
+export interface ClientTunnel extends Disposable {
+  readonly tunnel: TunnelEnd;
+  /** The session slept and was woken for it. */
+  readonly woken: boolean;
+}
+
+/** Opens a tunnel; resolves once the target is reached. Throws what the controller or agent says against it. */
+export async function openTunnel(fleet: Fleet, ask: TunnelAsk, signal: AbortSignal): Promise<ClientTunnel> {
+  await fleet.bringUp();
+  signal.throwIfAborted();
+  const leaving = new AbortController();
+  const requests = new Channel<Request>(4);
+  const leave = () => {
+    leaving.abort();
+    requests.close();
+    signal.removeEventListener('abort', leave);
+  };
+  signal.addEventListener('abort', leave, { once: true });
+  const { sessionId, target, noWake } = ask;
+  requests.trySend({ message: { case: 'open', value: { sessionId, target: { target }, noWake } } });
+  try {
+    const answers = fleet.streams.sessions.tunnel(requests, { signal: leaving.signal })[Symbol.asyncIterator]();
+    const first = await answers.next();
+    const opened = first.done ? undefined : first.value.message;
+    if (opened?.case !== 'opened')
+      throw new LonglineError('internal', 'the controller opened no tunnel and said no why');
+    const tunnel = new TunnelEnd(async (frame) => {
+      if (!(await requests.send({ message: requestMessage(frame) }))) throw ended();
+    });
+    void receive(fleet, answers, tunnel).finally(leave);
+    return { tunnel, woken: opened.value.woken, [Symbol.dispose]: leave };
+  } catch (error) {
+    leave();
+    if (signal.aborted) throw toLonglineError(signal.reason);
+    throw fleet.toError(error);
+  }
+}
+
+async function receive(fleet: Fleet, answers: AsyncIterator<TunnelResponse>, tunnel: TunnelEnd): Promise<void> {
+  try {
+    for (let next = await answers.next(); !next.done; next = await answers.next()) {
+      const frame = frameOf(next.value);
+      if (frame !== undefined) tunnel.accept(frame);
+      if (tunnel.failed.aborted) return;
+    }
+    tunnel.finished();
+  } catch (error) {
+    tunnel.fail(toLonglineError(fleet.toError(error)));
+  }
+}
+
+/** Undefined for a kind of a later version. */
+function frameOf({ message }: TunnelResponse): TunnelFrame | undefined {
+  switch (message.case) {
+    case 'data':
+    case 'stderr':
+      return { kind: message.case, data: message.value };
+    case 'halfClose':
+      return { kind: 'half_close' };
+    case 'window':
+      return { kind: 'window', taken: Number(message.value.taken) };
+    case 'exit':
+      return { kind: 'exit', code: message.value.code, signal: message.value.signal };
+    default:
+      return undefined;
+  }
+}
+
+function requestMessage(frame: TunnelFrame): RequestMessage {
+  switch (frame.kind) {
+    case 'data':
+      return { case: 'data', value: frame.data };
+    case 'half_close':
+      return { case: 'halfClose', value: {} };
+    case 'window':
+      return { case: 'window', value: { taken: BigInt(frame.taken) } };
+    case 'resize':
+      return { case: 'resize', value: frame.size };
+    case 'signal':
+      return { case: 'signal', value: { name: frame.signal } };
+    default:
+      throw new LonglineError('internal', `a caller sends no "${frame.kind}"`);
+  }
+}
+
+function ended(): LonglineError {
+  return new LonglineError('unavailable', 'the tunnel was ended');
+}
