@@ -26,6 +26,8 @@ import { type Rules, reloadRules } from './rules.ts';
 import { openSessions, sessionsConfigOf } from './sessions-setup.ts';
 import { StateFile } from './state-file.ts';
 import { ENROLLMENT_TRUST_FILE, writeEnrollmentTrust } from './trust/enrollment-trust.ts';
+import { SessionTargets } from './tunnels/session-targets.ts';
+import { TunnelAdmission } from './tunnels/tunnel-admission.ts';
 
 /** What there is before anything is connected. */
 export interface Foundation extends Rules {
@@ -70,7 +72,7 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     sessions,
     spoolBytes: () => holder.link?.status().spoolBytes ?? 0,
   });
-  const link = stack.use(await openLink(base, { audit, identity, registry, report, holder }));
+  const link = stack.use(await openLink(base, { audit, identity, registry, report, sessions, holder }));
   holder.link = link;
   // Disposed before the link: the registry's capabilities write to its logs, and it carries their results.
   stack.use(registry);
@@ -138,18 +140,21 @@ interface LinkParts {
   readonly identity: AgentIdentity;
   readonly registry: CapabilityRegistry;
   readonly report: HostReport;
+  readonly sessions: SessionsCapability;
   readonly holder: Holder;
 }
 
-async function openLink(base: Foundation, { audit, identity, registry, report, holder }: LinkParts): Promise<Link> {
+async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
   const { config, clock, log, folder } = base;
   const { trust, policy, paths, jobs } = base;
-  const admission = new Admission({
-    ...{ trust, policy, audit, paths, clock, jobs, sessions: sessionsConfigOf(config) },
+  const { audit, identity, registry, report, sessions, holder } = parts;
+  const gate = {
+    ...{ trust, policy, audit, clock },
     nameplate: () => nameplateOf(config, identity),
     allowedControllers: () => (config.allowedControllers.length > 0 ? config.allowedControllers : undefined),
     maxSkewMs: config.clockSkewMs,
-  });
+  };
+  const admission = new Admission({ ...gate, paths, jobs, sessions: sessionsConfigOf(config) });
   const targets: TargetSource = {
     current: () => identity.current(),
     proven: (target) => {
@@ -163,6 +168,7 @@ async function openLink(base: Foundation, { audit, identity, registry, report, h
     admission: new DiskGuard(admission, folder.path, config.spool.minFreeBytes, clock),
     executor: auditedExecutor(registry, audit, log),
     report,
+    tunnelTargets: new SessionTargets({ access: sessions, judge: new TunnelAdmission(gate), log }),
     clock,
     log,
     limits: {

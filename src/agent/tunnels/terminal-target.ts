@@ -4,7 +4,7 @@ import { constants } from 'node:os';
 import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { SessionTerminal, SessionVisit } from '../../core/session-access.ts';
-import type { TunnelPiece, TunnelStream } from '../../core/tunnel/tunnel-frame.ts';
+import type { TunnelControl, TunnelStream } from '../../core/tunnel/tunnel-frame.ts';
 import { unlessAborted } from '../../core/tunnel/unless-aborted.ts';
 import type { TunnelTarget } from '../../link/ports.ts';
 
@@ -37,6 +37,9 @@ export class TerminalTarget implements TunnelTarget {
   async run(tunnel: TunnelStream): Promise<void> {
     const outward = this.#outward(tunnel);
     const inward = this.#inward(tunnel);
+    this.#obey(tunnel).catch((error: unknown) =>
+      this.#facts.log.debug('no more signals', { err: describeError(error) }),
+    );
     const both = Promise.race([outward, inward.then(() => unlessAborted(tunnel.gone, outward))]);
     await unlessAborted(tunnel.failed, both);
   }
@@ -63,11 +66,9 @@ export class TerminalTarget implements TunnelTarget {
   async #inward(tunnel: TunnelStream): Promise<void> {
     let open = this.#facts.takesInput;
     for await (const piece of tunnel.pieces()) {
-      if (piece.kind !== 'data') await this.#control(piece);
-      else if (open) {
-        this.#visit.touch(piece.data.length, 0);
-        open = await this.#write(piece.data);
-      }
+      if (piece.kind !== 'data' || !open) continue;
+      this.#visit.touch(piece.data.length, 0);
+      open = await this.#write(piece.data);
     }
     if (open) await this.#terminal.end();
   }
@@ -83,10 +84,14 @@ export class TerminalTarget implements TunnelTarget {
     }
   }
 
-  async #control(piece: TunnelPiece): Promise<void> {
+  async #obey(tunnel: TunnelStream): Promise<void> {
+    for await (const control of tunnel.controls()) await this.#control(control);
+  }
+
+  async #control(piece: TunnelControl): Promise<void> {
     try {
       if (piece.kind === 'resize') await this.#terminal.resize(piece.size.columns, piece.size.rows);
-      else if (piece.kind === 'signal') await this.#terminal.signal(piece.signal);
+      else await this.#terminal.signal(piece.signal);
     } catch (error) {
       // The process may have ended just now. No reason to end the tunnel either way.
       this.#facts.log.debug('the process could not be told', { kind: piece.kind, err: describeError(error) });

@@ -103,7 +103,9 @@ function registerExec(session: Command, io: CliIo): void {
         '  tar c . | longline session exec -i desk -- tar x -C /tmp\n\n' +
         'The command ends with its tunnel. Without -t, Ctrl-C is sent to it as SIGINT; a second one leaves at once.',
     )
-    .action(async (sessionId: string, argv: string[], options: ExecOptions, command: Command) => {
+    .action(async (sessionId: string, words: string[], options: ExecOptions, command: Command) => {
+      // After the session's name nothing is an option of ours any more, so the parser leaves the separator in.
+      const argv = words[0] === '--' ? words.slice(1) : words;
       refuseJson(io, 'exec');
       using interrupt = new InterruptGuard();
       await withFleet(io, command, async (fleet) => {

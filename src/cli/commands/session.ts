@@ -20,6 +20,7 @@ import {
 import { sessionView } from '../session/views.ts';
 import { plainText } from '../table.ts';
 import { registerSessionReading } from './session-reading.ts';
+import { registerSessionTunnels } from './session-tunnel.ts';
 
 interface StartOptions extends SessionSpecOptions {
   readonly template?: string;
@@ -62,6 +63,7 @@ export function registerSessionCommands(program: Command, io: CliIo): void {
   registerStop(session, io);
   registerSleep(session, io);
   registerSessionReading(session, io);
+  registerSessionTunnels(session, io);
 }
 
 /** Shows a session after an action, and sets the exit code. */

@@ -69,7 +69,14 @@ export class PortListener implements AsyncDisposable {
         throw new LonglineError('limit', `${MAX_CONNECTIONS} connections are open already`);
       }
       using opened = await openTunnel(fleet, ask, this.#left.signal);
-      await joinDuplex(opened.tunnel, socket, { what: `connection from ${peer}` });
+      // Ends the tunnel, and with it the join, when the listener is closed.
+      const leave = () => opened[Symbol.dispose]();
+      this.#left.signal.addEventListener('abort', leave, { once: true });
+      try {
+        await joinDuplex(opened.tunnel, socket, { what: `connection from ${peer}` });
+      } finally {
+        this.#left.signal.removeEventListener('abort', leave);
+      }
     } catch (error) {
       socket.resetAndDestroy();
       if (!this.#left.signal.aborted) note(`connection from ${peer}: ${toLonglineError(error).message}`);

@@ -26,7 +26,10 @@ export interface ClientTunnel extends Disposable {
   readonly woken: boolean;
 }
 
-/** Opens a tunnel; resolves once the target is reached. Throws what the controller or agent says against it. */
+/**
+ * Opens a tunnel; resolves once the target is reached. Throws what the controller or agent says against it. The signal
+ * ends the opening only.
+ */
 export async function openTunnel(fleet: Fleet, ask: TunnelAsk, signal: AbortSignal): Promise<ClientTunnel> {
   await fleet.bringUp();
   signal.throwIfAborted();
@@ -49,6 +52,7 @@ export async function openTunnel(fleet: Fleet, ask: TunnelAsk, signal: AbortSign
     const tunnel = new TunnelEnd(async (frame) => {
       if (!(await requests.send({ message: requestMessage(frame) }))) throw ended();
     });
+    signal.removeEventListener('abort', leave);
     void receive(fleet, answers, tunnel).finally(leave);
     return { tunnel, woken: opened.value.woken, [Symbol.dispose]: leave };
   } catch (error) {

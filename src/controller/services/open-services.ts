@@ -79,7 +79,9 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
   };
   const { tokens, allowedOrigins } = parts;
   const limits = options.tunnels ?? {};
-  const tunnels = openTunnels({ store, bus, registry: link.tunnels, tokens, allowedOrigins, clock, log, limits });
+  const { signer } = needs;
+  const registry = link.tunnels;
+  const tunnels = openTunnels({ store, bus, registry, signer, tokens, allowedOrigins, clock, log, limits });
   const operatorRoutes = (router: ConnectRouter): void => {
     router.service(AgentService, createAgentService(needs));
     router.service(JobService, createJobService(needs));

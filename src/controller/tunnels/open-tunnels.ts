@@ -11,6 +11,7 @@ import type { RequestHandler, UpgradeHandler } from '../front/http-handlers.ts';
 import type { ApiTokens } from '../identity/api-tokens.ts';
 import { callerOf } from '../identity/authorization.ts';
 import type { TunnelRegistry } from '../link/tunnel-registry.ts';
+import type { StatementSigner } from '../signer/statement-signer.ts';
 import type { Store } from '../store/store.ts';
 import { checkOffered, findReachable } from './session-lookup.ts';
 import { TunnelBroker } from './tunnel-broker.ts';
@@ -24,6 +25,7 @@ export interface TunnelParts {
   readonly store: Store;
   readonly bus: Bus;
   readonly registry: TunnelRegistry;
+  readonly signer: StatementSigner;
   readonly tokens: ApiTokens;
   readonly allowedOrigins: readonly string[];
   readonly clock: Clock;
@@ -40,9 +42,9 @@ export interface Tunnels {
 
 /** Puts them together. */
 export function openTunnels(parts: TunnelParts): Tunnels {
-  const { store, bus, registry, tokens, allowedOrigins, clock, log } = parts;
+  const { store, bus, registry, signer, tokens, allowedOrigins, clock, log } = parts;
   const limits = { ...DEFAULT_TUNNEL_LIMITS, ...parts.limits };
-  const broker = new TunnelBroker({ store, bus, registry, clock, log, limits });
+  const broker = new TunnelBroker({ store, bus, registry, signer, clock, log, limits });
   const tickets = new TunnelTickets(tokens, clock, limits);
   const call = { broker, clock, firstMessageMs: limits.firstMessageMs };
   return {

@@ -16,11 +16,16 @@ import type { Bus } from '../bus/bus.ts';
 import { agentTopic } from '../bus/topics.ts';
 import type { Caller } from '../identity/api-tokens.ts';
 import type { OpenedTunnel, TunnelRegistry } from '../link/tunnel-registry.ts';
+import type { StatementSigner } from '../signer/statement-signer.ts';
 import type { Store } from '../store/store.ts';
 import { checkOffered, findReachable, type ReachableSession } from './session-lookup.ts';
 import { TunnelCounts } from './tunnel-counts.ts';
 import type { TunnelLimits } from './tunnel-limits.ts';
+import { tunnelStatement } from './tunnel-statement.ts';
 import { type TargetFields, targetFields, targetText } from './tunnel-target.ts';
+
+/** How far an agent's clock may be ahead of ours; who waits here waits no longer for it. */
+const CLOCK_SKEW_MS = 60_000;
 
 /** What a caller asks for. */
 export interface TunnelAsk {
@@ -28,7 +33,7 @@ export interface TunnelAsk {
   readonly target: TunnelTarget | undefined;
   /** True to refuse rather than wake a session that sleeps. */
   readonly noWake: boolean;
-  /** Signed elsewhere; undefined to leave it unsigned. */
+  /** Signed elsewhere; undefined to have the controller sign. */
   readonly signed: SignedPayload | undefined;
   readonly caller: Caller;
   /** For the log: how the caller came. */
@@ -46,6 +51,7 @@ export interface TunnelBrokerParts {
   readonly store: Store;
   readonly bus: Bus;
   readonly registry: TunnelRegistry;
+  readonly signer: StatementSigner;
   readonly clock: Clock;
   readonly log: Logger;
   readonly limits: TunnelLimits;
@@ -123,16 +129,24 @@ export class TunnelBroker {
     tunnelId: string,
     signal: AbortSignal,
   ): Promise<OpenedTunnel> {
-    const { bus, registry, clock, limits } = this.#parts;
+    const { bus, registry, signer, clock, limits } = this.#parts;
     const limitMs = session.awake ? limits.openMs : limits.wakeMs;
+    const nowMs = clock.now();
+    const grant = {
+      sessionId: session.id,
+      agentId: session.agentId,
+      target: ask.target!,
+      nowMs,
+      expiresAtMs: nowMs + limitMs + CLOCK_SKEW_MS,
+    };
     const message = create(OpenTunnelSchema, {
       tunnelId,
       sessionId: session.id,
       ...target,
-      expireTime: timestampFromMs(clock.now() + limitMs),
+      expireTime: timestampFromMs(grant.expiresAtMs),
       wake: !ask.noWake,
       creator: ask.caller.name,
-      ...(ask.signed === undefined ? {} : { statement: ask.signed }),
+      statement: ask.signed ?? tunnelStatement(signer, grant),
     });
     const opening = registry.expect(tunnelId, session.agentId, limitMs, signal);
     // Awaited below; a failure before that must not count as unhandled.

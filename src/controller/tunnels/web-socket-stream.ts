@@ -3,7 +3,12 @@
 // when the session has sent all, the socket is closed; when the peer closes, the session hears an end.
 import type { WebSocket } from 'ws';
 import { LonglineError } from '../../core/errors.ts';
-import { TUNNEL_PIECE_BYTES, type TunnelPiece, type TunnelStream } from '../../core/tunnel/tunnel-frame.ts';
+import {
+  TUNNEL_PIECE_BYTES,
+  type TunnelControl,
+  type TunnelPiece,
+  type TunnelStream,
+} from '../../core/tunnel/tunnel-frame.ts';
 
 /** Status codes of RFC 6455 and of ours (from 4000), with which a socket is closed. */
 export const CLOSE = { normal: 1000, goingAway: 1001, unsupportedData: 1003, refused: 4000 } as const;
@@ -68,6 +73,10 @@ export class WebSocketStream implements TunnelStream {
       await promise;
       this.#wake = undefined;
     }
+  }
+
+  async *controls(): AsyncGenerator<TunnelControl, void, undefined> {
+    // A byte stream has none.
   }
 
   async write(data: Uint8Array): Promise<void> {

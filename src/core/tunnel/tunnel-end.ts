@@ -3,9 +3,15 @@
 // messages and no sockets. It fails for good at the first breach or when its carrier goes, and tells both its users why.
 import { LonglineError } from '../errors.ts';
 import { ReceiveCredit, SendCredit } from './credit.ts';
-import { TUNNEL_PIECE_BYTES, type TunnelFrame, type TunnelPiece, type TunnelStream } from './tunnel-frame.ts';
+import {
+  TUNNEL_PIECE_BYTES,
+  type TunnelControl,
+  type TunnelFrame,
+  type TunnelPiece,
+  type TunnelStream,
+} from './tunnel-frame.ts';
 
-/** Resizes, signals and the like that may wait for the reader. */
+/** Sizes and signals that may wait for their reader. */
 const MAX_WAITING_CONTROLS = 64;
 
 /** Takes a frame; resolves when there is room for the next, rejects if there is nobody any more. Calls may overlap. */
@@ -17,15 +23,16 @@ export class TunnelEnd implements TunnelStream {
   readonly #sending = new SendCredit();
   readonly #receiving = new ReceiveCredit();
   readonly #waiting: TunnelPiece[] = [];
+  readonly #controls: TunnelControl[] = [];
   readonly #over = new AbortController();
   readonly #gone = new AbortController();
-  #controls = 0;
   #ended = false;
   #peerEnded = false;
   #peerGone = false;
   #failure: LonglineError | undefined;
   #wakeReader: (() => void) | undefined;
   #wakeWriter: (() => void) | undefined;
+  #wakeControls: (() => void) | undefined;
   #windowDue: number | undefined;
   #windowSending = false;
 
@@ -61,8 +68,7 @@ export class TunnelEnd implements TunnelStream {
     this.#peerEnded = true;
     this.#peerGone = true;
     this.#gone.abort(otherEnded());
-    this.#wakeReader?.();
-    this.#wakeWriter?.();
+    this.#wakeAll();
   }
 
   /** Ends both directions; what waits for the reader is dropped. The first reason counts. */
@@ -72,8 +78,7 @@ export class TunnelEnd implements TunnelStream {
     this.#waiting.length = 0;
     this.#over.abort(reason);
     this.#gone.abort(reason);
-    this.#wakeReader?.();
-    this.#wakeWriter?.();
+    this.#wakeAll();
   }
 
   async *pieces(): AsyncGenerator<TunnelPiece, void, undefined> {
@@ -87,7 +92,6 @@ export class TunnelEnd implements TunnelStream {
           await this.#change('reader');
           continue;
         }
-        if (!('data' in piece)) this.#controls -= 1;
         yield piece;
         // Only now is it taken: whoever iterates has put it where it goes.
         if ('data' in piece) this.#tellTaken(piece.data.length);
@@ -112,9 +116,19 @@ export class TunnelEnd implements TunnelStream {
     }
   }
 
-  async say(piece: Exclude<TunnelPiece, { readonly data: Uint8Array }>): Promise<void> {
-    this.#throwIfOver();
-    await this.#deliver(piece);
+  async *controls(): AsyncGenerator<TunnelControl, void, undefined> {
+    while (this.#failure === undefined) {
+      const control = this.#controls.shift();
+      if (control !== undefined) yield control;
+      else if (this.#peerGone) return;
+      else await this.#change('controls');
+    }
+  }
+
+  async say(what: TunnelControl | Exclude<TunnelPiece, { readonly data: Uint8Array }>): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#peerGone) throw otherEnded();
+    await this.#deliver(what);
   }
 
   async end(): Promise<void> {
@@ -127,6 +141,10 @@ export class TunnelEnd implements TunnelStream {
     if (frame.kind === 'window') {
       this.#sending.granted(frame.taken);
       this.#wakeWriter?.();
+      return;
+    }
+    if (frame.kind === 'resize' || frame.kind === 'signal') {
+      this.#takeControl(frame);
       return;
     }
     if (this.#peerEnded) throw new LonglineError('invalid', `"${frame.kind}" came after the end of its direction`);
@@ -142,22 +160,19 @@ export class TunnelEnd implements TunnelStream {
       }
       this.#receiving.received(frame.data.length);
       if (frame.data.length === 0) return;
-    } else this.#makeRoomFor(frame);
+    }
     this.#waiting.push(frame);
     this.#wakeReader?.();
   }
 
-  #makeRoomFor(frame: TunnelPiece): void {
+  #takeControl(control: TunnelControl): void {
     // Of several sizes only the last one counts.
-    if (frame.kind === 'resize' && this.#waiting.at(-1)?.kind === 'resize') {
-      this.#waiting.pop();
-      this.#controls -= 1;
+    if (control.kind === 'resize' && this.#controls.at(-1)?.kind === 'resize') this.#controls.pop();
+    if (this.#controls.length >= MAX_WAITING_CONTROLS) {
+      throw new LonglineError('limit', `more than ${MAX_WAITING_CONTROLS} signals wait`, { retryable: false });
     }
-    this.#controls += 1;
-    if (this.#controls <= MAX_WAITING_CONTROLS) return;
-    throw new LonglineError('limit', `more than ${MAX_WAITING_CONTROLS} resizes and signals wait`, {
-      retryable: false,
-    });
+    this.#controls.push(control);
+    this.#wakeControls?.();
   }
 
   #tellTaken(bytes: number): void {
@@ -202,13 +217,21 @@ export class TunnelEnd implements TunnelStream {
     if (this.#ended) throw new LonglineError('wrong_state', 'the tunnel was ended in this direction');
   }
 
-  async #change(who: 'reader' | 'writer'): Promise<void> {
+  async #change(who: 'reader' | 'writer' | 'controls'): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     if (who === 'reader') this.#wakeReader = resolve;
-    else this.#wakeWriter = resolve;
+    else if (who === 'writer') this.#wakeWriter = resolve;
+    else this.#wakeControls = resolve;
     await promise;
     if (who === 'reader') this.#wakeReader = undefined;
-    else this.#wakeWriter = undefined;
+    else if (who === 'writer') this.#wakeWriter = undefined;
+    else this.#wakeControls = undefined;
+  }
+
+  #wakeAll(): void {
+    this.#wakeReader?.();
+    this.#wakeWriter?.();
+    this.#wakeControls?.();
   }
 }
 

@@ -20,8 +20,14 @@ export async function relayTunnel(session: TunnelStream, client: TunnelStream, o
   const done = out.then(async (exited) => {
     if (!exited) await into;
   });
+  // Ends by itself with the client, or with the relay's owner, who ends both.
+  passControls(client, session).catch(() => undefined);
   const failing = into.then(() => done);
   await unlessAborted(session.failed, unlessAborted(client.failed, Promise.race([done, failing])));
+}
+
+async function passControls(from: TunnelStream, to: TunnelStream): Promise<void> {
+  for await (const control of from.controls()) await to.say(control);
 }
 
 /** True if what was passed ended with an exit. */
