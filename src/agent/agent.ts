@@ -9,22 +9,30 @@ import { createLogger } from '../telemetry/logger.ts';
 import { type Agent, assemble } from './assembly.ts';
 import type { AgentConfig } from './config.ts';
 import { openDataFolder } from './data-folder.ts';
-import { jobsConfigOf } from './jobs-setup.ts';
+import { LiveSettings } from './live-settings.ts';
 import { openRules } from './rules.ts';
 import { AGENT_BUILD, AGENT_VERSION } from './version.ts';
 
 /** How often an unavailable capability is tried again. */
 const REOPEN_EVERY_MS = 15_000;
 
-/** Runs the agent until the signal aborts. Rejects if it can't start. */
-export async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void> {
+/**
+ * Runs the agent until the signal aborts. Rejects if it can't start.
+ * @param reread gives the settings as they are now, for a reload.
+ */
+export async function runAgent(
+  config: AgentConfig,
+  reread: () => Promise<AgentConfig>,
+  signal: AbortSignal,
+): Promise<void> {
   const clock = systemClock;
   const log = createLogger({ level: config.log.level, name: 'agent' });
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await openDataFolder(config.dataDir));
-  const jobs = jobsConfigOf(config);
+  const settings = new LiveSettings(config, reread, (level) => log.setLevel(level));
+  const { jobs } = settings;
   const rules = await openRules(config, folder, jobs);
-  await serve(await assemble({ config, clock, log, folder, jobs, ...rules }, stack, signal), signal);
+  await serve(await assemble({ config, settings, clock, log, folder, jobs, ...rules }, stack, signal), signal);
 }
 
 async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
@@ -52,7 +60,7 @@ async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
 
 function reloadOnHangup({ reload, log }: Agent): Disposable {
   const onHangup = () => {
-    reload().catch((error: unknown) => log.error('reload refused; the old files stay', { err: describeError(error) }));
+    reload().catch((error: unknown) => log.error('reload refused; all stays as it was', { err: describeError(error) }));
   };
   process.on('SIGHUP', onHangup);
   return { [Symbol.dispose]: () => process.off('SIGHUP', onHangup) };

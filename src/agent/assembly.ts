@@ -20,9 +20,10 @@ import { DiskGuard } from './disk-guard.ts';
 import { hostReport } from './host-report.ts';
 import { AgentIdentity } from './identity/agent-identity.ts';
 import { openJobs } from './jobs-setup.ts';
+import type { LiveSettings } from './live-settings.ts';
 import { agentView } from './local/agent-view.ts';
 import { LocalServer } from './local/local-server.ts';
-import { type Rules, reloadRules } from './rules.ts';
+import { type Reloaded, type Rules, reloadRules } from './rules.ts';
 import { openSessions, sessionsConfigOf } from './sessions-setup.ts';
 import { StateFile } from './state-file.ts';
 import { ENROLLMENT_TRUST_FILE, writeEnrollmentTrust } from './trust/enrollment-trust.ts';
@@ -31,7 +32,9 @@ import { TunnelAdmission } from './tunnels/tunnel-admission.ts';
 
 /** What there is before anything is connected. */
 export interface Foundation extends Rules {
+  /** As it was at the start. What a reload may change is read from `settings`. */
   readonly config: AgentConfig;
+  readonly settings: LiveSettings;
   readonly clock: Clock;
   readonly log: Logger;
   readonly folder: DataFolder;
@@ -45,7 +48,7 @@ export interface Agent extends Foundation {
   readonly registry: CapabilityRegistry;
   readonly sessions: SessionsCapability;
   readonly local: LocalServer;
-  readonly reload: () => Promise<readonly string[]>;
+  readonly reload: () => Promise<Reloaded>;
 }
 
 /** Filled while the parts come up; nothing calls through it before all are there. */
@@ -80,7 +83,7 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     link.letGo();
     stopping.abort(new LonglineError('cancelled', 'the agent stops'));
   });
-  const reload = () => reloadRules(base, audit, log);
+  const reload = () => reloadRules(base, base.settings, audit, log);
   const local = stack.use(makeLocalServer(base, { identity, link, report, reload }));
   return { ...base, identity, link, registry, sessions, local, reload };
 }
@@ -146,12 +149,15 @@ interface LinkParts {
 
 async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
   const { config, clock, log, folder } = base;
-  const { trust, policy, paths, jobs } = base;
+  const { trust, policy, paths, jobs, settings } = base;
   const { audit, identity, registry, report, sessions, holder } = parts;
   const gate = {
     ...{ trust, policy, audit, clock },
     nameplate: () => nameplateOf(config, identity),
-    allowedControllers: () => (config.allowedControllers.length > 0 ? config.allowedControllers : undefined),
+    allowedControllers: () => {
+      const { allowedControllers } = settings.config;
+      return allowedControllers.length > 0 ? allowedControllers : undefined;
+    },
     maxSkewMs: config.clockSkewMs,
   };
   const admission = new Admission({ ...gate, paths, jobs, sessions: sessionsConfigOf(config) });

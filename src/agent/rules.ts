@@ -7,6 +7,7 @@ import { parseEngineAddress } from '../platform/docker/engine-address.ts';
 import type { AuditLog } from './audit/audit-log.ts';
 import type { AgentConfig } from './config.ts';
 import type { DataFolder } from './data-folder.ts';
+import type { LiveSettings, RefusedSetting, SettingChanges } from './live-settings.ts';
 import { hostPaths } from './policy/host-paths.ts';
 import { PolicyStore } from './policy/policy-store.ts';
 import { ENROLLMENT_TRUST_FILE } from './trust/enrollment-trust.ts';
@@ -34,8 +35,16 @@ export async function openRules(config: AgentConfig, folder: DataFolder, jobs: J
     if (path !== undefined) guarded.push(path);
   }
   const paths = hostPaths(guarded);
-  const { user, runtime } = jobs.defaults;
-  const policy = new PolicyStore(config.policyFile, { paths, defaultUser: user, defaultRuntime: runtime });
+  const policy = new PolicyStore(config.policyFile, {
+    paths,
+    // Read when they are asked for: a reload may change them.
+    get defaultUser() {
+      return jobs.defaults.user;
+    },
+    get defaultRuntime() {
+      return jobs.defaults.runtime;
+    },
+  });
   await policy.load();
   const trust = new TrustStore({
     trustFile: { path: config.trustFile ?? folder.file('trust.toml'), required: config.trustFile !== undefined },
@@ -46,22 +55,38 @@ export async function openRules(config: AgentConfig, folder: DataFolder, jobs: J
   return { trust, policy, paths };
 }
 
-/** Reads both anew; gives the files in force. A bad file is refused, recorded and thrown; then both old ones stay. */
+/** What a reload did. */
+export interface Reloaded {
+  /** Files of policy and trust in force. */
+  readonly files: readonly string[];
+  /** Keys of settings whose new value is in force. */
+  readonly settings: readonly string[];
+  /** Settings that were changed and keep their old value. */
+  readonly refused: readonly RefusedSetting[];
+}
+
+/** Reads settings, policy and trust anew. If any of it is bad, that is recorded and thrown, and all stays as it was. */
 export async function reloadRules(
   { policy, trust }: Rules,
+  settings: Pick<LiveSettings, 'read'>,
   audit: Pick<AuditLog, 'note'>,
   log: Logger,
-): Promise<readonly string[]> {
+): Promise<Reloaded> {
+  let changes: SettingChanges;
   try {
+    changes = await settings.read();
     const inForce = [await policy.read(), await trust.read()];
     for (const put of inForce) put();
+    changes.put();
   } catch (error) {
     const summary = { error: describeError(error).slice(0, 1024) };
     audit.note({ event: 'policy_reloaded', outcome: 'refused', summary });
     throw error;
   }
+  const { applied, refused } = changes;
   const files = [...policy.files, ...trust.files];
-  audit.note({ event: 'policy_reloaded', outcome: 'applied', summary: { files } });
-  log.info('policy and trust were read anew', { files });
-  return files;
+  audit.note({ event: 'policy_reloaded', outcome: 'applied', summary: { files, settings: applied } });
+  for (const { key, reason } of refused) log.warn('a changed setting keeps its old value', { key, reason });
+  log.info('policy and trust were read anew', { files, settings: applied });
+  return { files, settings: applied, refused };
 }

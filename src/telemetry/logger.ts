@@ -30,12 +30,18 @@ const MAX_DEPTH = 5;
 const MAX_ITEMS = 100;
 const MAX_TEXT = 8192;
 
+/** A logger whose level, and that of all its children, can be changed. */
+export interface LeveledLogger extends Logger {
+  setLevel(level: LogLevel): void;
+}
+
 /** A logger that writes synchronously, so that the last lines before a crash are there. */
-export function createLogger(options: LoggerOptions): Logger {
+export function createLogger(options: LoggerOptions): LeveledLogger {
   const destination = options.destination ?? pino.destination({ fd: 2, sync: true });
   const base = pino(
     {
-      level: options.level,
+      // What is logged is decided here: a child of pino's keeps the level that its parent had when it was made.
+      level: 'debug',
       base: { name: options.name, pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       // Errors are made fit by `redact`; pino's own serializer would add their causes' text anew.
@@ -44,12 +50,16 @@ export function createLogger(options: LoggerOptions): Logger {
     },
     destination,
   );
-  return adapt(base);
+  const threshold = { index: LOG_LEVELS.indexOf(options.level) };
+  const setLevel = (level: LogLevel) => {
+    threshold.index = LOG_LEVELS.indexOf(level);
+  };
+  return { ...adapt(base, threshold), setLevel };
 }
 
-function adapt(target: PinoLogger): Logger {
+function adapt(target: PinoLogger, threshold: { readonly index: number }): Logger {
   const write = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: LogFields) => {
-    if (!target.isLevelEnabled(level)) return;
+    if (LOG_LEVELS.indexOf(level) < threshold.index) return;
     target[level](fields === undefined ? {} : (redact(fields) as object), redactText(message));
   };
   return {
@@ -57,7 +67,7 @@ function adapt(target: PinoLogger): Logger {
     info: write('info'),
     warn: write('warn'),
     error: write('error'),
-    child: (fields) => adapt(target.child(redact(fields) as object)),
+    child: (fields) => adapt(target.child(redact(fields) as object), threshold),
   };
 }
 

@@ -4,13 +4,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { AuditEntry, AuditLog } from '../../src/agent/audit/audit-log.ts';
+import { type AgentConfig, agentConfig } from '../../src/agent/config.ts';
+import { LiveSettings } from '../../src/agent/live-settings.ts';
 import { hostPaths } from '../../src/agent/policy/host-paths.ts';
 import { PolicyStore } from '../../src/agent/policy/policy-store.ts';
 import { reloadRules } from '../../src/agent/rules.ts';
 import { formatTrustEntry } from '../../src/agent/trust/trust-entry-text.ts';
 import { TrustStore } from '../../src/agent/trust/trust-store.ts';
+import { configError, resolveConfig } from '../../src/core/config/resolve.ts';
 import { silentLogger } from '../../src/core/logger.ts';
 import { generateSigningKey } from '../../src/core/signing/signing-key.ts';
+
+function config(text = ''): AgentConfig {
+  const file = { path: 'agent.toml', text };
+  const flags = new Map<string, string[]>();
+  const result = resolveConfig(agentConfig, { flags, env: {}, file, readSecret: () => '' });
+  if (!result.ok) throw configError(result.problems);
+  return result.config;
+}
 
 function entryOf(keyId: string): string {
   return formatTrustEntry({
@@ -41,19 +52,53 @@ test('a reload puts all files in force or none, and is recorded either way', asy
   const trust = new TrustStore(sources);
   const recorded: (string | undefined)[] = [];
   const audit: Pick<AuditLog, 'note'> = { note: (entry: AuditEntry) => recorded.push(entry.outcome) };
-  const reload = () => reloadRules({ policy, trust, paths }, audit, silentLogger);
-  assert.deepEqual(await reload(), [policyPath, trustPath]);
+  const first = config();
+  let next = first;
+  const levels: string[] = [];
+  const settings = new LiveSettings(
+    first,
+    async () => next,
+    (level) => levels.push(level),
+  );
+  const reload = () => reloadRules({ policy, trust, paths }, settings, audit, silentLogger);
+  assert.deepEqual(await reload(), { files: [policyPath, trustPath], settings: [], refused: [] });
 
   await write('[signatures]\nrequire = []\n', 'keys = 5\n');
   await assert.rejects(reload(), { reason: 'invalid', message: /trust file/ });
   assert.deepEqual(policy.policy.signatures.require, ['jobs', 'programs'], 'the good file is not taken alone');
 
+  next = config('log_level = "debug"');
   await write('nonsense', entryOf('new'));
   await assert.rejects(reload(), { message: /policy file/ });
   assert.deepEqual([trust.find('old') !== undefined, trust.find('new') !== undefined], [true, false]);
+  assert.equal(settings.config.log.level, 'info', 'settings are not taken without the files');
 
   await write('[signatures]\nrequire = []\n', entryOf('new'));
-  await reload();
+  assert.deepEqual((await reload()).settings, ['log_level']);
+  assert.equal(levels.at(-1), 'debug');
   assert.deepEqual([policy.policy.signatures.require, trust.find('old')], [[], undefined]);
   assert.deepEqual(recorded, ['applied', 'refused', 'refused', 'applied']);
+});
+
+test('settings that can change while the agent runs do, at once; others keep their value and are told', async () => {
+  const text = (jobs: string, top = '') => `allowed_controllers = ["main"]\n${top}[jobs]\n${jobs}`;
+  let next = config(text('max_cpus = 4\nallowed_images = ["alpine"]\nmax_concurrent = 5\n'));
+  const settings = new LiveSettings(
+    next,
+    async () => next,
+    () => undefined,
+  );
+  const { jobs } = settings;
+  next = config(
+    text('max_cpus = 2\nallowed_images = ["busybox"]\nmax_concurrent = 9\n', 'region = "eu"\nclock_skew = "5s"\n'),
+  );
+  const changes = await settings.read();
+  assert.equal(jobs.limits.cpus, 4, 'nothing changes before it is put in force');
+  changes.put();
+  assert.deepEqual([...changes.applied].sort(), ['jobs.allowed_images', 'jobs.max_cpus']);
+  assert.deepEqual(changes.refused.map(({ key }) => key).sort(), ['clock_skew', 'jobs.max_concurrent', 'region']);
+  assert.match(changes.refused[0]!.reason, /next start/);
+  assert.deepEqual([jobs.limits.cpus, jobs.maxConcurrent, jobs.imagePatterns[0]!.text], [2, 5, 'busybox']);
+  assert.deepEqual([settings.config.clockSkewMs, settings.config.region], [60_000, '']);
+  assert.equal((await settings.read()).refused.length, 3, 'they are told until the agent is started anew');
 });

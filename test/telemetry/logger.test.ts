@@ -70,3 +70,17 @@ it('bounds depth and length, and survives cycles', () => {
   assert.ok(JSON.stringify(lines).length < 10_000);
   assert.match(JSON.stringify(redact(cycle)), /\[deeper\]/);
 });
+
+it('takes another level while it runs, its children too', () => {
+  const { log, lines } = recording('info');
+  const child = log.child({ capability: 'jobs' });
+  child.debug('unheard');
+  log.setLevel('debug');
+  child.debug('heard');
+  log.setLevel('error');
+  child.warn('unheard');
+  assert.deepEqual(
+    lines.map((line) => line['msg']),
+    ['heard'],
+  );
+});

@@ -2,12 +2,13 @@
 
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { LocalCommandSchema, PolicyDecisionSchema } from '#gen/longline/local/v1/local_pb.js';
+import { LocalCommandSchema, PolicyDecisionSchema, RefusedSettingSchema } from '#gen/longline/local/v1/local_pb.js';
 import { JobSpecSchema } from '#gen/longline/v1/job_pb.js';
 import type { Link } from '../../link/link.ts';
 import type { LinkState } from '../../link/link-state.ts';
 import type { HostReport } from '../../link/ports.ts';
 import { type ExplainingHost, explainJob } from '../policy/job-explanation.ts';
+import type { Reloaded } from '../rules.ts';
 import type { LocalView } from './local-server.ts';
 
 /** What the view looks at. */
@@ -19,7 +20,7 @@ export interface AgentViewParts {
   readonly link: Link;
   readonly report: HostReport;
   readonly certificateExpiresAtMs: () => number | undefined;
-  readonly reload: () => Promise<readonly string[]>;
+  readonly reload: () => Promise<Reloaded>;
   /** The host as explanations see it, now. */
   readonly explaining: () => ExplainingHost;
 }
@@ -66,7 +67,11 @@ export function agentView(parts: AgentViewParts): LocalView {
         ...(answer.effective === undefined ? {} : { effective: answer.effective }),
       };
     },
-    reload: parts.reload,
+    reload: async () => {
+      const { files, settings, refused } = await parts.reload();
+      const kept = refused.map((one) => create(RefusedSettingSchema, one));
+      return { files: [...files], settings: [...settings], refused: kept };
+    },
   };
 }
 

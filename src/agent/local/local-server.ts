@@ -20,6 +20,7 @@ import {
   type ListCommandsResponse,
   ListCommandsResponseSchema,
   LocalService,
+  type ReloadResponse,
   ReloadResponseSchema,
 } from '#gen/longline/local/v1/local_pb.js';
 import { describeError, GRPC_CODE, LonglineError, toLonglineError } from '../../core/errors.ts';
@@ -41,8 +42,8 @@ export interface LocalView {
   status(): Promise<Init<GetStatusResponse>>;
   commands(): Promise<Init<ListCommandsResponse>>;
   explain(request: ExplainJobRequest): Promise<Init<ExplainJobResponse>>;
-  /** Files now in force. Throws LonglineError if a file is bad; the old ones stay. */
-  reload(): Promise<readonly string[]>;
+  /** What is now in force. Throws LonglineError if anything is bad; then all stays as it was. */
+  reload(): Promise<Init<ReloadResponse>>;
 }
 
 /** Serves LocalService. Dispose to stop and remove the socket. */
@@ -111,7 +112,7 @@ export class LocalServer implements AsyncDisposable {
       explainJob: this.#unary(async (request: ExplainJobRequest) =>
         create(ExplainJobResponseSchema, await view.explain(request)),
       ),
-      reload: this.#unary(async () => create(ReloadResponseSchema, { files: [...(await view.reload())] })),
+      reload: this.#unary(async () => create(ReloadResponseSchema, await view.reload())),
     };
   }
 

@@ -26,12 +26,12 @@ export function registerAgentCommands(program: Command, io: CliIo): void {
     .addHelpText('after', EXAMPLES);
   const options = addConfigOptions(agent, agentConfig, io);
   agent.action(async () => {
-    const { config } = await options.load();
-    await start(config);
+    const read = async () => (await options.load()).config;
+    await start(await read(), read);
   });
 }
 
-async function start(config: AgentConfig): Promise<void> {
+async function start(config: AgentConfig, reread: () => Promise<AgentConfig>): Promise<void> {
   if (config.controllerUrl === undefined) {
     throw new LonglineError(
       'invalid',
@@ -41,7 +41,7 @@ async function start(config: AgentConfig): Promise<void> {
   using interrupt = new InterruptGuard();
   const { runAgent } = await import('../../agent/agent.ts');
   try {
-    await runAgent(config, interrupt.signal);
+    await runAgent(config, reread, interrupt.signal);
   } catch (error) {
     if (error !== interrupt.signal.reason) throw error;
   }

@@ -372,11 +372,25 @@ export declare const ReloadRequestSchema: GenMessage<ReloadRequest>;
  */
 export declare type ReloadResponse = Message<"longline.local.v1.ReloadResponse"> & {
   /**
-   * Files that were read and are in force.
+   * Files of policy and trust that were read and are in force.
    *
    * @generated from field: repeated string files = 1;
    */
   files: string[];
+
+  /**
+   * Keys of settings that were changed and whose new value is in force.
+   *
+   * @generated from field: repeated string settings = 2;
+   */
+  settings: string[];
+
+  /**
+   * Settings that were changed and keep their old value.
+   *
+   * @generated from field: repeated longline.local.v1.RefusedSetting refused = 3;
+   */
+  refused: RefusedSetting[];
 };
 
 /**
@@ -384,6 +398,33 @@ export declare type ReloadResponse = Message<"longline.local.v1.ReloadResponse">
  * Use `create(ReloadResponseSchema)` to create a new message.
  */
 export declare const ReloadResponseSchema: GenMessage<ReloadResponse>;
+
+/**
+ * A setting that a reload could not change.
+ *
+ * @generated from message longline.local.v1.RefusedSetting
+ */
+export declare type RefusedSetting = Message<"longline.local.v1.RefusedSetting"> & {
+  /**
+   * Its key in the file of settings: "jobs.max_concurrent".
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * For people: why.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message longline.local.v1.RefusedSetting.
+ * Use `create(RefusedSettingSchema)` to create a new message.
+ */
+export declare const RefusedSettingSchema: GenMessage<RefusedSetting>;
 
 /**
  * What the agent is doing, for people and programs on the host.
@@ -432,7 +473,7 @@ export declare const LocalService: GenService<{
     output: typeof ExplainSessionResponseSchema;
   },
   /**
-   * Reads policy and trust files anew. A bad file is refused and the old stays.
+   * Reads settings, policy and trust files anew, as SIGHUP does. If any is bad, all stays as it was.
    *
    * @generated from rpc longline.local.v1.LocalService.Reload
    */
