@@ -26,9 +26,8 @@ export interface SessionEngineTraits {
 const LABEL = 'longline-session-contract';
 /** Writes once a run, listens on two ports, and ends at TERM with its trap's word. */
 const SERVER = [
-  'echo run >> /data/runs; echo "run $(wc -l < /data/runs)"',
-  'httpd -p 8080 -h /data',
-  'nc -lk -p 5901 -e cat 2>/dev/null & trap "echo bye; exit 0" TERM; while :; do sleep 0.05; done',
+  'trap "echo bye; exit 0" TERM; echo run >> /data/runs; echo "run $(wc -l < /data/runs)"',
+  'httpd -p 8080 -h /data; nc -ll -p 5901 -e cat & while :; do sleep 0.05; done',
 ].join('; ');
 
 function rejectsWith(promise: Promise<unknown>, reason: Reason): Promise<void> {
@@ -191,12 +190,11 @@ export function sessionEngineContract(
       assert.ok(data !== '');
     });
 
-    /** Waits until its server has begun as often: before that it has no trap. */
+    /** Waits until its server has begun as often; it has its trap then. */
     const runs = async (id: string, count: number) => {
       await eventually(async () => {
-        const terminal = await engine.execute(id, command(['sh', '-c', "wc -l < /data/runs; ps | grep '[n]c -lk'"]));
-        const said = await textOf(terminal.output);
-        return said.startsWith(`${count}\n`) && said.trim().includes('\n') ? true : undefined;
+        const terminal = await engine.execute(id, command(['sh', '-c', 'wc -l < /data/runs']));
+        return (await textOf(terminal.output)) === `${count}\n` ? true : undefined;
       }, `run ${count}`);
     };
 
@@ -315,7 +313,12 @@ function reality(hands: () => Hands): void {
       { addresses, pid: undefined },
       { addresses: [], pid },
     ]) {
-      await engine.probeTcp(target, 5901, 2000);
+      const answers = async () =>
+        await engine.probeTcp(target, 5901, 2000).then(
+          () => true,
+          () => undefined,
+        );
+      await eventually(answers, 'the port to take connections');
       await rejectsWith(engine.probeTcp(target, 5902, 2000), 'unavailable');
     }
     assert.equal(await engine.probeHttp({ addresses, pid }, 8080, '/runs', 2000), 200);

@@ -14,7 +14,7 @@ import type { SessionSpec } from './session-spec.ts';
 import { describeState, holds, type SessionState } from './state.ts';
 import { StepFailed, type SteppedSession, StepRunner } from './step-runner.ts';
 import { Traffic } from './traffic.ts';
-import type { SessionView } from './view.ts';
+import { type SessionView, viewOf } from './view.ts';
 
 /** What a session needs of those around it. */
 export interface SessionHost {
@@ -332,34 +332,13 @@ export class Session implements SteppedSession {
   }
 
   view(): SessionView {
-    const { record, names } = this;
-    const over = record.state.kind === 'ended' || record.state.kind === 'failed';
-    const { spec, firstStartedAtMs } = record;
-    const busyStates = ['starting', 'waking', 'hibernating', 'stopping'];
-    return {
-      ...record,
-      error: record.error,
-      exitCode: record.exitCode,
-      startedAtMs: record.startedAtMs,
-      activeAtMs: record.activeAtMs,
-      endedAtMs: record.endedAtMs,
-      step: busyStates.includes(record.state.kind) ? this.#step : undefined,
-      containerName: over || record.containerId === '' ? '' : names.container,
-      containerId: over ? '' : record.containerId,
-      expiresAtMs:
-        spec.lifetimeMs > 0 && firstStartedAtMs !== undefined ? firstStartedAtMs + spec.lifetimeMs : undefined,
-      ports: spec.ports.map((port) => ({ ...port, reachable: this.#reachable.has(port.number) })),
-      network: over ? '' : (names.network ?? ''),
-      volumes: spec.volumes.map(({ name, target, scope }, index) => ({
-        name,
-        target,
-        volume: names.volumes[index]!,
-        exists: !(over && scope === 'session' && record.goal.kind === 'gone' && record.goal.removeVolumes),
-      })),
+    return viewOf(this.#record, this.names, {
+      step: this.#step,
+      reachable: this.#reachable,
       healthFailures: this.#health?.failures ?? 0,
       healthOutput: this.#healthOutput,
       openTunnels: this.traffic.open,
-    };
+    });
   }
 
   /** A refusal that says in which state it is. */
