@@ -24,6 +24,8 @@ const DAY_MS = 86_400_000;
 /** Light agents in one process. */
 const AGENTS_PER_PROCESS = 3400;
 const FIRST_ATTACH_AT_ONCE = 8;
+/** As deploy/bin/longline sets it for the controller. */
+const MALLOC = { MALLOC_ARENA_MAX: '1', MALLOC_TRIM_THRESHOLD_: '131072', MALLOC_MMAP_THRESHOLD_: '131072' } as const;
 
 /** Why fleet benches can't run here; undefined if they can. */
 export function fleetMissing(): string | undefined {
@@ -150,12 +152,8 @@ export class GroundController implements AsyncDisposable {
       '--log-level',
       'warn',
     ];
-    const env = {
-      PATH: process.env['PATH'],
-      HOME: ground.folder,
-      ...(process.env['BENCH_NODE_OPTIONS'] && { NODE_OPTIONS: process.env['BENCH_NODE_OPTIONS'] }),
-    };
-    const command = new RunningCommand(['controller', ...args], env);
+    const env = { PATH: process.env['PATH'], HOME: ground.folder };
+    const command = new RunningCommand(['controller', ...args], env, true);
     const ready = await command.until('the controller is ready', () => {
       const line = command.stdout.split('\n').find((text) => text.startsWith('{"ready"'));
       return line === undefined ? undefined : (JSON.parse(line) as { url: string; context: string });
@@ -186,14 +184,11 @@ export class RawPeer implements AsyncDisposable {
     });
     const statement = { payloadType: 'application/vnd.longline.statement.v1+protobuf', payload: new Uint8Array(2200) };
     const command = frameHex({ message: { case: 'command', value: { seq: 1n, id: newId(), statement } } });
-    const child = fork(join(import.meta.dirname, 'raw-server.ts'), [
-      join(ground.dataDir, SERVER_FILE),
-      authorityPath,
-      welcome,
-      command,
-      '5a'.repeat(48),
-      String(port),
-    ]);
+    const child = fork(
+      join(import.meta.dirname, 'raw-server.ts'),
+      [join(ground.dataDir, SERVER_FILE), authorityPath, welcome, command, '5a'.repeat(48), String(port)],
+      { env: { ...process.env, ...MALLOC } },
+    );
     const bound = Promise.withResolvers<number>();
     child.once('message', (message) => bound.resolve((message as { port: number }).port));
     child.once('exit', (code) => bound.reject(new Error(`the raw peer ended with ${code}`)));
