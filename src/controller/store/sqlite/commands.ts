@@ -72,6 +72,18 @@ function findMove(sql: Sql, commandId: string): Row | undefined {
   return sql.one(`SELECT ${MOVE_COLUMNS}, progress_number, cancel_reason FROM commands WHERE id = ?`, commandId);
 }
 
+/** Commands that an agent confirmed once and doesn't name any more. */
+function missing(sql: Sql, resume: AgentResume, known: readonly string[]): readonly string[] {
+  const said = new Set(known);
+  const open = sql.all(
+    `SELECT id, seq FROM commands WHERE agent_id = ? AND state <= 3 AND state = ${STATE.received}`,
+    resume.agentId,
+  );
+  // A running process may have received more since it wrote its Hello; then only what lies below can be missing.
+  const covered = open.filter((row) => !resume.sameBoot || number(row, 'seq') <= resume.lastCommandSeq);
+  return covered.map((row) => text(row, 'id')).filter((id) => !said.has(id));
+}
+
 /** CommandRepository on one database. */
 export class SqliteCommands implements CommandRepository {
   readonly #db: Database;
@@ -137,6 +149,10 @@ export class SqliteCommands implements CommandRepository {
     const { agentId, nowMs } = resume;
     const pending = new Set(resume.pendingResultIds.slice(0, MAX_RESUME_IDS));
     const known = [...resume.inFlightIds.slice(0, MAX_RESUME_IDS), ...pending];
+    // Most agents name nothing: then there is nothing to write, and after a restart they come by the thousand.
+    if (known.length === 0) {
+      return { changes: [], missingIds: await this.#db.read((sql) => missing(sql, resume, known)) };
+    }
     return await this.#db.write(function* (sql) {
       const changes: CommandChange[] = [];
       for (const id of known) {
@@ -148,14 +164,7 @@ export class SqliteCommands implements CommandRepository {
         markReceived(sql, row, nowMs);
         changes.push(changeOf(row));
       }
-      const said = new Set(known);
-      const open = sql.all(
-        `SELECT id, seq FROM commands WHERE agent_id = ? AND state <= 3 AND state = ${STATE.received}`,
-        agentId,
-      );
-      // A running process may have received more since it wrote its Hello; then only what lies below can be missing.
-      const covered = open.filter((row) => !resume.sameBoot || number(row, 'seq') <= resume.lastCommandSeq);
-      return { changes, missingIds: covered.map((row) => text(row, 'id')).filter((id) => !said.has(id)) };
+      return { changes, missingIds: missing(sql, resume, known) };
     });
   }
 
