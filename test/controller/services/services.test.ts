@@ -230,6 +230,28 @@ describe('fleet services', () => {
     assert.match(junk.message, /is no longline.v1.Statement/);
   });
 
+  it('claims a command in the same commit as it is stored, so that it leaves at once', async () => {
+    const control = await connect('a');
+    const { jobs, commands } = fleet.store;
+    const order: string[] = [];
+    const submit = jobs.submit.bind(jobs);
+    const claim = commands.claim.bind(commands);
+    jobs.submit = async (submission) => {
+      const outcome = await submit(submission);
+      order.push('stored');
+      return outcome;
+    };
+    commands.claim = async (query) => {
+      order.push('claim');
+      const claimed = await claim(query);
+      if (claimed.length > 0) order.push('claimed');
+      return claimed;
+    };
+    await fleet.jobs.submitJob({ job: runOn('a') });
+    await control.next('command');
+    assert.deepEqual(order.slice(0, 3), ['claim', 'stored', 'claimed']);
+  });
+
   it('keeps the trace context of a request', async () => {
     const control = await connect('a');
     const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
