@@ -6,6 +6,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { type Command, CommandSchema } from '#gen/longline/link/v1/link_pb.js';
 import type { JobSpecSchema } from '#gen/longline/v1/job_pb.js';
+import type { SessionSpecSchema } from '#gen/longline/v1/session_pb.js';
 import { JobActionSchema, type SignedPayload } from '#gen/longline/v1/signature_pb.js';
 import { Admission } from '../../src/agent/admission.ts';
 import { AuditLog } from '../../src/agent/audit/audit-log.ts';
@@ -16,6 +17,7 @@ import { formatTrustEntry } from '../../src/agent/trust/trust-entry-text.ts';
 import { TrustStore } from '../../src/agent/trust/trust-store.ts';
 import { parseJobsConfig } from '../../src/capabilities/jobs/config.ts';
 import { DEFAULT_SESSIONS_CONFIG } from '../../src/capabilities/sessions/config.ts';
+import { decodeSessionAction } from '../../src/capabilities/sessions/wire.ts';
 import { silentLogger } from '../../src/core/logger.ts';
 import { generateSigningKey } from '../../src/core/signing/signing-key.ts';
 import { NOW_MS, nonce, signed, statementBytes } from './trust/statement-fixture.ts';
@@ -243,4 +245,34 @@ test('no job can be so large that the audit log leaves out what it was', async (
   const { summary } = auditRecords().findLast(({ event }) => event === 'refused');
   assert.equal(summary.image, 'alpine');
   assert.deepEqual([Object.keys(summary.env).length, summary.mounts.length, summary.capabilities.length], [32, 16, 32]);
+});
+
+function session(spec: MessageInitShape<typeof SessionSpecSchema>): Command {
+  const start = { sessionId: 'one', generation: 1n, spec: { image: 'desktop:1', ...spec } as typeof spec };
+  const action = { action: { case: 'session', value: { action: { case: 'start', value: start } } } } as const;
+  return command(signed(statementBytes({ action } as Parameters<typeof statementBytes>[0])));
+}
+
+test('a session is judged by its own part of the policy, with the links of its mounts resolved, and audited without secrets', async () => {
+  const rule = '[[sessions.images]]\nname = "desk"\npattern = "desktop"\nnetworks = ["shared"]\n';
+  await writePolicy(`${rule}[[sessions.images.mounts]]\nsource = "${folder}/srv"\n`);
+  await policy.load();
+  const mounts = [{ source: join(folder, 'link/data'), target: '/data' }];
+  const outcome = await admitted(session({ network: { mode: 2 }, mounts, env: { SECRET: 'hush' } }));
+  assert.equal(outcome.capability, 'sessions');
+  const started = decodeSessionAction(outcome.action);
+  assert.equal(started.kind === 'start' && started.spec.mounts[0]?.source, join(folder, 'srv/data'));
+  const { summary } = auditRecords().at(-1);
+  assert.deepEqual([summary.action, summary.session_id, summary.image], ['start', 'one', 'desktop:1']);
+  assert.doesNotMatch(JSON.stringify(auditRecords()), /hush/);
+  const refusals: [MessageInitShape<typeof SessionSpecSchema>, RegExp][] = [
+    [{ network: { mode: 3, name: 'lan' } }, /network/],
+    [{ sandbox: { addCapabilities: ['SYS_ADMIN'] } }, /SYS_ADMIN/],
+    [{ mounts: [{ source: '/etc', target: '/etc2' }] }, /\/etc/],
+    [{ image: 'other:1' }, /no rule matches image other:1/],
+  ];
+  for (const [spec, message] of refusals) {
+    await assert.rejects(admission.admit(session(spec), unseen), { reason: 'policy', message });
+  }
+  await assert.rejects(admission.admit(session({ image: '' }), unseen), { reason: 'invalid', message: /spec\.image/ });
 });

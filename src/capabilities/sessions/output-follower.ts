@@ -40,11 +40,20 @@ export class OutputFollower {
   /** Opens the log and attaches; call before the container is started. Throws what attaching failed with. */
   static async attach(services: SessionServices, run: FollowedRun, signal: AbortSignal): Promise<OutputFollower> {
     const { engine, logs, clock } = services;
-    const log = await logs.open(run.logId, run.attempt);
-    const connection = await engine.attachOutput(run.containerId, run.terminal, signal);
-    const follower = new OutputFollower(services, run, new OutputRecorder(log, Number.POSITIVE_INFINITY, clock));
-    follower.#connection = connection;
-    follower.#pumping = follower.#pump(connection.output);
+    const [opened, attached] = await Promise.allSettled([
+      logs.open(run.logId, run.attempt),
+      engine.attachOutput(run.containerId, run.terminal, signal),
+    ]);
+    if (attached.status === 'fulfilled' && opened.status === 'rejected') attached.value.destroy();
+    if (opened.status === 'rejected') throw opened.reason;
+    const recorder = new OutputRecorder(opened.value, Number.POSITIVE_INFINITY, clock);
+    if (attached.status === 'rejected') {
+      await recorder.close().catch(() => undefined);
+      throw attached.reason;
+    }
+    const follower = new OutputFollower(services, run, recorder);
+    follower.#connection = attached.value;
+    follower.#pumping = follower.#pump(attached.value.output);
     return follower;
   }
 

@@ -233,7 +233,8 @@ export class Session implements SteppedSession {
     const { checkpoint } = this.#record;
     await this.endRun();
     const startedAtMs = clock.now();
-    await this.change({ starts: this.#record.starts + 1, startedAtMs, bootId, oomKilled: false, exitCode: undefined });
+    const starts = this.#record.starts + 1;
+    const written = this.change({ starts, startedAtMs, bootId, oomKilled: false, exitCode: undefined });
     const { containerId, sessionId, logId } = this;
     const run = {
       sessionId,
@@ -243,8 +244,12 @@ export class Session implements SteppedSession {
       startedAtMs,
       terminal: this.spec.terminal,
     };
-    this.#output = await OutputFollower.attach(this.services, run, signal);
+    // Side by side: attaching has no effect, and only the start has to wait for what was written.
+    const [attached, durable] = await Promise.allSettled([OutputFollower.attach(this.services, run, signal), written]);
+    if (attached.status === 'rejected') throw attached.reason;
+    this.#output = attached.value;
     try {
+      if (durable.status === 'rejected') throw durable.reason;
       if (checkpoint === undefined) await engine.startContainer(containerId, signal);
       else await engine.startCheckpoint(containerId, checkpoint, signal);
     } catch (error) {
