@@ -2,7 +2,7 @@
 // audit → Received → effect → journal → Result, repeated until acknowledged. The executor prepares while both are written. It doesn't know transports, signatures or
 // capabilities. A refusal travels as Rejected, a failure as Result; nothing that a controller sends makes it throw.
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, formatDuration } from '../core/clock.ts';
 import { invalid, LonglineError, toLonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import { CommandRun, receivedMessage } from './command-run.ts';
@@ -19,6 +19,8 @@ export interface DispatcherOptions {
   readonly admission: CommandAdmission;
   readonly executor: CommandExecutor;
   readonly clock: Clock;
+  /** The controller's clock minus this host's, if it is known. */
+  clockSkewMs?(): number | undefined;
   readonly log: Logger;
   /** Commands that may be unfinished at once; more are rejected with `limit`. */
   readonly maxUnfinished: number;
@@ -35,6 +37,8 @@ const BACKLOG_RETRY_MS = 5000;
 const DISPOSE_LIMIT_MS = 5000;
 /** How long a rejected command is remembered when it names no expiry. */
 const DEFAULT_MEMORY_MS = 24 * 3600 * 1000;
+/** Clocks that differ by more are worth a word where a command is late. */
+const SKEW_NOTE_MS = 5000;
 
 /** A command between its first sight and the journal. */
 interface InAdmission {
@@ -262,7 +266,7 @@ export class CommandDispatcher implements AsyncDisposable {
     const nowMs = this.#options.clock.now();
     if (expiresAtMs <= nowMs) {
       const late = `the command expired at ${new Date(expiresAtMs).toISOString()}; it is ${new Date(nowMs).toISOString()} here`;
-      throw new LonglineError('late', late);
+      throw new LonglineError('late', `${late}${skewNote(this.#options.clockSkewMs?.())}`);
     }
     return expiresAtMs;
   }
@@ -358,4 +362,11 @@ export class CommandDispatcher implements AsyncDisposable {
       .finally(() => this.#tasks.delete(tracked));
     this.#tasks.add(tracked);
   }
+}
+
+/** What a refusal for lateness adds when the clocks are the reason to suspect. */
+function skewNote(skewMs: number | undefined): string {
+  if (skewMs === undefined || Math.abs(skewMs) < SKEW_NOTE_MS) return '';
+  const side = skewMs < 0 ? 'ahead of' : 'behind';
+  return `, where the clock is ${formatDuration(Math.abs(skewMs))} ${side} the controller's: set both right`;
 }

@@ -71,6 +71,7 @@ export class Link implements AsyncDisposable {
       maxReplies: limits.maxReplies,
       maxReplyBytes: limits.maxReplyBytes,
       leaderEpoch: () => this.#keeper.leaderEpoch,
+      clockSkewMs: () => this.#keeper.status().clockSkewMs,
     });
     this.#inputs = new InputRelay(options.executor, options.log, () => this.#keeper.session?.wakeLogs());
     this.#keeper = new SessionKeeper({ host: this.#sessionHost(), targets: options.targets, journal, limits });

@@ -25,10 +25,12 @@ class Stage implements AsyncDisposable {
   readonly journal: Journal;
   readonly dispatcher: CommandDispatcher;
   leaderEpoch = 0n;
+  skewMs: number | undefined;
 
   private constructor(journal: Journal, bounds: Bounds) {
     this.journal = journal;
-    this.dispatcher = new CommandDispatcher({ ...this, ...bounds, leaderEpoch: () => this.leaderEpoch });
+    const own = { leaderEpoch: () => this.leaderEpoch, clockSkewMs: () => this.skewMs };
+    this.dispatcher = new CommandDispatcher({ ...this, ...bounds, ...own });
   }
 
   static async open(folder: string, bounds: Partial<Bounds> = {}, openFile = openOnDisk): Promise<Stage> {
@@ -107,6 +109,9 @@ describe('command dispatcher', () => {
       return stage.last('rejected')?.error?.reason;
     };
     assert.equal(await reason(stage.command('a', { expireTime: wireTime(stage.clock.nowMs) })), ErrorReason.LATE);
+    stage.skewMs = -3_600_000;
+    await reason(stage.command('a2', { expireTime: wireTime(stage.clock.nowMs) }));
+    assert.match(stage.last('rejected')?.error?.message ?? '', /clock is 1h ahead of the controller's: set both right/);
     const undated = create(CommandSchema, { seq: 2n, id: 'b' });
     assert.equal(await reason(undated), ErrorReason.INVALID);
     assert.equal(stage.last('rejected')?.error?.violations[0]?.field, 'command.expire_time');
