@@ -15,6 +15,11 @@ import {
 /** Time at which all jobs of the tests start. */
 export const START_MS = Date.UTC(2030, 0, 31, 12);
 
+/** An execution that its agent doesn't have yet. */
+export function pending(id = 'e1', agentId = 'web-1'): JobExecution {
+  return create(JobExecutionSchema, { id, agentId, state: JobState.PENDING, createTime: timestampFromMs(START_MS) });
+}
+
 /** An execution that runs. */
 export function running(id = 'e1', agentId = 'web-1'): JobExecution {
   return create(JobExecutionSchema, { id, agentId, state: JobState.RUNNING, createTime: timestampFromMs(START_MS) });

@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import { PassThrough, Writable } from 'node:stream';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { RunJobRequest, TailLogsRequest } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { AgentState } from '#gen/longline/v1/agent_pb.js';
 import { JobReason, JobState, NetworkMode, StdinMode } from '#gen/longline/v1/job_pb.js';
-import { runCli, startFleet } from './fixtures.ts';
-import { chunk, close, ended, event, jobOf, running } from './job-messages.ts';
+import { CliIo } from '../../src/cli/io.ts';
+import { run } from '../../src/cli/run.ts';
+import { MemoryOutput, runCli, startFleet } from './fixtures.ts';
+import { chunk, close, ended, event, jobOf, pending, running } from './job-messages.ts';
 
 const RUN = ['job', 'run', '--agent', 'web-1', '--image', 'alpine'];
 
@@ -52,6 +56,25 @@ test('--json: the last line is one object, output is not shown; with --output it
   const shown = await runCli(['--context', fleet.contextPath, ...RUN, '--json', '--output', '--', 'true']);
   assert.equal(shown.out.split('\n')[0], 'hi');
   assert.equal((JSON.parse(shown.out.split('\n')[1]!) as { id: string }).id, 'j1');
+});
+
+test('a job for an agent that is away says what it waits for', async () => {
+  const stderr = new MemoryOutput();
+  await using fleet = await startFleet({
+    agents: { getAgent: () => ({ agent: { id: 'web-1', state: AgentState.OFFLINE } }) },
+    jobs: {
+      async *runJob() {
+        yield event({ case: 'submitted', value: jobOf(pending()) });
+        while (stderr.text === '') await delay(10);
+        yield event({ case: 'finished', value: jobOf(ended()) });
+      },
+    },
+  });
+  const env = { HOME: '/nonexistent', LONGLINE_CONTEXT: fleet.contextPath };
+  const io = new CliIo({ stdin: new PassThrough().end(), stdout: new MemoryOutput(), stderr, env });
+  await run([...RUN, '--', 'x'], io);
+  assert.equal(stderr.text, '[longline: waiting for web-1, which is offline; Ctrl-C cancels the job]\n');
+  assert.equal(io.exitCode, 0);
 });
 
 test('ends that are no exit have codes of their own', async () => {

@@ -1,7 +1,8 @@
 // One `job run`: shows output as it comes, sends input, cancels on Ctrl-C, and ends with the job's exit code.
 import type { JobRequest } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { AgentState } from '#gen/longline/v1/agent_pb.js';
 import type { Job } from '#gen/longline/v1/job_pb.js';
-import { StdinMode } from '#gen/longline/v1/job_pb.js';
+import { JobState, StdinMode } from '#gen/longline/v1/job_pb.js';
 import { LonglineError } from '../../core/errors.ts';
 import type { Fleet } from '../fleet-connection.ts';
 import type { InterruptGuard } from '../interrupt.ts';
@@ -13,6 +14,9 @@ import type { FollowEvent } from './follow-event.ts';
 import { pumpInput } from './input.ts';
 import { agentPrefix, type OutputSink, prefixedSink, rawSink, silentSink } from './output-sink.ts';
 import { ProgressLine, waitingText } from './progress-line.ts';
+
+/** After this long without the agent having the job, it is looked up why. */
+const PATIENCE_MS = 2000;
 
 /** How a run is shown. */
 export interface RunDisplay {
@@ -56,6 +60,8 @@ class RunSession {
   #sink: OutputSink;
   #input: Promise<void> | undefined;
   #job: Job | undefined;
+  /** Set while a job that was stored waits for its agent. */
+  #patience: NodeJS.Timeout | undefined;
   #inputFailure: unknown;
 
   constructor(io: CliIo, fleet: Fleet, request: JobRequest, display: RunDisplay) {
@@ -90,6 +96,7 @@ class RunSession {
     } catch (error) {
       throw this.#job === undefined ? error : this.#lost(this.#job.id, error);
     } finally {
+      clearTimeout(this.#patience);
       await this.#progress.clear();
       await this.#sink.end();
       await this.#endInput();
@@ -105,6 +112,7 @@ class RunSession {
       case 'job':
         return await this.#stored(event.job);
       case 'execution': {
+        if (event.execution.state !== JobState.PENDING) clearTimeout(this.#patience);
         const text = waitingText(event.execution);
         if (text === '' || this.#cancel.requested) await this.#progress.clear();
         else await this.#progress.show(text);
@@ -125,6 +133,10 @@ class RunSession {
     if (this.#job !== undefined) return;
     this.#job = job;
     this.#cancel.stored(job.id);
+    const [only, ...others] = job.executions;
+    if (others.length === 0 && only?.state === JobState.PENDING) {
+      this.#patience = setTimeout(() => void this.#explainWait(only.agentId), PATIENCE_MS);
+    }
     if (this.#request.target?.target.case === 'allOf' && this.#display.output) {
       const width = Math.max(1, ...job.executions.map((execution) => execution.agentId.length));
       this.#sink = prefixedSink(this.#io, (agentId) => agentPrefix(agentId, width));
@@ -133,6 +145,20 @@ class RunSession {
     this.#input = pumpInput(this.#fleet, job.id, this.#io.stdin, this.#inputEnd.signal).catch((error: unknown) => {
       if (!this.#inputEnd.signal.aborted) this.#cancelForInput(error);
     });
+  }
+
+  /** A job for an agent that is away would otherwise just look stuck. Whoever reads `--json` sees the state. */
+  async #explainWait(agentId: string): Promise<void> {
+    if (this.#io.json) return;
+    try {
+      const { agent } = await this.#fleet.agents.getAgent({ agentId });
+      if (agent?.state !== AgentState.OFFLINE && agent?.state !== AgentState.ENROLLED) return;
+      const text = `waiting for ${agentId}, which is offline; Ctrl-C cancels the job`;
+      if (this.#io.stderr.isTty) await this.#progress.show(text, true);
+      else await this.#io.stderr.write(`[longline: ${text}]\n`);
+    } catch {
+      // Only a hint: a connection that fails shows in the following of the job.
+    }
   }
 
   #cancelForInput(error: unknown): void {
