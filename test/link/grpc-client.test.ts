@@ -14,12 +14,18 @@ test('a status message is told as its sender wrote it', () => {
 test('a connection that could not be made is told by its cause alone, and once', () => {
   const details =
     'No connection established. Last error: LonglineError: TLS with 10.0.0.1:7443 failed: closed. Resolution note: ';
-  const error = callError('/a/B', Object.assign(new Error(`14 UNAVAILABLE: ${details}`), { code: 14, details }));
+  const error = callError(
+    'control stream',
+    Object.assign(new Error(`14 UNAVAILABLE: ${details}`), { code: 14, details }),
+  );
   assert.equal(error.reason, 'unavailable');
   assert.equal(describeError(error), 'TLS with 10.0.0.1:7443 failed: closed');
 });
 
 test('a call that was ended says which, how and why', () => {
-  const error = callError('/a/B', Object.assign(new Error('x'), { code: 8, details: 'too many' }));
-  assert.deepEqual([error.reason, error.message], ['limit', '/a/B ended with RESOURCE_EXHAUSTED: too many']);
+  const error = callError('control stream', Object.assign(new Error('x'), { code: 8, details: 'too many' }));
+  assert.deepEqual(
+    [error.reason, error.message],
+    ['limit', 'the control stream ended with RESOURCE_EXHAUSTED: too many'],
+  );
 });
