@@ -212,6 +212,7 @@ function makeLocalServer(
   const view = agentView({
     ...{ link, report, reload },
     explaining: () => ({
+      sessions: sessionsConfigOf(config),
       jobs,
       nameplate: nameplateOf(config, identity),
       nowMs: clock.now(),

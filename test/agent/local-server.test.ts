@@ -16,6 +16,7 @@ const view: LocalView = {
   status: async () => ({ agentId: 'a1', linkState: 'open', controller: 'https://127.0.0.1:1' }),
   commands: async () => ({ commands: [] }),
   explain: async (request) => ({ allowed: request.keyId === 'good' }),
+  explainSession: async (request) => ({ allowed: request.keyId === 'good' }),
   reload: async () => {
     throw new LonglineError('policy', '/etc/policy.toml: line 3: unknown key imges; did you mean images?');
   },

@@ -12,11 +12,14 @@ import { Server, ServerCredentials, type sendUnaryData } from '@grpc/grpc-js';
 import {
   type ExplainJobRequest,
   ExplainJobResponseSchema,
+  type ExplainSessionRequest,
+  ExplainSessionResponseSchema,
   GetStatusResponseSchema,
   ListCommandsResponseSchema,
   LocalService,
 } from '#gen/longline/local/v1/local_pb.js';
 import { NetworkMode } from '#gen/longline/v1/job_pb.js';
+import { SessionNetworkMode } from '#gen/longline/v1/session_pb.js';
 import { checkBusybox, checkCgroups, checkDataFolder, checkNode, checkUser } from '../../src/cli/doctor/host-checks.ts';
 import { grpcServiceDefinition } from '../../src/core/grpc-definition.ts';
 import { runCli, startFleet } from './fixtures.ts';
@@ -146,6 +149,7 @@ test('status and its commands come from the agent’s socket; without one it say
         const decisions = [{ rule: 'networks', allowed, explanation: `key ${request.keyId}` }];
         done(null, create(ExplainJobResponseSchema, { allowed, decisions }));
       },
+      explainSession,
       reload: () => undefined,
     });
     await promisify(server.bindAsync.bind(server))(
@@ -166,6 +170,7 @@ test('status and its commands come from the agent’s socket; without one it say
       assert.deepEqual([allowed.code, allowed.out], [0, 'allow  networks: key ops\n']);
       const denied = await runCli([...explain, '--network', 'host', '--json', '--', 'true']);
       assert.deepEqual([denied.code, (denied.json() as { allowed: boolean }).allowed], [4, false]);
+      await explainsSessions(folder);
     } finally {
       server.forceShutdown();
     }
@@ -239,3 +244,19 @@ test('single checks of doctor', async () => {
     assert.equal((await checkDataFolder(join(folder, 'new', 'deep'))).status, 'ok');
   });
 });
+
+async function explainsSessions(folder: string): Promise<void> {
+  const session = ['session', 'explain', '--data-dir', folder, '--key-id', 'ops', '--image', 'desktop:1'];
+  const started = await runCli(session);
+  assert.deepEqual([started.code, started.out], [0, 'allow  sessions.images.x.networks: key ops\n']);
+  const refused = await runCli([...session, '--network', 'shared', '--json']);
+  const answer = refused.json() as { allowed: boolean; effective: { image: string } };
+  assert.deepEqual([refused.code, answer.allowed, answer.effective.image], [4, false, 'desktop:1']);
+}
+
+function explainSession({ request }: { request: ExplainSessionRequest }, done: sendUnaryData<object>): void {
+  const allowed = request.spec?.network?.mode !== SessionNetworkMode.SHARED;
+  const decisions = [{ rule: 'sessions.images.x.networks', allowed, explanation: `key ${request.keyId}` }];
+  const effective = request.spec === undefined ? {} : { effective: request.spec };
+  done(null, create(ExplainSessionResponseSchema, { allowed, decisions, ...effective }));
+}

@@ -4,10 +4,13 @@ import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { LocalCommandSchema, PolicyDecisionSchema, RefusedSettingSchema } from '#gen/longline/local/v1/local_pb.js';
 import { JobSpecSchema } from '#gen/longline/v1/job_pb.js';
+import { SessionSpecSchema } from '#gen/longline/v1/session_pb.js';
+import type { SessionsConfig } from '../../capabilities/sessions/config.ts';
 import type { Link } from '../../link/link.ts';
 import type { LinkState } from '../../link/link-state.ts';
 import type { HostReport } from '../../link/ports.ts';
 import { type ExplainingHost, explainJob } from '../policy/job-explanation.ts';
+import { explainSession } from '../policy/session-explanation.ts';
 import type { Reloaded } from '../rules.ts';
 import type { LocalView } from './local-server.ts';
 
@@ -22,7 +25,7 @@ export interface AgentViewParts {
   readonly certificateExpiresAtMs: () => number | undefined;
   readonly reload: () => Promise<Reloaded>;
   /** The host as explanations see it, now. */
-  readonly explaining: () => ExplainingHost;
+  readonly explaining: () => ExplainingHost & { readonly sessions: SessionsConfig };
 }
 
 /** The view of a running agent. */
@@ -59,6 +62,18 @@ export function agentView(parts: AgentViewParts): LocalView {
       const answer = explainJob(parts.explaining(), {
         spec: spec ?? create(JobSpecSchema),
         keyId: signer,
+        controllerId,
+      });
+      return {
+        allowed: answer.allowed,
+        decisions: answer.decisions.map((decision) => create(PolicyDecisionSchema, decision)),
+        ...(answer.effective === undefined ? {} : { effective: answer.effective }),
+      };
+    },
+    explainSession: async ({ spec, keyId, controllerId }) => {
+      const answer = explainSession(parts.explaining(), {
+        spec: spec ?? create(SessionSpecSchema),
+        keyId: keyId === '' ? undefined : keyId,
         controllerId,
       });
       return {

@@ -15,6 +15,9 @@ import {
   type ExplainJobRequest,
   type ExplainJobResponse,
   ExplainJobResponseSchema,
+  type ExplainSessionRequest,
+  type ExplainSessionResponse,
+  ExplainSessionResponseSchema,
   type GetStatusResponse,
   GetStatusResponseSchema,
   type ListCommandsResponse,
@@ -42,6 +45,7 @@ export interface LocalView {
   status(): Promise<Init<GetStatusResponse>>;
   commands(): Promise<Init<ListCommandsResponse>>;
   explain(request: ExplainJobRequest): Promise<Init<ExplainJobResponse>>;
+  explainSession(request: ExplainSessionRequest): Promise<Init<ExplainSessionResponse>>;
   /** What is now in force. Throws LonglineError if anything is bad; then all stays as it was. */
   reload(): Promise<Init<ReloadResponse>>;
 }
@@ -111,6 +115,9 @@ export class LocalServer implements AsyncDisposable {
       listCommands: this.#unary(async () => create(ListCommandsResponseSchema, await view.commands())),
       explainJob: this.#unary(async (request: ExplainJobRequest) =>
         create(ExplainJobResponseSchema, await view.explain(request)),
+      ),
+      explainSession: this.#unary(async (request: ExplainSessionRequest) =>
+        create(ExplainSessionResponseSchema, await view.explainSession(request)),
       ),
       reload: this.#unary(async () => create(ReloadResponseSchema, await view.reload())),
     };

@@ -41,7 +41,10 @@ export interface JobExplanation {
 export function explainJob(host: ExplainingHost, question: JobQuestion): JobExplanation {
   const { spec: message, keyId, controllerId } = question;
   const decisions: Decision[] = [];
-  if (keyId !== undefined && host.findKey !== undefined) decisions.push(trustDecision(host, keyId, question));
+  if (keyId !== undefined && host.findKey !== undefined) {
+    const use = { controllerId, capability: 'jobs', requiredScopes: message.requiredScopes };
+    decisions.push(trustDecision(host, keyId, use));
+  }
   const parsed = parse(message, host.jobs);
   if ('faults' in parsed) decisions.push(...parsed.faults);
   const job = 'spec' in parsed ? sandboxRequestOf(parsed.spec) : undefined;
@@ -53,10 +56,14 @@ export function explainJob(host: ExplainingHost, question: JobQuestion): JobExpl
   };
 }
 
-function trustDecision(host: ExplainingHost, keyId: string, { spec, controllerId }: JobQuestion): Decision {
+/** What the trust file says of a key and its use. */
+export function trustDecision(
+  host: Pick<ExplainingHost, 'findKey' | 'nameplate' | 'nowMs'>,
+  keyId: string,
+  use: Parameters<typeof entryRefusal>[1],
+): Decision {
   const entry = host.findKey?.(keyId);
   if (entry === undefined) return { rule: 'trust', allowed: false, explanation: `key ${keyId} is not trusted here` };
-  const use = { controllerId, capability: 'jobs', requiredScopes: spec.requiredScopes };
   const refusal = entryRefusal(entry, use, host.nameplate, host.nowMs);
   if (refusal === undefined) {
     return { rule: `trust.${keyId}`, allowed: true, explanation: `key ${keyId} is trusted by ${entry.source}` };

@@ -9,8 +9,11 @@ export function sessionRequestOf(
   host: Pick<SessionsConfig, 'runtime' | 'volumeDriver'>,
 ): SessionRequest {
   const { network } = spec;
-  const drivers = new Set(spec.volumes.map(({ driver }) => driver));
-  drivers.delete(host.volumeDriver);
+  // With options even the host's own driver reaches further: "local" can mount any folder of the host.
+  const beyond = spec.volumes.filter(
+    ({ driver, options }) => driver !== host.volumeDriver || Object.keys(options).length > 0,
+  );
+  const drivers = new Set(beyond.map(({ driver }) => driver));
   return {
     image: spec.image,
     network: network.mode === 'named' ? network : { mode: network.mode, name: '' },

@@ -19,6 +19,7 @@ import {
 } from '../session/spec-options.ts';
 import { sessionView } from '../session/views.ts';
 import { plainText } from '../table.ts';
+import { registerSessionExplain } from './session-explain.ts';
 import { registerSessionReading } from './session-reading.ts';
 import { registerSessionTunnels } from './session-tunnel.ts';
 
@@ -63,6 +64,7 @@ export function registerSessionCommands(program: Command, io: CliIo): void {
   registerStop(session, io);
   registerSleep(session, io);
   registerSessionReading(session, io);
+  registerSessionExplain(session, io);
   registerSessionTunnels(session, io);
 }
 

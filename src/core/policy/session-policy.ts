@@ -32,7 +32,7 @@ export interface SessionImageRule {
   readonly mounts: readonly MountRule[];
   /** Patterns of volumes of scope SHARED. */
   readonly sharedVolumes: readonly string[];
-  /** Volume drivers beside the host's own, which is always allowed. */
+  /** Volume drivers beside the host's own, which is always allowed as long as it is given no options. */
   readonly volumeDrivers: readonly string[];
   /** Replace the general limits. */
   readonly limits: Partial<SessionLimits>;
@@ -64,7 +64,7 @@ export interface SessionRequest {
   readonly mounts: readonly MountRequest[];
   /** Names of volumes of scope SHARED. */
   readonly sharedVolumes: readonly string[];
-  /** Drivers of its volumes, beside the host's own. */
+  /** Drivers of its volumes, beside the host's own without options. */
   readonly volumeDrivers: readonly string[];
   readonly limits: SessionLimits;
 }
