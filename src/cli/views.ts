@@ -2,6 +2,7 @@
 // shapes are a promise to scripts; add to them, never rename.
 import { toJson as messageToJson } from '@bufbuild/protobuf';
 import { type Duration, type Timestamp, timestampDate } from '@bufbuild/protobuf/wkt';
+import type { AgentEvent } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { type ApiToken, type EnrollmentToken, Role } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { type Agent, AgentState, type AgentUsage, type SessionCapacity } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason, type Error as WireError } from '#gen/longline/v1/error_pb.js';
@@ -43,6 +44,20 @@ export function roleName(role: Role): string {
 /** An enum value in lower case; empty for unspecified and unknown. */
 export function wordOf(name: string | undefined): string {
   return name === undefined || name === 'UNSPECIFIED' ? '' : name.toLowerCase();
+}
+
+/** An event of a host. */
+export function eventView({ number, agentId, event, storeTime }: AgentEvent) {
+  return {
+    number,
+    agent: agentId,
+    time: timeView(event?.time),
+    store_time: timeView(storeTime),
+    type: event?.type ?? '',
+    capability: event?.capability ?? '',
+    message: event?.message ?? '',
+    attributes: event?.attributes ?? {},
+  };
 }
 
 /** An agent. */

@@ -29,6 +29,8 @@ export interface ControllerOptions {
   readonly allowedOrigins?: readonly string[];
   /** Period of heartbeats each way, milliseconds; default 15 s, 1 s to 5 min. An agent silent for three is cut off. */
   readonly heartbeatMs?: number;
+  /** How long things are kept; what is left out as in DEFAULT_KEEP. */
+  readonly keep?: Partial<KeepOptions>;
 }
 
 /** A host and a port. */
@@ -49,6 +51,7 @@ export interface ControllerConfig {
   readonly agentCertificateLifetimeMs: number;
   readonly drainWindowMs: number;
   readonly heartbeatMs: number;
+  readonly keep: KeepOptions;
   readonly allowedOrigins: readonly string[];
 }
 
@@ -57,6 +60,27 @@ export const DEFAULT_LISTEN = '127.0.0.1:7443';
 
 const DAY_MS = 86_400_000;
 const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/;
+
+/** How long things are kept. Times in milliseconds. */
+export interface KeepOptions {
+  /** Ended jobs, from their submission. */
+  readonly jobsMs: number;
+  /** Ended sessions, from their last change. */
+  readonly sessionsMs: number;
+  /** Output, from its last write. */
+  readonly logsMs: number;
+  /** Events of each agent. */
+  readonly events: number;
+}
+
+const MAX_KEEP_MS = 3650 * DAY_MS;
+/** What holds where nothing is set. */
+export const DEFAULT_KEEP: KeepOptions = {
+  jobsMs: 30 * DAY_MS,
+  sessionsMs: 30 * DAY_MS,
+  logsMs: 14 * DAY_MS,
+  events: 1000,
+};
 
 /** Checks options. Throws `invalid` that lists everything wrong with them. */
 export function compileControllerOptions(options: ControllerOptions): ControllerConfig {
@@ -83,6 +107,11 @@ export function compileControllerOptions(options: ControllerOptions): Controller
   range('agent-certificate-lifetime', agentCertificateLifetimeMs, 10_000, 90 * DAY_MS, violations);
   range('drain-window', drainWindowMs, 0, 600_000, violations);
   range('heartbeat', heartbeatMs, 1000, 300_000, violations);
+  const keep = Object.freeze({ ...DEFAULT_KEEP, ...options.keep });
+  range('keep-jobs', keep.jobsMs, 60_000, MAX_KEEP_MS, violations);
+  range('keep-sessions', keep.sessionsMs, 60_000, MAX_KEEP_MS, violations);
+  range('keep-logs', keep.logsMs, 60_000, MAX_KEEP_MS, violations);
+  range('keep-events', keep.events, 1, 100_000, violations);
   const { allowedOrigins = [] } = options;
   for (const origin of allowedOrigins) checkOrigin(origin, violations);
   if (violations.length > 0) throw invalid(violations);
@@ -96,6 +125,7 @@ export function compileControllerOptions(options: ControllerOptions): Controller
     agentCertificateLifetimeMs,
     drainWindowMs,
     heartbeatMs,
+    keep,
     allowedOrigins,
   });
 }

@@ -91,6 +91,7 @@ export async function runController(options: ControllerOptions, seams: Controlle
       allowedOrigins: config.allowedOrigins,
       maxMessageBytes: config.limits.maxMessageBytes,
       heartbeatMs: config.heartbeatMs,
+      keep: config.keep,
       disconnectAgent: (agentId) => front?.disconnectAgent(agentId),
       clock,
       log,

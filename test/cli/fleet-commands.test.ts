@@ -76,6 +76,44 @@ test('agents ls without agents: an empty array, or a note that says what to do',
   });
 });
 
+test('agents events: oldest first as array or lines, and followed one object a line', async () => {
+  const event = (number: bigint) => ({
+    number,
+    agentId: 'a',
+    event: { type: 'engine.lost', message: `m${number}\u001b[31m`, attributes: { engine: 'docker' } },
+  });
+  const asked: unknown[] = [];
+  const script: Script = {
+    agents: {
+      listEvents: ({ agentId, pageSize }) => {
+        asked.push([agentId, pageSize]);
+        return { events: [event(2n), event(1n)] };
+      },
+      async *watchEvents({ agentId, backlog }) {
+        asked.push([agentId, backlog]);
+        yield { event: event(3n) };
+      },
+    },
+  };
+  await withFleet(script, async (cli) => {
+    const listed = (await cli('agents', 'events', 'a', '--limit', '5', '--json')).json() as { number: number }[];
+    assert.deepEqual(
+      listed.map(({ number }) => number),
+      [1, 2],
+    );
+    const lines = (await cli('agents', 'events')).out;
+    assert.match(lines, /^- +a +engine\.lost +m1.* engine=docker\n- .*m2/);
+    assert.ok(!lines.includes('\u001b'));
+    const followed = await cli('agents', 'events', '--follow', '--limit', '7', '--json');
+    assert.equal((JSON.parse(followed.out) as { type: string }).type, 'engine.lost');
+  });
+  assert.deepEqual(asked, [
+    ['a', 5],
+    ['', 100],
+    ['', 7],
+  ]);
+});
+
 test('agents get, label, drain, resume, revoke, delete', async () => {
   const calls: unknown[] = [];
   const note = (name: string, ...facts: unknown[]) => {

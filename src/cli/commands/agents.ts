@@ -10,6 +10,7 @@ import { countValue, type SelectorValue, selectorValue, wordValue } from '../opt
 import { readPages } from '../paging.ts';
 import { plainText } from '../table.ts';
 import { agentStateName, agentView } from '../views.ts';
+import { registerEvents } from './agent-events.ts';
 
 const STATES = {
   enrolled: AgentState.ENROLLED,
@@ -29,6 +30,7 @@ export function registerAgentsCommands(program: Command, io: CliIo): void {
       '\nExamples:\n  longline agents ls --selector zone=eu,gpu\n  longline agents drain web-1 --reason "new disk"',
     );
   registerReading(agents, io);
+  registerEvents(agents, io);
   registerChanging(agents, io);
 }
 

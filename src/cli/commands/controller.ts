@@ -13,6 +13,7 @@ const DAY = 86_400 * SECOND;
 const ADDRESS = 'Addresses';
 const STATE = 'State';
 const AGENTS = 'Agents';
+const KEEP = 'How long things are kept';
 const LOG = 'Diagnostics';
 
 const hostPort = type.string({
@@ -72,6 +73,32 @@ export const controllerConfig = defineConfig('controller', {
     default: 15 * SECOND,
     description: 'Period of heartbeats each way; a side that hears nothing for three ends the connection.',
   }),
+  keep: {
+    jobsMs: setting(type.duration({ min: 60 * SECOND, max: 3650 * DAY }), {
+      key: 'keep.jobs',
+      group: KEEP,
+      default: 30 * DAY,
+      description: 'Ended jobs and their results, from their submission.',
+    }),
+    sessionsMs: setting(type.duration({ min: 60 * SECOND, max: 3650 * DAY }), {
+      key: 'keep.sessions',
+      group: KEEP,
+      default: 30 * DAY,
+      description: 'Ended sessions, from their last change.',
+    }),
+    logsMs: setting(type.duration({ min: 60 * SECOND, max: 3650 * DAY }), {
+      key: 'keep.logs',
+      group: KEEP,
+      default: 14 * DAY,
+      description: 'Output, from its last write; it goes with its job at the latest.',
+    }),
+    events: setting(type.int({ min: 1, max: 100_000 }), {
+      key: 'keep.events',
+      group: KEEP,
+      default: 1000,
+      description: 'Events of each agent.',
+    }),
+  },
   allowedOrigins: setting(type.list(type.string({ placeholder: 'ORIGIN' })), {
     key: 'allowed_origins',
     group: ADDRESS,

@@ -35,6 +35,11 @@ export type AgentChange = {
   readonly agentId: string;
 };
 
+/** An agent told an event, and it is stored. */
+export type EventStored = {
+  readonly agentId: string;
+};
+
 /** An execution of a job changed. */
 export type JobChange = {
   /** Empty if it may be any of them. */
@@ -55,6 +60,7 @@ export const agentTopic = (agentId: string): Topic<AgentSignal> => ({ name: `age
 export const agentInputTopic = (agentId: string): Topic<InputSignal> => ({ name: `agent-input/${agentId}` });
 export const inputStateTopic = (executionId: string): Topic<InputState> => ({ name: `input-state/${executionId}` });
 export const fleetTopic: Topic<AgentChange> = { name: 'fleet' };
+export const eventsTopic: Topic<EventStored> = { name: 'events' };
 export const jobTopic = (jobId: string): Topic<JobChange> => ({ name: `job/${jobId}` });
 export const sessionsTopic: Topic<SessionChange> = { name: 'sessions' };
 export const sessionTopic = (sessionId: string): Topic<SessionChange> => ({ name: `session/${sessionId}` });

@@ -1,9 +1,11 @@
 // The seam between the front, which owns connections, and the services, which own meaning. Services are handed in by
 // controller.ts; the front knows none of them by name.
+
 import type { DescService } from '@bufbuild/protobuf';
 import type { ConnectRouter } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { KeepOptions } from '../config.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
 import type { ApiTokens } from '../identity/api-tokens.ts';
 import type { ControllerSigningKey } from '../identity/controller-signing-key.ts';
@@ -43,6 +45,7 @@ export interface ServiceParts {
   readonly maxMessageBytes: number;
   /** Period of heartbeats each way. */
   readonly heartbeatMs: number;
+  readonly keep: KeepOptions;
   /** Cuts an agent's connections, after its revocation was stored. */
   readonly disconnectAgent: (agentId: string) => void;
   readonly clock: Clock;

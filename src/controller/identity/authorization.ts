@@ -34,6 +34,8 @@ export const REQUIREMENTS: Readonly<Record<string, Requirement>> = {
   [`${AGENTS}/RevokeAgent`]: 'admin',
   [`${AGENTS}/DeleteAgent`]: 'admin',
   [`${AGENTS}/ListAuditCheckpoints`]: 'viewer',
+  [`${AGENTS}/ListEvents`]: 'viewer',
+  [`${AGENTS}/WatchEvents`]: 'viewer',
   [`${JOBS}/RunJob`]: 'operator',
   [`${JOBS}/SubmitJob`]: 'operator',
   [`${JOBS}/GetJob`]: 'viewer',

@@ -10,14 +10,15 @@ import {
   type StateReport,
   StateReportSchema,
 } from '#gen/longline/link/v1/link_pb.js';
-import type { HostEvent } from '#gen/longline/v1/telemetry_pb.js';
+import { type HostEvent, HostEventSchema } from '#gen/longline/v1/telemetry_pb.js';
 import { LonglineError } from '../../core/errors.ts';
 import { SESSION_ID } from '../../core/ids.ts';
+import { eventsTopic } from '../bus/topics.ts';
 import { publishChanges, publishSession } from '../dispatch/sweeper.ts';
 import type { CommandChange, ProgressUpdate, ResultUpdate } from '../store/command.ts';
 import { storeFacts } from './greeting.ts';
 import type { LinkDependencies } from './link-options.ts';
-import { checkpointRecord, progressUpdate, rejectionUpdate, resultUpdate } from './wire.ts';
+import { boundedEvent, checkpointRecord, progressUpdate, rejectionUpdate, resultUpdate } from './wire.ts';
 
 /** Longest command id that is looked up. */
 const MAX_ID = 64;
@@ -64,8 +65,7 @@ export class ControlInbox {
       case 'stateReport':
         return this.#stateReport(message.value);
       case 'event':
-        this.#event(message.value);
-        return undefined;
+        return this.#event(message.value);
       case 'facts':
         return storeFacts(this.#needs, this.#agentId, message.value, undefined);
       case 'auditCheckpoint':
@@ -141,9 +141,15 @@ export class ControlInbox {
     });
   }
 
-  #event(event: HostEvent): void {
+  async #event(told: HostEvent): Promise<void> {
+    const { store, bus, clock, log, options } = this.#needs;
+    const agentId = this.#agentId;
+    const event = boundedEvent(told);
     const { type, message, capability, attributes } = event;
-    this.#needs.log.info('agent event', { agentId: this.#agentId, type, capability, text: message, attributes });
+    log.info('agent event', { agentId, type, capability, text: message, attributes });
+    const record = { agentId, event: toBinary(HostEventSchema, event), storedAtMs: clock.now() };
+    await store.agentEvents.add(record, options.keptEvents);
+    bus.publish(eventsTopic, { agentId });
   }
 
   async #checkpoint(checkpoint: AuditCheckpoint): Promise<void> {

@@ -25,6 +25,8 @@ export interface LinkOptions {
   readonly windowCommands: number;
   /** Writes to the store that one stream may have under way before it is read no further. */
   readonly maxPendingWrites: number;
+  /** Events kept of each agent. */
+  readonly keptEvents: number;
   readonly admission: AdmissionLimits;
   readonly telemetryIntervalMs: number;
 }
@@ -38,6 +40,7 @@ export const DEFAULT_LINK_OPTIONS: LinkOptions = {
   maxMessageBytes: 4 * 1024 * 1024,
   windowCommands: 32,
   maxPendingWrites: 256,
+  keptEvents: 1000,
   admission: { perSecond: 2000, burst: 4000 },
   telemetryIntervalMs: 10_000,
 };

@@ -15,6 +15,7 @@ import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline
 import { type JobProgress, JobProgressSchema, JobReason, JobResultSchema, JobState } from '#gen/longline/v1/job_pb.js';
 import { SessionProgressSchema, type SessionResult, SessionResultSchema } from '#gen/longline/v1/session_pb.js';
 import { SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
+import { type HostEvent, HostEventSchema } from '#gen/longline/v1/telemetry_pb.js';
 import { LonglineError, type Reason } from '../../core/errors.ts';
 import type { AgentLoad, Labels, SessionRoom } from '../store/agent.ts';
 import type { AuditCheckpointRecord } from '../store/audit-checkpoint.ts';
@@ -225,5 +226,25 @@ export function commandMessage(command: ClaimedCommand): Command {
     expireTime: timestampFromMs(expiresAtMs),
     traceparent,
     tracestate,
+  });
+}
+
+const MAX_EVENT_TEXT = 4096;
+const MAX_EVENT_FACT = 1024;
+const MAX_EVENT_FACTS = 32;
+
+/** An event as it is kept: an agent may say what it wants, but not how much. */
+export function boundedEvent(event: HostEvent): HostEvent {
+  const cut = (text: string, most: number) =>
+    (text.length > most ? `${text.slice(0, most - 1)}…` : text).toWellFormed();
+  const facts = Object.entries(event.attributes)
+    .slice(0, MAX_EVENT_FACTS)
+    .map(([name, value]) => [cut(name, 128), cut(value, MAX_EVENT_FACT)]);
+  return create(HostEventSchema, {
+    type: cut(event.type, 128),
+    message: cut(event.message, MAX_EVENT_TEXT),
+    capability: cut(event.capability, 128),
+    attributes: Object.fromEntries(facts),
+    ...(event.time === undefined ? {} : { time: event.time }),
   });
 }

@@ -8,9 +8,10 @@ import { agentTopic, fleetTopic, jobTopic } from '../bus/topics.ts';
 import { publishSession } from '../dispatch/sweeper.ts';
 import { callerOf } from '../identity/authorization.ts';
 import type { AgentRecord, AgentSelector } from '../store/agent.ts';
+import { watchEvents } from './event-watch.ts';
 import { checkedSelector, labelViolations, pageQuery, picks, removedKeyViolations } from './selector.ts';
 import type { ServiceDependencies } from './service-dependencies.ts';
-import { agentView, checkpointView } from './views.ts';
+import { agentView, checkpointView, eventView } from './views.ts';
 import { nextWithin } from './waiting.ts';
 
 const MAX_REASON = 1024;
@@ -174,6 +175,20 @@ export function createAgentService(needs: ServiceDependencies): ServiceImpl<type
       checkAgentId(request.agentId);
       const { items, nextPageToken } = await store.auditCheckpoints.list(request.agentId, pageQuery(request));
       return { checkpoints: items.map(checkpointView), nextPageToken };
+    },
+
+    async listEvents(request) {
+      if (request.agentId !== '') checkAgentId(request.agentId);
+      const { items, nextPageToken } = await store.agentEvents.list(request.agentId, pageQuery(request));
+      return { events: items.map(eventView), nextPageToken };
+    },
+
+    async *watchEvents({ agentId, backlog }, { signal }) {
+      if (agentId !== '') checkAgentId(agentId);
+      if (backlog < 0 || backlog > WATCH_PAGE) {
+        throw invalid([{ field: 'backlog', description: `is ${backlog}; must be 0 to ${WATCH_PAGE}` }]);
+      }
+      for await (const event of watchEvents(needs, { agentId, backlog }, signal)) yield { event };
     },
   };
 }

@@ -42,6 +42,7 @@ export interface OpenedServices extends ControllerServices {
 /** Opens the services of a single controller. */
 export async function openServices(parts: ServiceParts, options: ServicesOptions = {}): Promise<OpenedServices> {
   const { store, clock, log, controllerId, maxMessageBytes, heartbeatMs } = parts;
+  const { events: keptEvents, ...keptMs } = parts.keep;
   await using opened = new AsyncDisposableStack();
   const bus = opened.use(new MemoryBus(log));
   const logs = opened.use(new FileLogStore(parts.logDirectory, log));
@@ -58,14 +59,14 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
       replicaId: ONLY_REPLICA,
       clock,
       log,
-      options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, ...options.link },
+      options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, keptEvents, ...options.link },
       onTelemetry: (agentId, { sessions }) => {
         for (const sample of sessions) usage.put(agentId, sample);
       },
     }),
   );
   const tasks = opened.use(new TaskGroup());
-  const retention = { ...DEFAULT_RETENTION, ...options.retention };
+  const retention = { ...DEFAULT_RETENTION, ...keptMs, ...options.retention };
   tasks.spawn((signal) => runSweeper({ store, logs, bus, clock, log, retention }, signal));
   const needs = {
     store,

@@ -1,7 +1,12 @@
 // Records as the API shows them. Pure.
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { type StoredAuditCheckpoint, StoredAuditCheckpointSchema } from '#gen/longline/fleet/v1/agent_service_pb.js';
+import {
+  type AgentEvent,
+  AgentEventSchema,
+  type StoredAuditCheckpoint,
+  StoredAuditCheckpointSchema,
+} from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { type Agent, AgentFactsSchema, AgentSchema, AgentUsageSchema } from '#gen/longline/v1/agent_pb.js';
 import {
   type Job,
@@ -13,7 +18,9 @@ import {
   JobSpecSchema,
   JobTargetSchema,
 } from '#gen/longline/v1/job_pb.js';
+import { HostEventSchema } from '#gen/longline/v1/telemetry_pb.js';
 import type { AgentRecord } from '../store/agent.ts';
+import type { AgentEventRecord } from '../store/agent-event.ts';
 import type { AuditCheckpointRecord } from '../store/audit-checkpoint.ts';
 import type { CommandRecord } from '../store/command.ts';
 import type { JobRecord } from '../store/job.ts';
@@ -74,6 +81,16 @@ export function jobView(job: JobRecord, commands: readonly CommandRecord[]): Job
     requestId: job.requestId,
     labels: { ...job.labels },
     state: job.state,
+  });
+}
+
+/** An event. */
+export function eventView(record: AgentEventRecord): AgentEvent {
+  return create(AgentEventSchema, {
+    number: BigInt(record.number),
+    agentId: record.agentId,
+    event: fromBinary(HostEventSchema, record.event),
+    storeTime: timestampFromMs(record.storedAtMs),
   });
 }
 

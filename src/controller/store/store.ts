@@ -4,6 +4,7 @@
 // Failures of storage are LonglineError `unavailable`; no method throws for a record that isn't there.
 import type { IdentityRepositories } from '../identity/ports.ts';
 import type { AgentRepository } from './agent.ts';
+import type { AgentEventRepository } from './agent-event.ts';
 import type { AuditCheckpointRepository } from './audit-checkpoint.ts';
 import type { CommandRepository } from './command.ts';
 import type { JobRepository } from './job.ts';
@@ -18,6 +19,7 @@ export interface Store extends IdentityRepositories, AsyncDisposable {
   readonly commands: CommandRepository;
   readonly sessions: SessionRepository;
   readonly templates: TemplateRepository;
+  readonly agentEvents: AgentEventRepository;
   readonly auditCheckpoints: AuditCheckpointRepository;
   readonly stateReports: StateReportRepository;
 }

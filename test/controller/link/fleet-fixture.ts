@@ -34,6 +34,7 @@ import {
   TelemetryRequestSchema,
 } from '#gen/longline/link/v1/link_pb.js';
 import { JobState } from '#gen/longline/v1/job_pb.js';
+import { DEFAULT_KEEP } from '../../../src/controller/config.ts';
 import { toConnectError } from '../../../src/controller/front/errors.ts';
 import type { ServiceParts } from '../../../src/controller/front/routes.ts';
 import type { AgentAuthenticator } from '../../../src/controller/identity/agent-authentication.ts';
@@ -120,6 +121,7 @@ export class FleetUnderTest implements AsyncDisposable {
       {
         tokens,
         allowedOrigins: [],
+        keep: DEFAULT_KEEP,
         store,
         logDirectory: join(folder, 'logs'),
         controllerId: 'test-controller',

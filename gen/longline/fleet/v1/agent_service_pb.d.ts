@@ -10,6 +10,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import type { Message } from "@bufbuild/protobuf";
 import type { Agent, AgentState, Selector } from "../../v1/agent_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { HostEvent } from "../../v1/telemetry_pb.js";
 
 /**
  * Describes the file longline/fleet/v1/agent_service.proto.
@@ -529,6 +530,155 @@ export declare type StoredAuditCheckpoint = Message<"longline.fleet.v1.StoredAud
 export declare const StoredAuditCheckpointSchema: GenMessage<StoredAuditCheckpoint>;
 
 /**
+ * Lists events.
+ *
+ * @generated from message longline.fleet.v1.ListEventsRequest
+ */
+export declare type ListEventsRequest = Message<"longline.fleet.v1.ListEventsRequest"> & {
+  /**
+   * Only of this agent; empty for all.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * Most events in the answer; 0 takes 100, at most 1000.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * From the answer before; empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message longline.fleet.v1.ListEventsRequest.
+ * Use `create(ListEventsRequestSchema)` to create a new message.
+ */
+export declare const ListEventsRequestSchema: GenMessage<ListEventsRequest>;
+
+/**
+ * A page of events.
+ *
+ * @generated from message longline.fleet.v1.ListEventsResponse
+ */
+export declare type ListEventsResponse = Message<"longline.fleet.v1.ListEventsResponse"> & {
+  /**
+   * The events.
+   *
+   * @generated from field: repeated longline.fleet.v1.AgentEvent events = 1;
+   */
+  events: AgentEvent[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message longline.fleet.v1.ListEventsResponse.
+ * Use `create(ListEventsResponseSchema)` to create a new message.
+ */
+export declare const ListEventsResponseSchema: GenMessage<ListEventsResponse>;
+
+/**
+ * Follows events.
+ *
+ * @generated from message longline.fleet.v1.WatchEventsRequest
+ */
+export declare type WatchEventsRequest = Message<"longline.fleet.v1.WatchEventsRequest"> & {
+  /**
+   * Only of this agent; empty for all.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * Most kept events that are told before new ones; at most 1000.
+   *
+   * @generated from field: int32 backlog = 2;
+   */
+  backlog: number;
+};
+
+/**
+ * Describes the message longline.fleet.v1.WatchEventsRequest.
+ * Use `create(WatchEventsRequestSchema)` to create a new message.
+ */
+export declare const WatchEventsRequestSchema: GenMessage<WatchEventsRequest>;
+
+/**
+ * One event.
+ *
+ * @generated from message longline.fleet.v1.WatchEventsResponse
+ */
+export declare type WatchEventsResponse = Message<"longline.fleet.v1.WatchEventsResponse"> & {
+  /**
+   * The event.
+   *
+   * @generated from field: longline.fleet.v1.AgentEvent event = 1;
+   */
+  event?: AgentEvent | undefined;
+};
+
+/**
+ * Describes the message longline.fleet.v1.WatchEventsResponse.
+ * Use `create(WatchEventsResponseSchema)` to create a new message.
+ */
+export declare const WatchEventsResponseSchema: GenMessage<WatchEventsResponse>;
+
+/**
+ * An event as stored.
+ *
+ * @generated from message longline.fleet.v1.AgentEvent
+ */
+export declare type AgentEvent = Message<"longline.fleet.v1.AgentEvent"> & {
+  /**
+   * Grows with every event that the controller stores; never given twice.
+   *
+   * @generated from field: uint64 number = 1;
+   */
+  number: bigint;
+
+  /**
+   * Agent that told it.
+   *
+   * @generated from field: string agent_id = 2;
+   */
+  agentId: string;
+
+  /**
+   * What happened. Long texts are cut, and attributes past 32 left out.
+   *
+   * @generated from field: longline.v1.HostEvent event = 3;
+   */
+  event?: HostEvent | undefined;
+
+  /**
+   * When the controller stored it.
+   *
+   * @generated from field: google.protobuf.Timestamp store_time = 4;
+   */
+  storeTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message longline.fleet.v1.AgentEvent.
+ * Use `create(AgentEventSchema)` to create a new message.
+ */
+export declare const AgentEventSchema: GenMessage<AgentEvent>;
+
+/**
  * The agents of a fleet.
  *
  * @generated from service longline.fleet.v1.AgentService
@@ -613,6 +763,28 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ListAuditCheckpointsRequestSchema;
     output: typeof ListAuditCheckpointsResponseSchema;
+  },
+  /**
+   * What happened on hosts outside any command, newest first. The controller keeps the
+   * newest of each agent, 1000 unless it is configured otherwise. Role viewer.
+   *
+   * @generated from rpc longline.fleet.v1.AgentService.ListEvents
+   */
+  listEvents: {
+    methodKind: "unary";
+    input: typeof ListEventsRequestSchema;
+    output: typeof ListEventsResponseSchema;
+  },
+  /**
+   * The newest events that are kept, oldest first, then each new one, until the caller
+   * leaves. Role viewer.
+   *
+   * @generated from rpc longline.fleet.v1.AgentService.WatchEvents
+   */
+  watchEvents: {
+    methodKind: "server_streaming";
+    input: typeof WatchEventsRequestSchema;
+    output: typeof WatchEventsResponseSchema;
   },
 }>;
 

@@ -125,6 +125,7 @@ function* deleteUnit(sql: Sql, agentId: string, atMs: number): Generator<void, D
     yield;
   }
   sql.run('DELETE FROM state_reports WHERE agent_id = ?', agentId);
+  sql.run('DELETE FROM agent_events WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_identities WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agents WHERE id = ?', agentId);
   return { kind: 'deleted', jobIds: [...jobIds], sessionIds };

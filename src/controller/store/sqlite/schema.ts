@@ -1,6 +1,7 @@
 // The schema, as migrations that are applied once each, in order. Never change one that was released: add another.
 // Commands are numbered 1 stored, 2 sent, 3 received, 4 ended, 5 rejected; job states are those of longline.v1.JobState.
 
+import { EVENTS_MIGRATION } from './agent-events.ts';
 import { SESSIONS_MIGRATION } from './session-schema.ts';
 
 /** All migrations, oldest first. */
@@ -157,4 +158,5 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT;
   `,
   SESSIONS_MIGRATION,
+  EVENTS_MIGRATION,
 ];

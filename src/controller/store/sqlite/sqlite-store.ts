@@ -1,6 +1,7 @@
 // The store on one SQLite file: what a single controller uses when nothing else is configured. It knows nothing of who
 // asks. A file that is locked, read-only, corrupt or newer than this program fails at open with the file and the mend.
 import type { Store } from '../store.ts';
+import { SqliteAgentEvents } from './agent-events.ts';
 import { SqliteAgents } from './agents.ts';
 import { SqliteCommands } from './commands.ts';
 import { Database, type Pace } from './database.ts';
@@ -20,6 +21,7 @@ export function openSqliteStore(path: string, pace?: Pace): Store {
     commands: new SqliteCommands(db),
     sessions: new SqliteSessions(db),
     templates: new SqliteTemplates(db),
+    agentEvents: new SqliteAgentEvents(db),
     auditCheckpoints: new SqliteAuditCheckpoints(db),
     stateReports: new SqliteStateReports(db),
     enrollmentTokens: new SqliteEnrollmentTokens(db),
