@@ -7,7 +7,6 @@ import type { Bus } from '../bus/bus.ts';
 import { jobTopic, sessionsTopic, sessionTopic } from '../bus/topics.ts';
 import type { LogStore } from '../logs/log-store.ts';
 import type { CommandChange } from '../store/command.ts';
-import { sessionLogId } from '../store/session.ts';
 import type { Store } from '../store/store.ts';
 
 const DAY_MS = 86_400_000;
@@ -94,21 +93,29 @@ export class Sweeper {
     await logs.prune(clock.now() - retention.logsMs, signal);
     await this.#forgetSessions(signal);
     while (!signal.aborted) {
-      const executions = await store.jobs.deleteEnded(clock.now() - retention.jobsMs, BATCH);
-      for (const id of executions) await logs.delete(id);
-      if (executions.length === 0) return;
+      const deleted = await store.jobs.deleteEnded(clock.now() - retention.jobsMs, BATCH);
+      await this.#deleteDoomedLogs(signal);
+      if (deleted === 0) return;
+    }
+  }
+
+  /** Logs of what is deleted, also those that an earlier process did not come to. */
+  async #deleteDoomedLogs(signal: AbortSignal): Promise<void> {
+    const { store, logs } = this.#needs;
+    while (!signal.aborted) {
+      const doomed = await store.jobs.doomedLogs(BATCH);
+      if (doomed.length === 0) return;
+      for (const id of doomed) await logs.delete(id);
+      await store.jobs.logsGone(doomed);
     }
   }
 
   async #forgetSessions(signal: AbortSignal): Promise<void> {
-    const { store, logs, bus, clock, retention } = this.#needs;
+    const { store, bus, clock, retention } = this.#needs;
     while (!signal.aborted) {
       const forgotten = await store.sessions.deleteEnded(clock.now() - retention.sessionsMs, BATCH);
-      for (const { id, generation } of forgotten) {
-        // Logs of earlier generations were pruned by their age.
-        await logs.delete(sessionLogId(id, generation));
-        publishSession(bus, id);
-      }
+      for (const { id } of forgotten) publishSession(bus, id);
+      await this.#deleteDoomedLogs(signal);
       if (forgotten.length === 0) return;
     }
   }

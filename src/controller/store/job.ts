@@ -72,8 +72,15 @@ export interface JobRepository {
   get(jobId: string): Promise<JobRecord | undefined>;
   list(query: JobQuery): Promise<Page<JobRecord>>;
   findRequest(requestId: string): Promise<StoredRequest | undefined>;
-  /** Deletes up to `limit` ended jobs created before `beforeMs`, with commands and statements. Their execution ids. */
-  deleteEnded(beforeMs: number, limit: number): Promise<readonly string[]>;
+  /** Deletes up to `limit` ended jobs created before `beforeMs`, with commands and statements; their logs are doomed then. How many. */
+  deleteEnded(beforeMs: number, limit: number): Promise<number>;
+  /**
+   * Ids of logs whose job or session is deleted and that nobody has said to be gone: written down in the transaction that
+   * deletes, so that a crash between the two leaves no log behind.
+   */
+  doomedLogs(limit: number): Promise<readonly string[]>;
+  /** These logs are gone. */
+  logsGone(logIds: readonly string[]): Promise<void>;
   /** Forgets request ids used before `beforeMs`. */
   forgetRequests(beforeMs: number): Promise<void>;
 }

@@ -102,4 +102,44 @@ describe('sweeper', () => {
       await rm(folder, { recursive: true, force: true });
     }
   });
+
+  it('leaves no log without its job when it is interrupted between the two', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'longline-sweep-'));
+    const store = openSqliteStore(join(folder, 'store.db'));
+    const logs = new FileLogStore(join(folder, 'logs'), silentLogger);
+    const bus = new MemoryBus(silentLogger);
+    let nowMs = Date.now();
+    const clock = { ...systemClock, now: () => nowMs };
+    const needs = { store, bus, clock, log: silentLogger, retention: { ...DEFAULT_RETENTION, jobsMs: 5000 } };
+    const { signal } = new AbortController();
+    try {
+      const { jobId, executionId } = await storeJob(store, nowMs);
+      const writer = await logs.writer({ logId: executionId, attempt: 1 });
+      await writer.append({ chunks: [chunk('stdout', 0, 'x')], gaps: [] });
+      await writer.sync();
+      writer.release();
+      nowMs += 10_000;
+      const interrupted = {
+        ...needs,
+        logs: {
+          prune: async () => 0,
+          delete: async () => {
+            throw new Error('killed');
+          },
+        } as unknown as FileLogStore,
+      };
+      await new Sweeper(interrupted).expire();
+      await assert.rejects(new Sweeper(interrupted).retain(signal), /killed/);
+      assert.equal(await store.jobs.get(jobId), undefined);
+      assert.equal(await logs.latestAttempt(executionId), 1);
+      await new Sweeper({ ...needs, logs }).retain(signal);
+      assert.equal(await logs.latestAttempt(executionId), undefined);
+      assert.deepEqual(await store.jobs.doomedLogs(10), []);
+    } finally {
+      await bus[Symbol.asyncDispose]();
+      await logs[Symbol.asyncDispose]();
+      await store[Symbol.asyncDispose]();
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
 });

@@ -369,7 +369,10 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
       assert.deepEqual(await list({ sinceMs: NOW + 10 }), [three.jobId, two.jobId]);
       await result(one.ids[0]!, 'a', JobState.SUCCEEDED);
       assert.deepEqual(await list({ states: [JobState.SUCCEEDED] }), [one.jobId]);
-      assert.deepEqual(await store().jobs.deleteEnded(NOW + 100, 10), one.ids);
+      assert.equal(await store().jobs.deleteEnded(NOW + 100, 10), 1);
+      assert.deepEqual(await store().jobs.doomedLogs(10), one.ids);
+      await store().jobs.logsGone(one.ids);
+      assert.deepEqual(await store().jobs.doomedLogs(10), []);
       assert.deepEqual(await list({}), [three.jobId, two.jobId]);
       assert.equal(await store().commands.get(one.ids[0]!), undefined);
     });

@@ -153,7 +153,7 @@ export class SqliteJobs implements JobRepository {
     return await this.#db.read((sql) => findStoredRequest(sql, requestId));
   }
 
-  async deleteEnded(beforeMs: number, limit: number): Promise<readonly string[]> {
+  async deleteEnded(beforeMs: number, limit: number): Promise<number> {
     return await this.#db.write(function* (sql) {
       const jobs = sql.all(
         'SELECT id FROM jobs WHERE created_at_ms < ? AND state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?',
@@ -161,20 +161,30 @@ export class SqliteJobs implements JobRepository {
         JSON.stringify(ENDED_STATES),
         limit,
       );
-      const executions: string[] = [];
       for (const job of jobs) {
         yield;
         const jobId = text(job, 'id');
-        executions.push(
-          ...sql.all('DELETE FROM commands WHERE job_id = ? RETURNING id', jobId).map((row) => text(row, 'id')),
-        );
+        sql.run('INSERT OR IGNORE INTO doomed_logs (log_id) SELECT id FROM commands WHERE job_id = ?', jobId);
+        sql.run('DELETE FROM commands WHERE job_id = ?', jobId);
         for (const table of ['statements', 'job_states', 'job_requests']) {
           sql.run(`DELETE FROM ${table} WHERE job_id = ?`, jobId);
         }
         sql.run('DELETE FROM jobs WHERE id = ?', jobId);
       }
-      return executions;
+      return jobs.length;
     });
+  }
+
+  async doomedLogs(limit: number): Promise<readonly string[]> {
+    return await this.#db.read((sql) =>
+      sql.all('SELECT log_id FROM doomed_logs LIMIT ?', limit).map((row) => text(row, 'log_id')),
+    );
+  }
+
+  async logsGone(logIds: readonly string[]): Promise<void> {
+    await this.#db.write((sql) =>
+      sql.run('DELETE FROM doomed_logs WHERE log_id IN (SELECT value FROM json_each(?))', JSON.stringify(logIds)),
+    );
   }
 
   async forgetRequests(beforeMs: number): Promise<void> {

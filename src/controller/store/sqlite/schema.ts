@@ -159,4 +159,5 @@ export const MIGRATIONS: readonly string[] = [
   `,
   SESSIONS_MIGRATION,
   EVENTS_MIGRATION,
+  'CREATE TABLE doomed_logs (log_id TEXT PRIMARY KEY) STRICT',
 ];

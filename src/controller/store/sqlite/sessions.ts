@@ -13,6 +13,7 @@ import type {
   SessionRepository,
   SessionStart,
 } from '../session.ts';
+import { sessionLogId } from '../session.ts';
 import { DOZING_STATES, ENDED_STATES, SLEEPING_STATES } from '../session-state.ts';
 import { selectorConditions } from './agent-rows.ts';
 import { number, optionalNumber, text } from './column.ts';
@@ -103,6 +104,8 @@ function* deleteUnit(sql: Sql, beforeMs: number, limit: number): Generator<void,
     for (const command of sql.all("DELETE FROM commands WHERE session_id = ? AND session_id <> '' RETURNING id", id)) {
       sql.run('DELETE FROM statements WHERE job_id = ?', text(command, 'id'));
     }
+    // Logs of earlier generations were pruned by their age.
+    sql.run('INSERT OR IGNORE INTO doomed_logs (log_id) VALUES (?)', sessionLogId(id, number(row, 'generation')));
     sql.run('DELETE FROM session_requests WHERE session_id = ?', id);
     sql.run('DELETE FROM sessions WHERE id = ?', id);
   }
