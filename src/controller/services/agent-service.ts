@@ -118,6 +118,34 @@ async function remove(needs: ServiceDependencies, agentId: string): Promise<void
   for (const sessionId of outcome.sessionIds) publishSession(bus, sessionId);
 }
 
+type RecordMethods = Pick<ServiceImpl<typeof AgentService>, 'listAuditCheckpoints' | 'listEvents' | 'watchEvents'>;
+
+/** What agents have told, apart from what they are. */
+function recordMethods(needs: ServiceDependencies): RecordMethods {
+  const { store } = needs;
+  return {
+    async listAuditCheckpoints(request) {
+      checkAgentId(request.agentId);
+      const { items, nextPageToken } = await store.auditCheckpoints.list(request.agentId, pageQuery(request));
+      return { checkpoints: items.map(checkpointView), nextPageToken };
+    },
+
+    async listEvents(request) {
+      if (request.agentId !== '') checkAgentId(request.agentId);
+      const { items, nextPageToken } = await store.agentEvents.list(request.agentId, pageQuery(request));
+      return { events: items.map(eventView), nextPageToken };
+    },
+
+    async *watchEvents({ agentId, backlog }, { signal }) {
+      if (agentId !== '') checkAgentId(agentId);
+      if (backlog < 0 || backlog > WATCH_PAGE) {
+        throw invalid([{ field: 'backlog', description: `is ${backlog}; must be 0 to ${WATCH_PAGE}` }]);
+      }
+      for await (const event of watchEvents(needs, { agentId, backlog }, signal)) yield { event };
+    },
+  };
+}
+
 /** AgentService over store and bus. */
 export function createAgentService(needs: ServiceDependencies): ServiceImpl<typeof AgentService> {
   const { store, bus } = needs;
@@ -171,24 +199,6 @@ export function createAgentService(needs: ServiceDependencies): ServiceImpl<type
       return {};
     },
 
-    async listAuditCheckpoints(request) {
-      checkAgentId(request.agentId);
-      const { items, nextPageToken } = await store.auditCheckpoints.list(request.agentId, pageQuery(request));
-      return { checkpoints: items.map(checkpointView), nextPageToken };
-    },
-
-    async listEvents(request) {
-      if (request.agentId !== '') checkAgentId(request.agentId);
-      const { items, nextPageToken } = await store.agentEvents.list(request.agentId, pageQuery(request));
-      return { events: items.map(eventView), nextPageToken };
-    },
-
-    async *watchEvents({ agentId, backlog }, { signal }) {
-      if (agentId !== '') checkAgentId(agentId);
-      if (backlog < 0 || backlog > WATCH_PAGE) {
-        throw invalid([{ field: 'backlog', description: `is ${backlog}; must be 0 to ${WATCH_PAGE}` }]);
-      }
-      for await (const event of watchEvents(needs, { agentId, backlog }, signal)) yield { event };
-    },
+    ...recordMethods(needs),
   };
 }
