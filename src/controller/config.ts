@@ -69,6 +69,8 @@ export interface KeepOptions {
   readonly sessionsMs: number;
   /** Output, from its last write. */
   readonly logsMs: number;
+  /** Audit checkpoints but the newest of each chain. */
+  readonly checkpointsMs: number;
   /** Events of each agent. */
   readonly events: number;
 }
@@ -79,6 +81,7 @@ export const DEFAULT_KEEP: KeepOptions = {
   jobsMs: 30 * DAY_MS,
   sessionsMs: 30 * DAY_MS,
   logsMs: 14 * DAY_MS,
+  checkpointsMs: 365 * DAY_MS,
   events: 1000,
 };
 
@@ -111,6 +114,7 @@ export function compileControllerOptions(options: ControllerOptions): Controller
   range('keep-jobs', keep.jobsMs, 60_000, MAX_KEEP_MS, violations);
   range('keep-sessions', keep.sessionsMs, 60_000, MAX_KEEP_MS, violations);
   range('keep-logs', keep.logsMs, 60_000, MAX_KEEP_MS, violations);
+  range('keep-checkpoints', keep.checkpointsMs, 60_000, MAX_KEEP_MS, violations);
   range('keep-events', keep.events, 1, 100_000, violations);
   const { allowedOrigins = [] } = options;
   for (const origin of allowedOrigins) checkOrigin(origin, violations);

@@ -92,6 +92,12 @@ export const controllerConfig = defineConfig('controller', {
       default: 14 * DAY,
       description: 'Output, from its last write; it goes with its job at the latest.',
     }),
+    checkpointsMs: setting(type.duration({ min: 60 * SECOND, max: 3650 * DAY }), {
+      key: 'keep.checkpoints',
+      group: KEEP,
+      default: 365 * DAY,
+      description: "Signed heads of agents' audit logs; the newest of each log stays.",
+    }),
     events: setting(type.int({ min: 1, max: 100_000 }), {
       key: 'keep.events',
       group: KEEP,

@@ -25,17 +25,20 @@ export interface RetentionOptions {
   readonly sessionsMs: number;
   /** Bytes of logs, from the last write. */
   readonly logsMs: number;
+  /** Audit checkpoints but the newest of each chain, from when they were stored. */
+  readonly checkpointsMs: number;
   readonly sweepIntervalMs: number;
   /** How long after its expiry a command that was sent, but not confirmed, is given up. */
   readonly expiryGraceMs: number;
   readonly expiryIntervalMs: number;
 }
 
-/** Jobs and sessions 30 days, logs 14 days. */
+/** Jobs and sessions 30 days, logs 14 days, audit checkpoints a year. */
 export const DEFAULT_RETENTION: RetentionOptions = {
   jobsMs: 30 * DAY_MS,
   sessionsMs: 30 * DAY_MS,
   logsMs: 14 * DAY_MS,
+  checkpointsMs: 365 * DAY_MS,
   sweepIntervalMs: 3_600_000,
   expiryGraceMs: 60_000,
   expiryIntervalMs: 1000,
@@ -92,11 +95,18 @@ export class Sweeper {
     await store.sessions.forgetRequests(clock.now() - REQUEST_ID_MS);
     await logs.prune(clock.now() - retention.logsMs, signal);
     await this.#forgetSessions(signal);
+    await this.#forgetCheckpoints(signal);
     while (!signal.aborted) {
       const deleted = await store.jobs.deleteEnded(clock.now() - retention.jobsMs, BATCH);
       await this.#deleteDoomedLogs(signal);
       if (deleted === 0) return;
     }
+  }
+
+  async #forgetCheckpoints(signal: AbortSignal): Promise<void> {
+    const { store, clock, retention } = this.#needs;
+    const before = clock.now() - retention.checkpointsMs;
+    while (!signal.aborted && (await store.auditCheckpoints.deleteOld(before, BATCH)) === BATCH);
   }
 
   /** Logs of what is deleted, also those that an earlier process did not come to. */

@@ -21,4 +21,9 @@ export interface AuditCheckpointRepository {
   add(record: AuditCheckpointRecord): Promise<'stored' | 'known' | 'conflict'>;
   /** Newest first, by time of storing. */
   list(agentId: string, page: PageQuery): Promise<Page<AuditCheckpointRecord>>;
+  /**
+   * Deletes up to `limit` checkpoints stored before `beforeMs`, but never the newest of a chain, nor one of two heads for
+   * one sequence. How many.
+   */
+  deleteOld(beforeMs: number, limit: number): Promise<number>;
 }

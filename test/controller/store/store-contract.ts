@@ -414,6 +414,33 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
       );
     });
 
+    it('forgets old audit checkpoints, but neither the newest of a chain nor evidence', async () => {
+      const add = async (chainId: string, sequence: number, head: string, storedAtMs: number) =>
+        await store().auditCheckpoints.add({
+          ...{ agentId: 'a', chainId, sequence, head: bytes(head), signedAtMs: NOW, storedAtMs },
+          ...{ publicKey: bytes('k'), payload: bytes('p'), signature: bytes('s') },
+        });
+      for (const [chain, sequence, head] of [
+        ['one', 1, 'old'],
+        ['one', 2, 'evidence'],
+        ['one', 2, 'against it'],
+        ['one', 3, 'old too'],
+        ['two', 9, 'newest of two'],
+      ] as const) {
+        await add(chain, sequence, head, NOW);
+      }
+      await add('one', 4, 'young', NOW + 100);
+      await add('one', 5, 'newest', NOW + 100);
+      assert.equal(await store().auditCheckpoints.deleteOld(NOW + 50, 1), 1);
+      assert.equal(await store().auditCheckpoints.deleteOld(NOW + 50, 10), 1);
+      assert.equal(await store().auditCheckpoints.deleteOld(NOW + 50, 10), 0);
+      const { items } = await store().auditCheckpoints.list('a', { pageSize: 100, pageToken: '' });
+      assert.deepEqual(
+        items.map((item) => Buffer.from(item.head).toString()),
+        ['newest', 'young', 'newest of two', 'against it', 'evidence'],
+      );
+    });
+
     it('drops signs of life of streams that are over', async () => {
       await connect('a', { connectionId: 'new' });
       const usage = { bytes: bytes('u'), load: { runningJobs: 2, queuedJobs: 1, maxJobs: 5 } };

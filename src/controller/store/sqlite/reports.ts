@@ -63,6 +63,22 @@ export class SqliteAuditCheckpoints implements AuditCheckpointRepository {
       return pageOf(rows, page.pageSize, toCheckpoint, (row) => String(row['number']));
     });
   }
+
+  async deleteOld(beforeMs: number, limit: number): Promise<number> {
+    return await this.#db.write((sql) =>
+      sql.run(
+        `DELETE FROM audit_checkpoints WHERE number IN (
+           SELECT c.number FROM audit_checkpoints c WHERE c.stored_at_ms < ?
+             AND EXISTS (SELECT 1 FROM audit_checkpoints newer WHERE newer.agent_id = c.agent_id
+               AND newer.chain_id = c.chain_id AND newer.sequence > c.sequence)
+             AND NOT EXISTS (SELECT 1 FROM audit_checkpoints other WHERE other.agent_id = c.agent_id
+               AND other.chain_id = c.chain_id AND other.sequence = c.sequence AND other.head <> c.head)
+           LIMIT ?)`,
+        beforeMs,
+        limit,
+      ),
+    );
+  }
 }
 
 /** StateReportRepository on one database. */
