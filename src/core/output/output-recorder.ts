@@ -3,6 +3,7 @@
 import type { Clock } from '../clock.ts';
 import { LonglineError, toLonglineError } from '../errors.ts';
 import type { ClosedStream, GapReason, OutputLog, OutputPiece, StreamName } from './output-log.ts';
+import { OutputTail } from './output-tail.ts';
 
 interface StreamState {
   /** Bytes of the stream seen so far, kept or not. */
@@ -11,6 +12,8 @@ interface StreamState {
   undeclared: number;
   /** Bytes covered by gaps for the limit. */
   declared: number;
+  /** The last bytes seen by this process. */
+  readonly tail: OutputTail;
 }
 
 const FIRST_DECLARED = 64 * 1024;
@@ -30,7 +33,10 @@ export class OutputRecorder {
     this.#log = log;
     this.#limitBytes = limitBytes;
     this.#clock = clock;
-    const begin = (stream: StreamName): StreamState => ({ position: log.length(stream), undeclared: 0, declared: 0 });
+    const begin = (stream: StreamName): StreamState => {
+      const position = log.length(stream);
+      return { position, undeclared: 0, declared: 0, tail: new OutputTail(position) };
+    };
     this.#streams = { stdout: begin('stdout'), stderr: begin('stderr') };
   }
 
@@ -49,11 +55,22 @@ export class OutputRecorder {
     return this.#failed.promise;
   }
 
+  /** True once bytes were declared as possibly missing: positions count on from there, and fit no other count. */
+  get lossDeclared(): boolean {
+    return this.#lossDeclared;
+  }
+
+  /** Index of the first byte of `data`, read again from `offset` on, that was another when it was seen; undefined if none. */
+  difference(stream: StreamName, data: Uint8Array, offset: number): number | undefined {
+    return this.#streams[stream].tail.difference(data, offset);
+  }
+
   /** Takes a piece. Resolves when there is room for more. Never rejects. */
   async record(piece: OutputPiece): Promise<void> {
     const state = this.#streams[piece.stream];
     const room = Math.max(0, this.#limitBytes - state.position);
     const kept = piece.data.length <= room ? piece.data : piece.data.subarray(0, room);
+    state.tail.push(piece.data);
     state.position += piece.data.length;
     if (this.#failure !== undefined) return;
     try {
@@ -121,7 +138,9 @@ export class OutputRecorder {
 
 /**
  * What a recorder hasn't seen yet of output that is read again from its first byte. Once more was read than the engine
- * promised to keep, the oldest may be gone and with it the count: that is declared, once.
+ * promised to keep, the oldest may be gone and with it the count: that is declared, once. So it is where the kept output
+ * is not what was seen: an engine that is killed keeps less than it had sent already, and what comes after the kill
+ * follows without a seam.
  */
 export async function* unseen(
   pieces: AsyncIterable<OutputPiece>,
@@ -132,12 +151,21 @@ export async function* unseen(
     stdout: recorder.position('stdout'),
     stderr: recorder.position('stderr'),
   };
+  const offset: Record<StreamName, number> = { stdout: 0, stderr: 0 };
+  const comparable = !recorder.lossDeclared;
   let read = 0;
-  for await (const piece of pieces) {
-    read += piece.data.length;
+  for await (const { stream, data } of pieces) {
+    read += data.length;
     if (read > keptBytes) await recorder.declareLoss();
-    const seen = Math.min(skip[piece.stream], piece.data.length);
-    skip[piece.stream] -= seen;
-    if (seen < piece.data.length) yield { stream: piece.stream, data: piece.data.subarray(seen) };
+    let seen = Math.min(skip[stream], data.length);
+    skip[stream] -= seen;
+    const other = comparable ? recorder.difference(stream, data.subarray(0, seen), offset[stream]) : undefined;
+    offset[stream] += data.length;
+    if (other !== undefined) {
+      await recorder.declareLoss();
+      seen = other;
+      skip[stream] = 0;
+    }
+    if (seen < data.length) yield { stream, data: data.subarray(seen) };
   }
 }

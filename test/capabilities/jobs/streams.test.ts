@@ -81,6 +81,41 @@ suite('recorded output', () => {
     );
   });
 
+  test('is not sewn together wrongly where the engine kept less than it had sent', async () => {
+    const lines = (from: number, to: number) =>
+      Array.from({ length: to - from + 1 }, (_, index) => `line ${from + index}\n`).join('');
+    for (const [sent, kept] of [
+      [100, 90],
+      [5000, 4990],
+      [5000, 1],
+    ] as const) {
+      const log = new MemoryLog();
+      const recorder = new OutputRecorder(log, 1e9, systemClock);
+      await recorder.record({ stream: 'stdout', data: Buffer.from(lines(1, sent)) });
+      const again = piecesOf({ stdout: lines(1, kept) + lines(sent + 1, sent + 6000), stderr: '' }, [7, 4000]);
+      for await (const piece of unseen(from(again), recorder, 1e9)) await recorder.record(piece);
+      await recorder.close();
+      assert.deepEqual([...new Set(log.gaps.map((gap) => gap.reason))], ['unrecoverable'], `kept ${kept} of ${sent}`);
+      if (kept > 1)
+        assert.equal(log.text('stdout').slice(-lines(sent + 2, sent + 6000).length), lines(sent + 2, sent + 6000));
+      assert.equal(log.text('stdout').slice(0, lines(1, sent).length), lines(1, sent));
+    }
+  });
+
+  test('that is the same is taken up without a gap', async () => {
+    const log = new MemoryLog();
+    const recorder = new OutputRecorder(log, 1e9, systemClock);
+    const whole = 'abcdefg\n'.repeat(9000);
+    for (const piece of piecesOf({ stdout: whole.slice(0, 50_003), stderr: '' }, [1000, 1]))
+      await recorder.record(piece);
+    for await (const piece of unseen(from(piecesOf({ stdout: whole, stderr: '' }, [333, 1])), recorder, 1e9)) {
+      await recorder.record(piece);
+    }
+    await recorder.close();
+    assert.equal(log.text('stdout'), whole);
+    assert.deepEqual(log.gaps, []);
+  });
+
   test('goes on being taken when the log fails, and says so at the end', async () => {
     const log = new MemoryLog();
     const recorder = new OutputRecorder(log, 1000, systemClock);
