@@ -328,6 +328,27 @@ describe('log spool', () => {
     assert.deepEqual(found.gaps, [{ stream: 'stdout', from: 6, to: 10, reason: 'spool_full' }]);
   });
 
+  it('goes on in the next segment while a full one is still being synced', async () => {
+    await using folder = await scratchFolder();
+    const slow = Promise.withResolvers<void>();
+    const openFile: OpenFile = async (path, flags, mode) => {
+      const handle = await openOnDisk(path, flags, mode);
+      const datasync = handle.datasync.bind(handle);
+      if (path.endsWith('00000001.segment')) handle.datasync = () => slow.promise.then(datasync);
+      return handle;
+    };
+    await using spool = await openSpool(folder.path, { segmentBytes: 1000 }, openFile);
+    const log = await spool.open('x');
+    for (let round = 0; round < 4; round++) {
+      await log.append(piece('stdout', Buffer.alloc(600, round)), 1);
+      if (round === 3) slow.resolve();
+      while (only(spool).writtenLengths().get('stdout') !== log.length('stdout')) await new Promise(setImmediate);
+    }
+    assert.equal(only(spool).segments.length, 2);
+    const [summary] = await log.close();
+    assert.equal(summary?.gapBytes, 0);
+  });
+
   it('refuses names that would leave its folder, and appends after the close', async () => {
     await using folder = await scratchFolder();
     await using spool = await openSpool(folder.path);

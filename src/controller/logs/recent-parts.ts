@@ -44,10 +44,9 @@ export class RecentParts {
 
   /** Records from a position on, about `maxBytes` of them; none if that position isn't kept. */
   from(position: number, maxBytes: number): readonly RecentRecord[] {
-    const first = this.#records[0];
-    if (first === undefined || position < first.start) return [];
-    const begin = this.#records.findIndex((record) => record.start === position);
-    if (begin < 0) return [];
+    // From the end, where readers are that keep up.
+    const begin = this.#records.findLastIndex((record) => record.start <= position);
+    if (this.#records[begin]?.start !== position) return [];
     this.#unreadBytes = 0;
     let end = begin;
     for (let bytes = 0; end < this.#records.length && bytes < maxBytes; end++) {
