@@ -87,6 +87,11 @@ export class Supervisor implements AsyncDisposable {
         return await lifecycle.adopted(session);
       }
       case 'bring_up':
+        // The rest of what its last run said, which nobody followed to its end.
+        if (session.live === undefined && !isUp(row)) {
+          await session.followAgain();
+          await session.endRun();
+        }
         return await lifecycle.restart(session, { ...occasion, reason: recovery.reason });
       case 'ended':
         return await this.#ended(session, row!.id, undefined, signal);
@@ -269,7 +274,10 @@ export class Supervisor implements AsyncDisposable {
       const sessionId = row.labels[LABEL.session] ?? '';
       if (wanted(sessionId)) continue;
       log.info('removing a container that no session has', { container: row.name });
-      await engine.removeContainer(row.id, this.#stop.signal);
+      await engine.removeContainer(row.id, this.#stop.signal).catch((error: unknown) => {
+        if (error instanceof LonglineError && error.reason === 'unavailable') throw error;
+        log.warn('a container could not be removed yet', { container: row.name, detail: describeError(error) });
+      });
     }
     for (const { name, labels } of await engine.listNetworks(this.#stop.signal)) {
       const sessionId = labels[LABEL.session];
@@ -309,4 +317,8 @@ export class Supervisor implements AsyncDisposable {
     const { sessionId } = session;
     this.#services.log.warn('something due for a session failed', { sessionId, detail: describeError(error) });
   }
+}
+
+function isUp(row: SessionContainerRow | undefined): boolean {
+  return row !== undefined && ['running', 'paused', 'restarting'].includes(row.state);
 }

@@ -73,6 +73,29 @@ suite('sessions found again', () => {
     assert.equal(world.latest('stops')!.state, SessionState.HIBERNATED);
   });
 
+  test('have the rest of their output read, and its log closed, before they are brought up again', async () => {
+    let write: (text: string) => void = () => undefined;
+    const engine = new FakeSessionEngine({
+      program: async (process) => {
+        write = process.write;
+        process.write('begun ');
+        return await process.stopped;
+      },
+    });
+    await using world = new SessionsWorld(engine);
+    await up(await world.start(), 'one');
+    await world.untilLogged('one.1', 1, 'begun ');
+    await world.letGo();
+    write('last words');
+    engine.reboot();
+    world.bootId = newId();
+    await world.start();
+    await world.until('one', ({ starts, state }) => starts === 2 && state === SessionState.RUNNING, 'it to run again');
+    assert.equal(world.log('one.1', 1).text(), 'begun last words');
+    assert.equal(world.log('one.1', 1).closed, 1);
+    assert.equal(world.log('one.1', 2).closed, 0);
+  });
+
   test('are brought up again when the engine comes back without them', async () => {
     const engine = new FakeSessionEngine();
     await using world = new SessionsWorld(engine);
