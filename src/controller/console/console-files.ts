@@ -1,13 +1,13 @@
 // The pages that a controller serves to browsers: a view of a session's screen, and noVNC from its npm package as it is.
 // Files are found by a fixed table and a strict pattern, never by joining what a request says. Nothing on these pages runs
 // inline, comes from elsewhere, or may be framed.
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { describeError } from '../../core/errors.ts';
+import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { HttpRequest as Request, RequestHandler, HttpResponse as Response } from '../front/http-handlers.ts';
 
-const VIEW = new URL('../../console/view/', import.meta.url);
 const PAGE = /^\/sessions\/[^/]{1,200}\/view$/;
 /** One or more folders of letters, then a script: no dots but the last, so no way up. */
 const NOVNC = /^\/console\/novnc\/((?:core|vendor)(?:\/[A-Za-z0-9_-]+)*\/[A-Za-z0-9_-]+\.js)$/;
@@ -29,9 +29,9 @@ function contentSecurityPolicy(host: string): string {
 
 /** Answers GET and HEAD of the pages, and 404 to all else. */
 export function consolePages(log: Logger): RequestHandler {
-  const novnc = new URL('..', import.meta.resolve('@novnc/novnc'));
+  const places = { view: viewFolder(), novnc: new URL('..', import.meta.resolve('@novnc/novnc')) };
   return (request, response) => {
-    const file = fileOf(request.url?.split('?', 1)[0] ?? '', novnc);
+    const file = fileOf(request.url?.split('?', 1)[0] ?? '', places);
     if (file === undefined) return answer(response, 404, {}, '');
     if (request.method !== 'GET' && request.method !== 'HEAD') return answer(response, 405, { allow: 'GET, HEAD' }, '');
     readFile(file).then(
@@ -45,9 +45,25 @@ export function consolePages(log: Logger): RequestHandler {
   };
 }
 
-function fileOf(path: string, novnc: URL): URL | undefined {
-  if (PAGE.test(path)) return new URL('view.html', VIEW);
-  if (path === '/console/view.js' || path === '/console/view.css') return new URL(path.slice('/console/'.length), VIEW);
+interface Places {
+  readonly view: URL;
+  readonly novnc: URL;
+}
+
+/** Pages are files and stay such in a bundle, which lies elsewhere: they are looked for from here upwards. */
+function viewFolder(): URL {
+  for (let at = new URL('.', import.meta.url); ; at = new URL('..', at)) {
+    const folder = new URL('src/console/view/', at);
+    if (existsSync(new URL('view.html', folder))) return folder;
+    if (at.pathname === '/') {
+      throw new LonglineError('internal', `src/console/view is in no folder above ${import.meta.url}`);
+    }
+  }
+}
+
+function fileOf(path: string, { view, novnc }: Places): URL | undefined {
+  if (PAGE.test(path)) return new URL('view.html', view);
+  if (path === '/console/view.js' || path === '/console/view.css') return new URL(path.slice('/console/'.length), view);
   const script = NOVNC.exec(path)?.[1];
   return script === undefined ? undefined : new URL(script, novnc);
 }
