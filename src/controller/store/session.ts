@@ -155,8 +155,6 @@ export interface SessionRepository {
   report(report: SessionReport): Promise<readonly string[]>;
   /** Every agent that matches, in whatever state. */
   candidates(selector: AgentSelector): Promise<readonly SessionCandidate[]>;
-  /** Ids of the sessions of an agent that live. */
-  liveOn(agentId: string): Promise<readonly string[]>;
   /** Deletes up to `limit` sessions that ended before `beforeMs`, with their commands. */
   deleteEnded(beforeMs: number, limit: number): Promise<readonly ForgottenSession[]>;
   /** Forgets request ids used before `beforeMs`. */

@@ -348,7 +348,19 @@ describe('session service', () => {
     await until('the change is told', () =>
       changes.some((change) => change.case === 'session' && change.value.status?.state === SessionState.PAUSED),
     );
-    report(control, [statusOf('one', 10, { state: SessionState.ENDED })]);
+    const awayTold = () =>
+      changes.filter((change) => change.case === 'session' && change.value.unknownSince !== undefined).length;
+    control.close();
+    await until('that its agent is away is told of both', () => awayTold() === 2);
+    const back = await connect('a');
+    const toldSoFar = changes.length;
+    await until(
+      'that it is back is told of both',
+      () =>
+        changes.length >= toldSoFar + 2 ||
+        changes.slice(-2).every((change) => change.case === 'session' && change.value.unknownSince === undefined),
+    );
+    report(back, [statusOf('one', 10, { state: SessionState.ENDED })]);
     await until('the end is told', () => changes.some((change) => change.case === 'removedSessionId'));
     leaving.abort();
     await watching;

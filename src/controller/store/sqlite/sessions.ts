@@ -172,14 +172,6 @@ export class SqliteSessions implements SessionRepository {
     );
   }
 
-  async liveOn(agentId: string): Promise<readonly string[]> {
-    return await this.#db.read((sql) =>
-      sql
-        .all(`SELECT id FROM sessions WHERE agent_id = ? AND state NOT IN (${ENDED}) ORDER BY id`, agentId)
-        .map((row) => text(row, 'id')),
-    );
-  }
-
   async deleteEnded(beforeMs: number, limit: number): Promise<readonly ForgottenSession[]> {
     return await this.#db.write((sql) => deleteUnit(sql, beforeMs, limit));
   }
