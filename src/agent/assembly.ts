@@ -64,8 +64,9 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const identity = makeIdentity(base, audit);
   await identity.open(signal);
   const logs = { open: (executionId: string) => holder.link!.logs.open(executionId) };
-  const capability = openJobs(config, jobs, folder.instanceId, { logs, paths }, stack);
   const sessions = openSessions(config, folder.instanceId, () => holder.link, stack);
+  const { images } = sessions;
+  const capability = openJobs(config, jobs, folder.instanceId, { logs, paths, images }, stack);
   const stopping = new AbortController();
   const registry = await makeRegistry(base, [capability, sessions], holder, stopping.signal, stack);
   const report = hostReport({

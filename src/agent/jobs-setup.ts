@@ -2,6 +2,7 @@
 import { JobsCapability } from '../capabilities/jobs/capability.ts';
 import { type JobsConfig, parseJobsConfig } from '../capabilities/jobs/config.ts';
 import type { HostPaths, OutputLogs } from '../capabilities/jobs/ports.ts';
+import type { ImageLedger } from '../core/images/image-puller.ts';
 import { DockerEngine } from '../platform/docker/docker-engine.ts';
 import { parseEngineAddress } from '../platform/docker/engine-address.ts';
 import type { AgentConfig } from './config.ts';
@@ -17,10 +18,10 @@ export function openJobs(
   config: AgentConfig,
   jobs: JobsConfig,
   instanceId: string,
-  { logs, paths }: { readonly logs: OutputLogs; readonly paths: HostPaths },
+  { logs, paths, images }: { readonly logs: OutputLogs; readonly paths: HostPaths; readonly images: ImageLedger },
   stack: AsyncDisposableStack,
 ): JobsCapability {
   const engine = stack.use(new DockerEngine(parseEngineAddress(config.dockerHost)));
   const credentials = new RegistryCredentialFile(config.jobs.credentialsFile);
-  return new JobsCapability({ engine, logs, credentials, paths, instanceId, config: jobs });
+  return new JobsCapability({ engine, logs, credentials, paths, images, instanceId, config: jobs });
 }

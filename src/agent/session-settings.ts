@@ -13,7 +13,7 @@ const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 const DAY = 24 * HOUR;
 const SESSIONS = 'Sessions';
-const IMAGES = 'Images of sessions';
+const IMAGES = 'Images';
 const base = DEFAULT_SESSIONS_CONFIG;
 
 /** A size; a bare number is read as GiB, as agents of this kind have always taken it. */
@@ -125,7 +125,7 @@ const images = {
     key: 'sessions.image_gc',
     group: IMAGES,
     default: base.images.enabled,
-    description: 'Remove images that sessions of this agent fetched and nobody uses, when the disk fills up.',
+    description: 'Remove images that this agent fetched and nobody uses, when the disk fills up.',
   }),
   highPercent: setting(type.float({ min: 1, max: 100 }), {
     key: 'sessions.image_gc_high',

@@ -17,7 +17,7 @@ import type {
   Recoverable,
 } from '../../core/capability.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
-import { ImagePuller } from '../../core/images/image-puller.ts';
+import { type ImageLedger, ImagePuller } from '../../core/images/image-puller.ts';
 import type { JobsConfig } from './config.ts';
 import { ContainerReaper } from './container-reaper.ts';
 import { EngineWatch } from './engine-watch.ts';
@@ -38,6 +38,8 @@ export interface JobsCapabilityOptions {
   readonly logs: OutputLogs;
   readonly credentials: CredentialSource;
   readonly paths: HostPaths;
+  /** Hears of images that jobs pull and use. */
+  readonly images?: ImageLedger;
   /** Identifies this agent's containers among all others; the same for as long as its data folder lives. */
   readonly instanceId: string;
   readonly config: JobsConfig;
@@ -174,7 +176,7 @@ export class JobsCapability implements Capability, Anticipating, Recoverable, He
   };
 
   #serve(host: CapabilityHost): JobServices {
-    const { engine, logs, credentials, paths, instanceId, config } = this.#options;
+    const { engine, logs, credentials, paths, images, instanceId, config } = this.#options;
     const { clock, log, state } = host;
     const reaper = new ContainerReaper(engine, clock, log);
     this.#hostSignal = host.signal;
@@ -183,7 +185,7 @@ export class JobsCapability implements Capability, Anticipating, Recoverable, He
       ...{ engine, logs, paths, clock, log, config, instanceId, reaper },
       records: new RunRecords(state),
       queue: new JobQueue(config.maxConcurrent, config.maxQueued),
-      puller: new ImagePuller({ engine, credentials, clock, settings: config.pull }),
+      puller: new ImagePuller({ engine, credentials, clock, settings: config.pull, ...(images && { ledger: images }) }),
       pool: new WarmPool({ engine, clock, log, reaper, instanceId, settings: config.warm }),
       watch: new EngineWatch(engine, clock, log),
       hostBootedAtMs: clock.now() - uptime() * 1000,

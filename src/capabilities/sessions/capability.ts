@@ -15,7 +15,7 @@ import type {
 import { Channel } from '../../core/channel.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { CredentialSource } from '../../core/images/image.ts';
-import { ImagePuller } from '../../core/images/image-puller.ts';
+import { type ImageLedger, ImagePuller } from '../../core/images/image-puller.ts';
 import type { SessionAccess, SessionVisit, VisitOptions } from '../../core/session-access.ts';
 import { admit, type HostLimits, NOTHING, type Share, total } from './admission.ts';
 import { type CommandOptions, hibernateSession, startSession, stopSession, wakeSession } from './commands.ts';
@@ -125,6 +125,12 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     return await this.#visits.visit(sessionId, options, signal);
   }
 
+  /** Where other capabilities tell of the images that they pull and use: one collector for all of an agent. */
+  readonly images: ImageLedger = {
+    pulled: (image, reference) => this.#collector?.pulled(image, reference),
+    used: (image) => this.#collector?.used(image),
+  };
+
   /** How many sessions there are and what they hold. */
   counts(): SessionCounts {
     const all = [...this.#sessions.values()].filter(({ state }) => !isOver(state));
@@ -182,14 +188,12 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     const inUse = () =>
       new Set([...this.#sessions.values()].filter(({ state: now }) => !isOver(now)).map(({ imageId }) => imageId));
     const collector = new ImageCollector({ engine, state, clock, log, retention: config.images, inUse });
-    const onPulled = ({ id }: { readonly id: string }, reference: string) => collector.pulled(id, reference);
     this.#collector = collector;
     const services: SessionServices = {
       ...{ engine, logs, clock, log, config, instanceId, bootId, records },
-      puller: new ImagePuller({ engine, credentials, clock, settings: config.pull, onPulled }),
+      puller: new ImagePuller({ engine, credentials, clock, settings: config.pull, ledger: collector }),
       emit: (event) => host.emit(event),
       nextReport: () => ++this.#report,
-      imageUsed: (imageId) => collector.used(imageId),
     };
     const found = await records.all((sessionId) => log.error('the record of a session is damaged', { sessionId }));
     this.#report = LEAP + found.reduce((most, { report }) => Math.max(most, report), 0);

@@ -3,6 +3,8 @@
 import type { StateStore } from '../../core/capability.ts';
 import type { Clock } from '../../core/clock.ts';
 import { describeError } from '../../core/errors.ts';
+import type { ImageFacts } from '../../core/images/image.ts';
+import type { ImageLedger } from '../../core/images/image-puller.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { ImageRetention } from './config.ts';
 import type { DiskSpace, SessionImages } from './ports.ts';
@@ -27,6 +29,9 @@ export interface CollectorParts {
 
 const PREFIX = 'image/';
 const EVERY_MS = 5 * 60_000;
+/** An image used again within this is not noted again: jobs may use one many times a second. */
+const NOTE_EVERY_MS = 60_000;
+const MOST_NOTED = 4096;
 
 /** Images to remove, first to go first: ours, unused for long enough, by the time of their last use. Pure. */
 export function removable(
@@ -45,23 +50,27 @@ export function usedPercent({ totalBytes, freeBytes }: DiskSpace): number {
   return totalBytes === 0 ? 0 : (100 * (totalBytes - freeBytes)) / totalBytes;
 }
 
-/** One per capability. */
-export class ImageCollector {
+/** One per agent. */
+export class ImageCollector implements ImageLedger {
   readonly #parts: CollectorParts;
+  readonly #notedAtMs = new Map<string, number>();
   #writing: Promise<unknown> = Promise.resolve();
 
   constructor(parts: CollectorParts) {
     this.#parts = parts;
   }
 
-  /** An image was brought by this agent. */
-  pulled(id: string, reference: string): void {
+  pulled({ id }: ImageFacts, reference: string): void {
     this.#write({ id, reference, usedAtMs: this.#parts.clock.now() });
   }
 
-  /** An image is used; only of note if it is one of ours. */
-  used(id: string): void {
+  /** Only of note if it is one of ours, and not at every use. */
+  used({ id }: ImageFacts): void {
     const { state, clock } = this.#parts;
+    const nowMs = clock.now();
+    if (nowMs - (this.#notedAtMs.get(id) ?? Number.NEGATIVE_INFINITY) < NOTE_EVERY_MS) return;
+    if (this.#notedAtMs.size >= MOST_NOTED) this.#notedAtMs.clear();
+    this.#notedAtMs.set(id, nowMs);
     this.#then(async () => {
       const known = decode(await state.get(PREFIX + id));
       if (known !== undefined) await state.put(PREFIX + id, encode({ ...known, usedAtMs: clock.now() }));

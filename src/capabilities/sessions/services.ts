@@ -22,6 +22,4 @@ export interface SessionServices {
   emit(event: HostEvent): void;
   /** Number of the next report. */
   nextReport(): number;
-  /** An image was used: it is not the one to be removed first. */
-  imageUsed(imageId: string): void;
 }

@@ -205,7 +205,6 @@ export class StepRunner {
       signal,
     );
     await this.#session.imageFound(facts);
-    this.#services.imageUsed(facts.id);
     return pulled ? 'done' : 'found';
   }
 

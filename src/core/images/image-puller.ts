@@ -56,8 +56,16 @@ export interface PullerPorts {
   readonly credentials: CredentialSource;
   readonly clock: Clock;
   readonly settings: PullSettings;
-  /** Called with an image that the engine did not have before. */
-  readonly onPulled?: (image: ImageFacts, reference: string) => void;
+  /** Hears what becomes of images, for whoever clears them away. */
+  readonly ledger?: ImageLedger;
+}
+
+/** Keeps track of images that this agent brought. Neither call may wait or throw. */
+export interface ImageLedger {
+  /** The engine did not have this image before. */
+  pulled(image: ImageFacts, reference: string): void;
+  /** It is about to be used. */
+  used(image: ImageFacts): void;
 }
 
 /** Fetches images. */
@@ -82,23 +90,29 @@ export class ImagePuller {
     const { engine } = this.#ports;
     if (policy !== 'always') {
       const found = await engine.findImage(reference, signal);
-      if (found !== undefined) return found;
+      if (found !== undefined) return this.#used(found);
       if (policy === 'never') {
         const message = `image ${JSON.stringify(reference)} is not on this host, and the pull policy is never`;
         throw new LonglineError('not_found', message);
       }
     }
-    const before = this.#ports.onPulled && (await engine.findImage(reference, signal));
+    const { ledger } = this.#ports;
+    const before = ledger && (await engine.findImage(reference, signal));
     await this.#join(reference, report, signal);
     const pulled = await engine.findImage(reference, signal);
     if (pulled !== undefined) {
-      if (pulled.id !== before?.id) this.#ports.onPulled?.(pulled, reference);
-      return pulled;
+      if (pulled.id !== before?.id) ledger?.pulled(pulled, reference);
+      return this.#used(pulled);
     }
     throw new LonglineError(
       'not_found',
       `image ${JSON.stringify(reference)} was pulled, but the engine does not have it`,
     );
+  }
+
+  #used(image: ImageFacts): ImageFacts {
+    this.#ports.ledger?.used(image);
+    return image;
   }
 
   async #join(reference: string, report: (progress: PullReport) => void, signal: AbortSignal): Promise<void> {

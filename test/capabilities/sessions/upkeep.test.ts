@@ -104,17 +104,18 @@ suite('the image collector', () => {
     const state = new MemoryState();
     let nowMs = Date.now() - 10 * day;
     const clock = { ...systemClock, now: () => nowMs };
-    const id = (reference: string) => engine.images.get(reference)!.id;
+    const image = (reference: string) => engine.images.get(reference)!;
+    const id = (reference: string) => image(reference).id;
     const retention = { enabled: true, highPercent: 80, lowPercent: 60, minAgeMs: day };
     const inUse = () => new Set([id('used:1')]);
     const collector = new ImageCollector({ engine, state, clock, log: silentLogger, retention, inUse });
     for (const reference of ['older:1', 'old:1', 'used:1']) {
-      collector.pulled(id(reference), reference);
+      collector.pulled(image(reference), reference);
       nowMs += 1000;
     }
     nowMs = Date.now();
-    collector.pulled(id('fresh:1'), 'fresh:1');
-    collector.used(id('theirs:1'));
+    collector.pulled(image('fresh:1'), 'fresh:1');
+    collector.used(image('theirs:1'));
     engine.disk = { totalBytes: 100, freeBytes: 30 };
     assert.deepEqual(await collector.collect(), []);
     engine.disk = { totalBytes: 100, freeBytes: 10 };
@@ -133,6 +134,42 @@ suite('the image collector', () => {
       removable(images, new Set(['a']), 100, { minAgeMs: 10 }).map(({ id }) => id),
       ['b'],
     );
+  });
+
+  test('keeps what was used lately, and notes no use twice in a minute', async () => {
+    const engine = new FakeSessionEngine({ images: ['old:1'] });
+    const state = new MemoryState();
+    let nowMs = Date.now() - 10 * day;
+    let writes = 0;
+    const counted = {
+      ...state,
+      get: state.get.bind(state),
+      list: state.list.bind(state),
+      delete: state.delete.bind(state),
+    };
+    const put = async (key: string, value: Uint8Array) => {
+      writes += 1;
+      await state.put(key, value);
+    };
+    const retention = { enabled: true, highPercent: 1, lowPercent: 0, minAgeMs: day };
+    const collector = new ImageCollector({
+      ...{
+        engine,
+        state: { ...counted, put },
+        clock: { ...systemClock, now: () => nowMs },
+        log: silentLogger,
+        retention,
+      },
+      inUse: () => new Set<string>(),
+    });
+    const image = engine.images.get('old:1')!;
+    collector.pulled(image, 'old:1');
+    nowMs = Date.now();
+    for (let use = 0; use < 100; use++) collector.used(image);
+    assert.deepEqual(await collector.collect(), []);
+    assert.equal(writes, 2);
+    nowMs += 2 * day;
+    assert.deepEqual(await collector.collect(), [image.id]);
   });
 
   test('hears of pulls of sessions', async () => {
