@@ -1,7 +1,6 @@
 // Output on its way to the controller, in segment files on disk, so that a slow or absent controller never slows a
 // producer and memory stays flat. It is bounded: what the controller has is freed first, oldest first; what still doesn't
 // fit is declared as a gap. It knows nothing of the link; the shipper reads it. Damage found on disk is reported per log.
-import { mkdirSync } from 'node:fs';
 import { mkdir, open as openFileOnDisk, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { invalid } from '../core/errors.ts';
@@ -122,8 +121,8 @@ export class LogSpool implements AsyncDisposable {
       log = new SpooledLog({ id, attempt, kind }, join(this.#options.folder, key), this.#host, undefined);
       this.#logs.set(key, log);
       try {
-        // At once, and durable with the first sync of the log: a job waits for this.
-        mkdirSync(log.folder, { mode: 0o700 });
+        // Durable with the first sync of the log: a job waits for this.
+        await mkdir(log.folder, { mode: 0o700 });
       } catch (error) {
         this.#logs.delete(key);
         throw storageError('create', log.folder, error);

@@ -36,7 +36,8 @@ export async function launchWarm(parts: WarmLaunchParts): Promise<LiveContainer 
   try {
     const record = { containerId: id, warm: true, atMs: startedAtMs, inputDone: state.inputDone };
     // All are waited for in any case, so that what is undone below is done by then.
-    const steps = [parts.committed(), parts.openLog(), records.put(executionId, record)];
+    // The record first: its sync goes on while the log's folder is made.
+    const steps = [parts.committed(), records.put(executionId, record), parts.openLog()];
     const outcomes = await Promise.allSettled(steps);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed !== undefined) throw failed.reason;

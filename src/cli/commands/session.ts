@@ -2,7 +2,7 @@
 // command line.
 import { type Duration, durationFromMs } from '@bufbuild/protobuf/wkt';
 import type { Command } from 'commander';
-import { HibernationTier, type Session } from '#gen/longline/v1/session_pb.js';
+import { HibernationTier, type Session, type SessionSpec } from '#gen/longline/v1/session_pb.js';
 import { LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
 import { type Fleet, withFleet } from '../fleet-connection.ts';
@@ -11,6 +11,7 @@ import { type CliIo, toJson } from '../io.ts';
 import { durationValue, wordValue } from '../option-values.ts';
 import { stateText } from '../session/columns.ts';
 import { concludeAction, followAction } from '../session/follow.ts';
+import { addSigningOptions, type SigningOptions, signedAction, signStart } from '../session/signing.ts';
 import {
   addSessionSpecOptions,
   type SessionSpecOptions,
@@ -23,7 +24,7 @@ import { registerSessionExplain } from './session-explain.ts';
 import { registerSessionReading } from './session-reading.ts';
 import { registerSessionTunnels } from './session-tunnel.ts';
 
-interface StartOptions extends SessionSpecOptions {
+interface StartOptions extends SessionSpecOptions, SigningOptions {
   readonly template?: string;
   readonly id?: string;
   readonly detach?: boolean;
@@ -31,7 +32,7 @@ interface StartOptions extends SessionSpecOptions {
   readonly ttl?: number;
 }
 
-interface ActionOptions {
+interface ActionOptions extends SigningOptions {
   readonly reason: string;
   readonly detach?: boolean;
 }
@@ -94,24 +95,30 @@ function registerStart(session: Command, io: CliIo): void {
       if (options.template === undefined && spec.image === '') {
         throw new LonglineError('invalid', 'what should it be? Give --template, --image, or --file with an image');
       }
-      const request = {
-        sessionId: options.id ?? '',
-        target: sessionTargetOf(options),
-        spec,
-        template: options.template ?? '',
-        requestId: options.requestId ?? newId(),
-        ...(options.ttl === undefined ? {} : { ttl: durationFromMs(options.ttl) }),
-      };
       await withFleet(io, command, async (fleet) => {
-        const { session: first } = await fleet.sessions.submitSession({ session: request });
+        const session = await requestOf(fleet, options, spec);
+        const { session: first } = await fleet.sessions.submitSession({ session });
         await follow(io, fleet, first!, options.detach === true, interrupt.signal);
       });
     });
-  addSessionSpecOptions(start)
-    .optionsGroup('Submission:')
+  addSigningOptions(addSessionSpecOptions(start).optionsGroup('Submission:'))
     .option('--request-id <id>', 'idempotency key: the same key gives the same session again')
     .option('--ttl <duration>', 'not begun after this, counted from now (default 10m)', durationValue)
     .addHelpText('after', START_EXAMPLES);
+}
+
+async function requestOf(fleet: Fleet, options: StartOptions, spec: SessionSpec) {
+  const { id = '', template = '', signKey, requestId = newId() } = options;
+  const target = sessionTargetOf(options);
+  if (signKey === undefined) {
+    const ttl = options.ttl === undefined ? {} : { ttl: durationFromMs(options.ttl) };
+    return { sessionId: id, target, spec, template, requestId, ...ttl };
+  }
+  if (template !== '') {
+    throw new LonglineError('invalid', '--sign-key and --template: what is signed must be whole; use --file instead');
+  }
+  const sessionId = id === '' ? newId() : id;
+  return { target, requestId, signed: await signStart(fleet, { ...options, signKey }, { sessionId, target, spec }) };
 }
 
 type Ask = (fleet: Fleet, sessionId: string) => Promise<{ readonly session?: Session | undefined }>;
@@ -128,7 +135,7 @@ async function actOnAll(io: CliIo, command: Command, ids: readonly string[], det
 }
 
 function registerStop(session: Command, io: CliIo): void {
-  session
+  const stop = session
     .command('stop <session...>')
     .description('End sessions: nothing is left on the host but volumes that are kept.')
     .option('--grace <duration>', "time between the stop signal and KILL; the session's own if left out", durationValue)
@@ -140,15 +147,19 @@ function registerStop(session: Command, io: CliIo): void {
       async (ids: string[], options: ActionOptions & { grace?: number; removeVolumes?: boolean }, command: Command) => {
         const grace: { grace?: Duration } = options.grace === undefined ? {} : { grace: durationFromMs(options.grace) };
         const { reason, removeVolumes = false } = options;
-        await actOnAll(io, command, ids, options.detach === true, (fleet, sessionId) =>
-          fleet.sessions.stopSession({ sessionId, reason, removeVolumes, ...grace }),
-        );
+        await actOnAll(io, command, ids, options.detach === true, async (fleet, sessionId) => {
+          const signed = await signedAction(fleet, options, sessionId, ({ generation }) => {
+            return { case: 'stop', value: { sessionId, generation, reason, removeVolumes, ...grace } };
+          });
+          return await fleet.sessions.stopSession({ sessionId, reason, removeVolumes, ...grace, ...signed });
+        });
       },
     );
+  addSigningOptions(stop);
 }
 
 function registerSleep(session: Command, io: CliIo): void {
-  session
+  const hibernate = session
     .command('hibernate <session...>')
     .description('Put sessions to sleep. `wake`, or a tunnel, brings them back.')
     .option(
@@ -162,18 +173,27 @@ function registerSleep(session: Command, io: CliIo): void {
     .addHelpText('after', '\nExample:\n  longline session hibernate alice-desk --tier pause')
     .action(async (ids: string[], options: ActionOptions & { tier: HibernationTier }, command: Command) => {
       const { tier, reason } = options;
-      await actOnAll(io, command, ids, options.detach === true, (fleet, sessionId) =>
-        fleet.sessions.hibernateSession({ sessionId, tier, reason }),
-      );
+      await actOnAll(io, command, ids, options.detach === true, async (fleet, sessionId) => {
+        const signed = await signedAction(fleet, options, sessionId, ({ generation }) => {
+          return { case: 'hibernate', value: { sessionId, generation, tier, reason } };
+        });
+        return await fleet.sessions.hibernateSession({ sessionId, tier, reason, ...signed });
+      });
     });
-  session
+  addSigningOptions(hibernate);
+  const wake = session
     .command('wake <session...>')
     .description('Bring hibernated sessions back.')
     .option('--reason <text>', 'why, for others to read', '')
     .option('-d, --detach', 'ask only; do not wait until they are back')
-    .action(async (ids: string[], { reason, detach }: ActionOptions, command: Command) => {
-      await actOnAll(io, command, ids, detach === true, (fleet, sessionId) =>
-        fleet.sessions.wakeSession({ sessionId, reason }),
-      );
+    .action(async (ids: string[], options: ActionOptions, command: Command) => {
+      const { reason } = options;
+      await actOnAll(io, command, ids, options.detach === true, async (fleet, sessionId) => {
+        const signed = await signedAction(fleet, options, sessionId, ({ generation }) => {
+          return { case: 'wake', value: { sessionId, generation, reason } };
+        });
+        return await fleet.sessions.wakeSession({ sessionId, reason, ...signed });
+      });
     });
+  addSigningOptions(wake);
 }

@@ -4,9 +4,11 @@ import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { create, fromBinary, fromJson, toBinary, toJson } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { SelectorSchema } from '#gen/longline/v1/agent_pb.js';
+import { type Selector, SelectorSchema } from '#gen/longline/v1/agent_pb.js';
 import type { JobSpec, JobTarget } from '#gen/longline/v1/job_pb.js';
 import {
+  type Action,
+  ActionSchema,
   SignatureAlgorithm,
   type SignedPayload,
   SignedPayloadSchema,
@@ -36,13 +38,24 @@ export function signJob(spec: JobSpec, facts: StatementFacts, key: SigningKey, n
     target.case === 'agentId'
       ? create(SelectorSchema, { agentIds: [target.value] })
       : (target.value ?? create(SelectorSchema));
+  const action = create(ActionSchema, { action: { case: 'job', value: { action: { case: 'run', value: spec } } } });
+  return signAction(action, { ...facts, audience }, key, nowMs);
+}
+
+/** Signs an action for those whom it is meant for. */
+export function signAction(
+  action: Action,
+  facts: Pick<StatementFacts, 'controllerId' | 'ttlMs'> & { readonly audience: Selector },
+  key: SigningKey,
+  nowMs: number,
+): SignedPayload {
   const statement = create(StatementSchema, {
     nonce: randomBytes(NONCE_BYTES),
     controllerId: facts.controllerId,
-    audience,
+    audience: facts.audience,
     issueTime: timestampFromMs(nowMs),
     expireTime: timestampFromMs(nowMs + facts.ttlMs),
-    action: { action: { case: 'job', value: { action: { case: 'run', value: spec } } } },
+    action,
   });
   const payload = toBinary(StatementSchema, statement);
   const algorithm = key.algorithm === 'ed25519' ? SignatureAlgorithm.ED25519 : SignatureAlgorithm.HMAC_SHA256;

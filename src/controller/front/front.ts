@@ -2,7 +2,7 @@
 // who gets a connection: a client certificate of ours leads to the agents' stack, none to the operators'. A client
 // certificate that is foreign, expired or revoked is refused: every call answers UNAUTHENTICATED and says why.
 // It knows no service by name. Failures of one connection never touch another.
-import type { TLSSocket } from 'node:tls';
+import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
 import type { Interceptor } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
@@ -165,7 +165,9 @@ export class Front implements AsyncDisposable {
     }
     this.#options.agents.verify(certificate).then(
       ({ agentId }) => {
-        if (!socket.destroyed) this.#agents.inject(socket, agentId);
+        if (socket.destroyed) return;
+        holdCertificate(socket, certificate.raw);
+        this.#agents.inject(socket, agentId);
       },
       (error: unknown) => this.#refuse(socket, toLonglineError(error)),
     );
@@ -195,4 +197,9 @@ export class Front implements AsyncDisposable {
       });
     }
   }
+}
+
+/** grpc-js asks for the peer's certificate with every call, which takes it apart anew; only its bytes are looked at here. */
+function holdCertificate(socket: TLSSocket, raw: Buffer): void {
+  socket.getPeerCertificate = () => ({ raw }) as DetailedPeerCertificate;
 }
