@@ -8,7 +8,7 @@ const MAX_SAMPLES = 360;
 
 /** Bounds of what is kept. */
 export interface UsageLimits {
-  /** Samples closer together than this take each other's place. */
+  /** A sample closer than this to the one before the latest takes the place of the latest. */
   readonly spacingMs: number;
   readonly maxSessions: number;
   /** After this a latest sample says nothing any more. */

@@ -117,6 +117,29 @@ describe('session service', () => {
     assert.match(named.id, /^[0-9a-f-]{36}$/);
   });
 
+  it('gives one of several that race for an id, and one action of several', async () => {
+    const control = await connect('a');
+    const same = await Promise.all(Array.from({ length: 5 }, () => submit('desk')));
+    assert.equal(new Set(same.map((session) => session.operation?.id)).size, 1);
+    const images = ['x:1', 'x:2', 'x:3'];
+    const others = await Promise.allSettled(images.map((image) => submit('other', { spec: { image } })));
+    assert.equal(others.filter(({ status }) => status === 'fulfilled').length, 1);
+    for (const outcome of others) {
+      if (outcome.status === 'rejected') assert.equal((outcome.reason as ConnectError).code, Code.AlreadyExists);
+    }
+    finish(control, await control.next('command'), { status: statusOf('desk', 5) });
+    await until('it runs', async () => (await get('desk')).status?.state === SessionState.RUNNING);
+    const asked = await Promise.allSettled([
+      fleet.sessions.hibernateSession({ sessionId: 'desk', tier: HibernationTier.PAUSE }),
+      fleet.sessions.hibernateSession({ sessionId: 'desk', tier: HibernationTier.STOP }),
+      fleet.sessions.wakeSession({ sessionId: 'desk' }),
+    ]);
+    assert.equal(asked.filter(({ status }) => status === 'fulfilled').length, 1);
+    for (const outcome of asked) {
+      if (outcome.status === 'rejected') assert.equal((outcome.reason as ConnectError).code, Code.Aborted);
+    }
+  });
+
   it('tells everything that is wrong with a request by its path', async () => {
     const spec = {
       image: '-',
