@@ -3,7 +3,7 @@
 import { Fleet as ApiClient } from '../../src/cli/fleet-connection.ts';
 import { readContext } from '../../src/cli/operator-context.ts';
 import { dockerMissing, startDocker, type TestEngine } from '../fixtures/engines.ts';
-import { type Fleet, startFleet } from '../fixtures/fleet.ts';
+import { type Fleet, startFleet, type TestAgent } from '../fixtures/fleet.ts';
 import { loadTestImages, TEST_IMAGE, testImageMissing } from '../fixtures/test-image.ts';
 
 /** Agent of the bench. */
@@ -18,6 +18,7 @@ export function engineMissing(): string | undefined {
 export interface BenchFleet extends AsyncDisposable {
   readonly engine: TestEngine;
   readonly fleet: Fleet;
+  readonly agent: TestAgent;
   readonly api: ApiClient;
 }
 
@@ -27,9 +28,9 @@ export async function startBenchFleet(agentArgs: readonly string[] = []): Promis
   const engine = stack.use(await startDocker());
   await loadTestImages(engine);
   const fleet = stack.use(await startFleet({ dockerHost: engine.host, launcher: true }));
-  await fleet.enrolled(BENCH_AGENT, ['--allowed-image', TEST_IMAGE, ...agentArgs]);
+  const agent = await fleet.enrolled(BENCH_AGENT, ['--allowed-image', TEST_IMAGE, ...agentArgs]);
   const api = stack.use(new ApiClient(await readContext(fleet.context), 60_000));
   await api.bringUp();
   const owned = stack.move();
-  return { engine, fleet, api, [Symbol.asyncDispose]: async () => await owned.disposeAsync() };
+  return { engine, fleet, agent, api, [Symbol.asyncDispose]: async () => await owned.disposeAsync() };
 }
