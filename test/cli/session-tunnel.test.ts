@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { DetachScanner, detachKeysValue } from '../../src/cli/session/detach-keys.ts';
@@ -121,6 +123,24 @@ describe('ways into a session from the command line', () => {
     const { code, stderr } = await command.outcome();
     assert.equal(code, 5);
     assert.match(stderr, /connection|lost|ended/);
+  });
+
+  it('signs with a key of the operator, once for each tunnel', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'll-key-'));
+    try {
+      const key = join(folder, 'ops.key');
+      assert.equal((await runCommand(['key', 'generate', '--out', key, '--key-id', 'ops'], env)).code, 0);
+      const signing = ['--sign-key', key];
+      for (let time = 0; time < 2; time++) {
+        const args = session('exec', ...signing, SESSION, '--', '/bin/true');
+        assert.equal((await runCommand(args, env)).code, 0);
+      }
+      const [first, second] = fleet.asked.slice(-2).map(({ statement }) => statement!);
+      assert.deepEqual([first?.signatures[0]?.keyId, second?.signatures[0]?.keyId], ['ops', 'ops']);
+      assert.notDeepEqual(first?.payload, second?.payload);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
   });
 
   it('gives a ticketed address', async () => {

@@ -11,15 +11,16 @@ import { countValue, pairValue } from '../option-values.ts';
 import { DEFAULT_DETACH_KEYS, type DetachKeys, detachKeysValue } from '../session/detach-keys.ts';
 import { PortListener } from '../session/port-listener.ts';
 import { type ProcessEnd, showProcess } from '../session/process-session.ts';
+import { addSigningOptions, type SigningOptions } from '../session/signing.ts';
 import { openTunnel } from '../session/tunnel-client.ts';
 
-interface TunnelOptions {
+interface TunnelOptions extends SigningOptions {
   readonly listen: { readonly host: string; readonly port: number };
   readonly stdio?: boolean;
   readonly wake: boolean;
 }
 
-interface ExecOptions {
+interface ExecOptions extends SigningOptions {
   readonly stdin?: boolean;
   readonly tty?: boolean;
   readonly user: string;
@@ -29,7 +30,7 @@ interface ExecOptions {
   readonly detachKeys: DetachKeys;
 }
 
-interface AttachOptions {
+interface AttachOptions extends SigningOptions {
   readonly readOnly?: boolean;
   readonly wake: boolean;
   readonly detachKeys: DetachKeys;
@@ -47,7 +48,7 @@ export function registerSessionTunnels(session: Command, io: CliIo): void {
 }
 
 function registerTunnel(session: Command, io: CliIo): void {
-  session
+  const tunnel = session
     .command('tunnel')
     .argument('<session>', 'session id')
     .argument('<port>', 'TCP port that the session offers', portValue)
@@ -65,7 +66,12 @@ function registerTunnel(session: Command, io: CliIo): void {
     )
     .action(async (sessionId: string, port: number, options: TunnelOptions, command: Command) => {
       using interrupt = new InterruptGuard();
-      const ask = { sessionId, target: { case: 'port' as const, value: port }, noWake: !options.wake };
+      const ask = {
+        sessionId,
+        target: { case: 'port' as const, value: port },
+        noWake: !options.wake,
+        signing: options,
+      };
       await withFleet(io, command, async (fleet) => {
         if (options.stdio) {
           using opened = await openTunnel(fleet, ask, interrupt.signal);
@@ -83,10 +89,11 @@ function registerTunnel(session: Command, io: CliIo): void {
         if (!interrupt.signal.aborted) await once(interrupt.signal, 'abort');
       });
     });
+  addSigningOptions(tunnel);
 }
 
 function registerExec(session: Command, io: CliIo): void {
-  session
+  const exec = session
     .command('exec <session> <command...>')
     .description('Run a command in a session: output passes through, the exit code is the command’s.')
     .passThroughOptions()
@@ -112,16 +119,22 @@ function registerExec(session: Command, io: CliIo): void {
         const { user, workdir: workingDir, env = {}, tty = false, stdin: input = false } = options;
         const size = tty ? io.stdout.size : undefined;
         const exec = { argv, env, tty, user, workingDir, ...(size === undefined ? {} : { size }) };
-        const ask = { sessionId, target: { case: 'exec' as const, value: exec }, noWake: !options.wake };
+        const ask = {
+          sessionId,
+          target: { case: 'exec' as const, value: exec },
+          noWake: !options.wake,
+          signing: options,
+        };
         using opened = await openTunnel(fleet, ask, interrupt.signal);
         const display = { input, terminal: tty, attached: false, detachKeys: keysOf(options) };
         await conclude(io, await showProcess(io, opened.tunnel, display, interrupt), `command in session ${sessionId}`);
       });
     });
+  addSigningOptions(exec);
 }
 
 function registerAttach(session: Command, io: CliIo): void {
-  session
+  const attach = session
     .command('attach <session>')
     .description('Connect to the main process of a session. Leaving lets it go on.')
     .option('--read-only', 'only show its output')
@@ -137,13 +150,19 @@ function registerAttach(session: Command, io: CliIo): void {
         const input = options.readOnly !== true && spec?.stdin === true;
         const size = terminal ? io.stdout.size : undefined;
         const attach = { readOnly: !input, ...(size === undefined ? {} : { size }) };
-        const ask = { sessionId, target: { case: 'attach' as const, value: attach }, noWake: !options.wake };
+        const ask = {
+          sessionId,
+          target: { case: 'attach' as const, value: attach },
+          noWake: !options.wake,
+          signing: options,
+        };
         using opened = await openTunnel(fleet, ask, interrupt.signal);
         if (!input && options.readOnly !== true) await io.note(`[session ${sessionId} takes no input; Ctrl-C leaves]`);
         const display = { input, terminal, attached: true, detachKeys: keysOf(options) };
         await conclude(io, await showProcess(io, opened.tunnel, display, interrupt), `session ${sessionId}`);
       });
     });
+  addSigningOptions(attach);
 }
 
 function registerView(session: Command, io: CliIo): void {

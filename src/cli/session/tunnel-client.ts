@@ -7,6 +7,7 @@ import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { TunnelEnd } from '../../core/tunnel/tunnel-end.ts';
 import type { TunnelFrame } from '../../core/tunnel/tunnel-frame.ts';
 import type { Fleet } from '../fleet-connection.ts';
+import { type SigningOptions, signedAction } from './signing.ts';
 
 type Request = MessageInitShape<typeof TunnelRequestSchema>;
 type RequestMessage = NonNullable<Request['message']>;
@@ -17,6 +18,8 @@ export interface TunnelAsk {
   readonly target: NonNullable<MessageInitShape<typeof TunnelTargetSchema>['target']>;
   /** True to refuse rather than wake a session that sleeps. */
   readonly noWake: boolean;
+  /** Who signs what the agent is to allow; without a key that is the controller. */
+  readonly signing: SigningOptions;
 }
 
 /** An open tunnel. Dispose it to leave. */
@@ -41,9 +44,12 @@ export async function openTunnel(fleet: Fleet, ask: TunnelAsk, signal: AbortSign
     signal.removeEventListener('abort', leave);
   };
   signal.addEventListener('abort', leave, { once: true });
-  const { sessionId, target, noWake } = ask;
-  requests.trySend({ message: { case: 'open', value: { sessionId, target: { target }, noWake } } });
+  const { sessionId, target, noWake, signing } = ask;
   try {
+    const allowed = () => ({ case: 'tunnel' as const, value: { sessionId, target: { target } } });
+    // A statement is good for one tunnel.
+    const signed = await signedAction(fleet, signing, sessionId, allowed);
+    requests.trySend({ message: { case: 'open', value: { sessionId, target: { target }, noWake, ...signed } } });
     const answers = fleet.streams.sessions.tunnel(requests, { signal: leaving.signal })[Symbol.asyncIterator]();
     const first = await answers.next();
     const opened = first.done ? undefined : first.value.message;
