@@ -59,7 +59,7 @@ export async function openTunnel(fleet: Fleet, ask: TunnelAsk, signal: AbortSign
       if (!(await requests.send({ message: requestMessage(frame) }))) throw ended();
     });
     signal.removeEventListener('abort', leave);
-    void receive(fleet, answers, tunnel).finally(leave);
+    void receive(fleet, answers, tunnel, leaving.signal).finally(leave);
     return { tunnel, woken: opened.value.woken, [Symbol.dispose]: leave };
   } catch (error) {
     leave();
@@ -68,7 +68,12 @@ export async function openTunnel(fleet: Fleet, ask: TunnelAsk, signal: AbortSign
   }
 }
 
-async function receive(fleet: Fleet, answers: AsyncIterator<TunnelResponse>, tunnel: TunnelEnd): Promise<void> {
+async function receive(
+  fleet: Fleet,
+  answers: AsyncIterator<TunnelResponse>,
+  tunnel: TunnelEnd,
+  left: AbortSignal,
+): Promise<void> {
   try {
     for (let next = await answers.next(); !next.done; next = await answers.next()) {
       const frame = frameOf(next.value);
@@ -77,8 +82,15 @@ async function receive(fleet: Fleet, answers: AsyncIterator<TunnelResponse>, tun
     }
     tunnel.finished();
   } catch (error) {
-    tunnel.fail(toLonglineError(fleet.toError(error)));
+    const reason = toLonglineError(fleet.toError(error));
+    // A connection that breaks closes its streams as if they had been cancelled; unless we did, that is what happened.
+    const lost = reason.reason === 'cancelled' && !left.aborted;
+    tunnel.fail(lost ? new LonglineError('unavailable', lostText(fleet), { cause: error }) : reason);
   }
+}
+
+function lostText({ context }: Fleet): string {
+  return `the connection to the controller at ${context.url} was lost`;
 }
 
 /** Undefined for a kind of a later version. */
