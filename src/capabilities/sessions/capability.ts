@@ -207,6 +207,7 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
       {
         changed: (one) => this.#options.reports.changed(one.sessionId, encodeStatus(one.view()), false),
         admit: (one) => this.#admit(one),
+        outputEnded: (one) => this.#supervisor?.suspect(one),
       },
       record,
     );

@@ -19,6 +19,8 @@ export interface FollowedRun {
   readonly attempt: number;
   readonly startedAtMs: number;
   readonly terminal: boolean;
+  /** The output came to its end while the run was thought to go on: it is likely over. */
+  readonly ended: () => void;
 }
 
 /** One run's output. The owner ends it with `close` when the run is over, or `letGo` when it goes on without us. */
@@ -96,6 +98,7 @@ export class OutputFollower {
   async #pump(output: AsyncIterable<OutputPiece>): Promise<void> {
     try {
       for await (const piece of output) await this.#recorder.record(piece);
+      if (!this.#over) this.#run.ended();
     } catch (error) {
       if (this.#stop.signal.aborted) return;
       this.#services.log.debug('output broke off', { sessionId: this.#run.sessionId, detail: describeError(error) });
@@ -111,6 +114,7 @@ export class OutputFollower {
     while (!signal.aborted) {
       try {
         for await (const piece of await this.#rest(signal)) await this.#recorder.record(piece);
+        if (!this.#over) this.#run.ended();
         return;
       } catch (error) {
         if (signal.aborted) return;

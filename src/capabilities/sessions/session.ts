@@ -5,7 +5,7 @@ import { describeError, LonglineError, toLonglineError } from '../../core/errors
 import type { Share } from './admission.ts';
 import type { HealthTally } from './health-check.ts';
 import { probeOnce, watchHealth } from './health-watch.ts';
-import { OutputFollower } from './output-follower.ts';
+import { type FollowedRun, OutputFollower } from './output-follower.ts';
 import { namesOf, type SessionNames, type Step, type StepKind, type StepReport } from './plan.ts';
 import type { ContainerState, SessionContainerFacts } from './ports.ts';
 import type { SessionRecord } from './record.ts';
@@ -22,6 +22,8 @@ export interface SessionHost {
   changed(session: Session): void;
   /** Throws `limit` if what it needs is not to be had. */
   admit(session: Session): void;
+  /** Its container's output has ended, so that the container likely has. */
+  outputEnded(session: Session): void;
 }
 
 /** The agent stops: what is under way is left as it is, for a later process. */
@@ -235,15 +237,8 @@ export class Session implements SteppedSession {
     const startedAtMs = clock.now();
     const starts = this.#record.starts + 1;
     const written = this.change({ starts, startedAtMs, bootId, oomKilled: false, exitCode: undefined });
-    const { containerId, sessionId, logId } = this;
-    const run = {
-      sessionId,
-      logId,
-      containerId,
-      attempt: this.#record.starts,
-      startedAtMs,
-      terminal: this.spec.terminal,
-    };
+    const { containerId } = this;
+    const run = this.#runOf(starts, startedAtMs);
     // Side by side: attaching has no effect, and only the start has to wait for what was written.
     const [attached, durable] = await Promise.allSettled([OutputFollower.attach(this.services, run, signal), written]);
     if (attached.status === 'rejected') throw attached.reason;
@@ -281,10 +276,10 @@ export class Session implements SteppedSession {
 
   /** Follows the output of a run that an earlier process began, or that broke off. */
   async followAgain(): Promise<void> {
-    const { sessionId, containerId, spec } = this;
+    const { sessionId } = this;
     const { starts, startedAtMs = 0 } = this.#record;
     if (this.#output !== undefined || starts === 0) return;
-    const run = { sessionId, logId: this.logId, containerId, attempt: starts, startedAtMs, terminal: spec.terminal };
+    const run = this.#runOf(starts, startedAtMs);
     try {
       this.#output = await OutputFollower.resume(this.services, run);
     } catch (error) {
@@ -354,6 +349,12 @@ export class Session implements SteppedSession {
       'wrong_state',
       `session ${this.sessionId} is ${now}${why}; ${verb} needs one that is ${needed}`,
     );
+  }
+
+  #runOf(attempt: number, startedAtMs: number): FollowedRun {
+    const { sessionId, logId, containerId, spec } = this;
+    const ended = () => this.#host.outputEnded(this);
+    return { sessionId, logId, containerId, attempt, startedAtMs, terminal: spec.terminal, ended };
   }
 
   #settled(): void {

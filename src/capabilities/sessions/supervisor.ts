@@ -14,6 +14,8 @@ import { isOver } from './state.ts';
 const TICK_MS = 500;
 const LOOK_EVERY_MS = 30_000;
 const AGAIN_AFTER_MS = 5000;
+/** Waits between looks at a container whose output has ended. */
+const SUSPECT_AFTER_MS = [20, 100, 500, 2000, 10_000] as const;
 const AT_ONCE = 8;
 const silent = () => undefined;
 
@@ -62,6 +64,23 @@ export class Supervisor implements AsyncDisposable {
       this.#inBackground(session, (signal) => this.#recover(session, recovery, row, signal));
     }
     await this.#sweep(rows);
+  }
+
+  /** Looks whether a session's run is over, some times: the engine may notice a moment later, and Podman may not tell. */
+  suspect(session: Session): void {
+    const { containerId, starts } = session.record;
+    const { clock } = this.#services;
+    const watch = async () => {
+      for (const waitMs of SUSPECT_AFTER_MS) {
+        await clock.sleep(waitMs, this.#stop.signal);
+        const { kind } = session.state;
+        if ((kind !== 'running' && kind !== 'unhealthy') || session.record.starts !== starts) return;
+        // What ended with the engine is seen when the engine is back, and did not end by itself.
+        if (this.#lostEngine) return;
+        await session.enqueue((signal) => this.#ended(session, containerId, undefined, signal));
+      }
+    };
+    watch().catch((error: unknown) => this.#failed(session, error));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -158,6 +158,25 @@ suite('a session that ends by itself', () => {
     assert.ok(world.events.some(({ type }) => type === 'session.ended'));
   });
 
+  test('is noticed by the end of its output where the engine tells of no events', async () => {
+    class Silent extends FakeSessionEngine {
+      override async *sessionEvents(signal: AbortSignal) {
+        await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+      }
+    }
+    const engine = new Silent();
+    await using world = new SessionsWorld(engine);
+    const sessions = await world.start();
+    await up(sessions, 'one', { restart: quick });
+    engine.only.end(3);
+    await world.until('one', ({ starts, state }) => starts === 2 && state === SessionState.RUNNING, 'the restart');
+    await world.letGo();
+    await world.start();
+    await waitFor(() => engine.calls.some((call) => call.startsWith('readOutput')), 'its output to be followed');
+    engine.only.end(3);
+    await world.until('one', ({ starts, state }) => starts === 3 && state === SessionState.RUNNING, 'another restart');
+  });
+
   test('is over when its policy says so: well with exit code 0, failed with any other', async () => {
     const engine = new FakeSessionEngine();
     await using world = new SessionsWorld(engine);
