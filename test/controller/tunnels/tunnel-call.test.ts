@@ -98,6 +98,9 @@ describe('tunnels over the API', () => {
   let echo: number;
   let flood: number;
   let reset: number;
+  /** Says goodbye at once, and goes on listening. */
+  let listener: number;
+  let heard = '';
 
   before(async () => {
     const open = async (serve: (socket: Socket) => void) => {
@@ -117,7 +120,13 @@ describe('tunnels over the API', () => {
       more();
     });
     reset = await open((socket) => socket.once('data', () => socket.resetAndDestroy()));
-    fleet = await TunnelFleet.start({ ports: [echo, flood, reset, 1], limits: { openMs: 2000 } });
+    listener = await open((socket) => {
+      socket.end('bye');
+      socket.on('data', (data) => {
+        heard += data;
+      });
+    });
+    fleet = await TunnelFleet.start({ ports: [echo, flood, reset, listener, 1], limits: { openMs: 2000 } });
   });
   after(async () => {
     await fleet[Symbol.asyncDispose]();
@@ -149,6 +158,18 @@ describe('tunnels over the API', () => {
       [closed?.fields['bytesIn'], closed?.fields['bytesOut'], closed?.fields['creator']],
       [11, 11, 'admin'],
     );
+  });
+
+  it('goes on taking bytes for a session that has said all', async () => {
+    const call = new Call(fleet, port(listener));
+    await until('it said all', () => call.of('halfClose') !== undefined);
+    call.write('still ');
+    await until('the first came', () => heard === 'still ');
+    call.write('heard');
+    call.say({ case: 'halfClose', value: {} });
+    await call.over();
+    assert.deepEqual([call.text(), call.failure], ['bye', undefined]);
+    await until('all came', () => heard === 'still heard');
   });
 
   it('wakes a session that sleeps, unless told not to', async () => {
