@@ -34,7 +34,7 @@ export async function start(session: Session, occasion: Occasion): Promise<void>
     await over(session, 'failed', failed.failure, failed.error, occasion);
     throw failed;
   }
-  await awake(session, cause, reason);
+  awake(session, cause, reason);
 }
 
 /** Wakes it. On failure it sleeps on, with the error told. */
@@ -60,7 +60,7 @@ export async function wake(session: Session, occasion: Occasion): Promise<void> 
     });
     throw failed;
   }
-  await awake(session, cause, reason);
+  awake(session, cause, reason);
 }
 
 /** Puts it to sleep, or deeper. On failure it stays as it was, with the error told. */
@@ -189,13 +189,13 @@ export async function restart(session: Session, occasion: Occasion): Promise<voi
     });
     throw failed;
   }
-  await awake(session, cause, reason);
+  awake(session, cause, reason);
 }
 
 /** It runs, and is watched from now on. */
-export async function awake(session: Session, cause: Cause, reason: string): Promise<void> {
+export function awake(session: Session, cause: Cause, reason: string): void {
   const nowMs = session.services.clock.now();
-  await session.change({
+  session.settle({
     ...{ state: { kind: 'running' }, cause, reason, error: undefined, activeAtMs: nowMs, checkpoint: undefined },
     firstStartedAtMs: session.record.firstStartedAtMs ?? nowMs,
   });

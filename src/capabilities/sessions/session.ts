@@ -65,6 +65,7 @@ export class Session implements SteppedSession {
   #record: SessionRecord;
   #tail: Promise<void> = Promise.resolve();
   #waiting = 0;
+  #writing: Promise<void> = Promise.resolve();
   #operation: AbortController | undefined;
   #letGo: LetGo | undefined;
   #step: StepKind | undefined;
@@ -176,6 +177,16 @@ export class Session implements SteppedSession {
   async change(change: Change): Promise<void> {
     this.#merge(change);
     await this.services.records.put(this.#record);
+  }
+
+  /** Takes a change down that follows from what is there already: told at once, durable soon after. */
+  settle(change: Change): void {
+    this.#merge(change);
+    this.#writing = this.services.records.put(this.#record).catch((error: unknown) => {
+      // A later process finds what was intended, and what is there.
+      const { sessionId } = this;
+      this.services.log.warn('the state of a session could not be kept', { sessionId, err: describeError(error) });
+    });
   }
 
   /** Tells of a change that need not outlive the process. */
@@ -329,6 +340,7 @@ export class Session implements SteppedSession {
     this.#live?.health.abort();
     this.#output?.letGo();
     await this.#tail;
+    await this.#writing;
   }
 
   view(): SessionView {
