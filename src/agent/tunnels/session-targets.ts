@@ -73,14 +73,14 @@ export class SessionTargets implements TunnelTargets {
   async #execute(visit: SessionVisit, exec: TunnelExec, signal: AbortSignal): Promise<TunnelTarget> {
     const { log } = this.#parts;
     const terminal = await visit.execute(commandOf(exec), signal);
-    return new TerminalTarget(visit, terminal, { owned: true, takesInput: true, log });
+    return new TerminalTarget(visit, terminal, { owned: true, terminal: exec.tty, takesInput: true, log });
   }
 
   async #attach(visit: SessionVisit, { readOnly, size }: TunnelAttach, signal: AbortSignal): Promise<TunnelTarget> {
     const { log } = this.#parts;
     const terminal = await visit.attachMain(!readOnly, signal);
     if (size !== undefined) await terminal.resize(size.columns, size.rows).catch(() => undefined);
-    return new TerminalTarget(visit, terminal, { owned: false, takesInput: !readOnly, log });
+    return new TerminalTarget(visit, terminal, { owned: false, terminal: false, takesInput: !readOnly, log });
   }
 }
 

@@ -8,10 +8,15 @@ import type { TunnelControl, TunnelStream } from '../../core/tunnel/tunnel-frame
 import { unlessAborted } from '../../core/tunnel/unless-aborted.ts';
 import type { TunnelTarget } from '../../link/ports.ts';
 
+/** Ctrl-D: what a terminal takes for the end of input. */
+const END_OF_TRANSMISSION = Uint8Array.of(4);
+
 /** What is known of the process. */
 export interface TerminalFacts {
   /** True for a command of this tunnel, which ends with it. */
   readonly owned: boolean;
+  /** True if a command has a terminal, whose input ends with a character: closing it would hang up. */
+  readonly terminal: boolean;
   /** False if what the client sends is ignored. */
   readonly takesInput: boolean;
   readonly log: Logger;
@@ -70,7 +75,15 @@ export class TerminalTarget implements TunnelTarget {
       this.#visit.touch(piece.data.length, 0);
       open = await this.#write(piece.data);
     }
-    if (open) await this.#terminal.end();
+    if (open) await this.#endInput();
+  }
+
+  /** The main process goes on, and may be attached to again: its input stays as it is. */
+  async #endInput(): Promise<void> {
+    const { owned, terminal } = this.#facts;
+    if (!owned) return;
+    if (terminal) await this.#write(END_OF_TRANSMISSION);
+    else await this.#terminal.end();
   }
 
   /** False once the process takes no more input: its output may well go on. */

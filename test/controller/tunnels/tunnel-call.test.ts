@@ -260,6 +260,26 @@ describe('tunnels over the API', () => {
     assert.equal(call.failure, undefined);
   });
 
+  it('ends the input of a terminal as typing does, and hangs up on nobody', async () => {
+    const call = new Call(fleet, { case: 'exec', value: { argv: ['/bin/cat'], tty: true } as never });
+    await until('it is open', () => call.of('opened') !== undefined);
+    call.say({ case: 'halfClose', value: {} });
+    await until('the character came back', () => call.text() === '\x04');
+    call.say({ case: 'signal', value: { name: 'SIGTERM' } });
+    assert.equal((await call.over()).of('exit')?.code, 143);
+  });
+
+  it('lets go of the main process without ending its input', async () => {
+    const call = new Call(fleet, { case: 'attach', value: {} as never });
+    await until('it is open', () => call.of('opened') !== undefined);
+    call.say({ case: 'halfClose', value: {} });
+    call.say({ case: 'resize', value: { columns: 90, rows: 20 } });
+    await until('it goes on', () => fleet.session.sizes.includes('90x20'));
+    assert.equal(call.ended, false);
+    call.leave();
+    await call.over();
+  });
+
   it('signals a command, and tells what ended it', async () => {
     const call = new Call(fleet, { case: 'exec', value: { argv: ['/bin/sleep', '60'] } as never });
     await until('it is open', () => call.of('opened') !== undefined);
