@@ -120,7 +120,7 @@ export class ControllerProcess {
     for (const id of order.attempts) {
       const outcome = await this.#store.commands.requestCancel(id, 'no longer wanted', this.clock.now());
       if (outcome.kind !== 'unchanged') publishChanges(this.#bus, [outcome.change]);
-      if (outcome.kind === 'requested') this.#bus.publish(agentTopic(order.agentId), { kind: 'commands' });
+      if (outcome.kind === 'requested') this.#bus.publish(agentTopic(order.agentId), { kind: 'cancels' });
     }
   }
 

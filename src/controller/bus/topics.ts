@@ -3,8 +3,10 @@ import type { Topic } from './bus.ts';
 
 /** To whoever holds an agent's control stream. */
 export type AgentSignal =
-  /** New commands, or cancels, are stored. */
+  /** New commands are stored. */
   | { readonly kind: 'commands' }
+  /** Cancels are stored, and perhaps new commands. */
+  | { readonly kind: 'cancels' }
   /** A tunnel is wanted: send this serialised OpenTunnel. */
   | { readonly kind: 'open_tunnel'; readonly message: Uint8Array }
   /** The agent was revoked: end its streams. */

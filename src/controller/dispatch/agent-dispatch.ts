@@ -40,6 +40,8 @@ export class AgentDispatch {
   /** Highest seq given to this stream; what lies below and isn't confirmed was sent on it. */
   #cursor = 0;
   #dirty = false;
+  /** Cancels may be stored that this stream hasn't sent. */
+  #cancelsDue = true;
   #pumping = false;
   #closed = false;
 
@@ -55,6 +57,12 @@ export class AgentDispatch {
     if (this.#pumping || this.#closed) return;
     this.#pumping = true;
     void this.#pump();
+  }
+
+  /** As `wake`, where cancels were stored too: they are looked for then only, and first with the stream's first commands. */
+  wakeForCancels(): void {
+    this.#cancelsDue = true;
+    this.wake();
   }
 
   /** The agent has the command, refused it or ended it. */
@@ -122,11 +130,17 @@ export class AgentDispatch {
   }
 
   async #sendCancels(): Promise<void> {
+    if (!this.#cancelsDue) return;
+    this.#cancelsDue = false;
     for (const cancel of await this.#needs.commands.pendingCancels(this.#agentId)) {
-      if (this.#closed || !this.#sink.writable) return;
+      if (this.#cancelled.has(cancel.commandId)) continue;
       // Never ahead of its command: an agent ignores the cancel of what it doesn't know.
       const known = cancel.received || cancel.seq <= this.#cursor;
-      if (!known || this.#cancelled.has(cancel.commandId)) continue;
+      if (this.#closed || !this.#sink.writable || !known) {
+        // Looked for again once the stream can be written or more is confirmed, which wakes this.
+        this.#cancelsDue = true;
+        continue;
+      }
       this.#cancelled.add(cancel.commandId);
       this.#sink.sendCancel(cancel.commandId, cancel.reason);
     }

@@ -217,11 +217,13 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   }
 
   #signalled(event: BusEvent<AgentSignal>): void {
-    if (event.kind === 'lagged' || event.message.kind === 'commands') {
-      if (this.#state === 'serving') this.#dispatch.wake();
+    if (event.kind === 'lagged' || event.message.kind === 'cancels') {
+      if (this.#state === 'serving') this.#dispatch.wakeForCancels();
       return;
     }
-    if (event.message.kind === 'open_tunnel') {
+    if (event.message.kind === 'commands') {
+      if (this.#state === 'serving') this.#dispatch.wake();
+    } else if (event.message.kind === 'open_tunnel') {
       // Small, and few: whoever asks waits for each. One that is lost ends with their time limit.
       const { message } = event.message;
       if (this.#state === 'serving') this.#write({ case: 'openTunnel', value: fromBinary(OpenTunnelSchema, message) });

@@ -1,5 +1,6 @@
 // Between the link's messages and the store's records. Pure.
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { timestampDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import {
   type AuditCheckpoint,
@@ -14,7 +15,6 @@ import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { type JobProgress, JobProgressSchema, JobReason, JobResultSchema, JobState } from '#gen/longline/v1/job_pb.js';
 import { SessionProgressSchema, type SessionResult, SessionResultSchema } from '#gen/longline/v1/session_pb.js';
-import { SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
 import { type HostEvent, HostEventSchema } from '#gen/longline/v1/telemetry_pb.js';
 import { LonglineError, type Reason } from '../../core/errors.ts';
 import type { AgentLoad, Labels, SessionRoom } from '../store/agent.ts';
@@ -215,18 +215,23 @@ export function errorFromWire(error: WireError): LonglineError {
   });
 }
 
-/** A stored command as it goes to its agent; the statement's bytes as they were signed. */
+/**
+ * A stored command, to be encoded for its agent. Its statement is carried as the bytes that are stored, in place of the field:
+ * thousands of agents may share one, and each decoding would be followed by an encoding.
+ */
 export function commandMessage(command: ClaimedCommand): Command {
   const { id, seq, statement, traceparent, tracestate, createdAtMs, expiresAtMs } = command;
-  return create(CommandSchema, {
+  const message = create(CommandSchema, {
     seq: BigInt(seq),
     id,
-    statement: fromBinary(SignedPayloadSchema, statement),
     issueTime: timestampFromMs(createdAtMs),
     expireTime: timestampFromMs(expiresAtMs),
     traceparent,
     tracestate,
   });
+  const data = new BinaryWriter().bytes(statement).finish();
+  message.$unknown = [{ no: CommandSchema.field.statement.number, wireType: WireType.LengthDelimited, data }];
+  return message;
 }
 
 const MAX_EVENT_TEXT = 4096;

@@ -35,7 +35,7 @@ async function cancelOne(needs: ServiceDependencies, execution: CommandRecord, r
   const outcome = await store.commands.requestCancel(execution.id, reason, clock.now());
   if (outcome.kind === 'unchanged') return;
   publishChanges(bus, [outcome.change]);
-  if (outcome.kind === 'requested') bus.publish(agentTopic(execution.agentId), { kind: 'commands' });
+  if (outcome.kind === 'requested') bus.publish(agentTopic(execution.agentId), { kind: 'cancels' });
 }
 
 async function cancelJob(needs: ServiceDependencies, id: string, reason: string): Promise<Job> {

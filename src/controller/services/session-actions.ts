@@ -199,7 +199,8 @@ export async function actOnSession(
     if (outcome.kind === 'repeated') return await repeatedSession(needs, outcome, request.requestId);
     if (outcome.kind === 'stored') {
       const { agentId } = await findSession(needs.store, act.sessionId);
-      needs.bus.publish(agentTopic(agentId), { kind: 'commands' });
+      // A stop cancels what it comes in the way of.
+      needs.bus.publish(agentTopic(agentId), { kind: 'cancels' });
       publishSession(needs.bus, act.sessionId);
     }
   }

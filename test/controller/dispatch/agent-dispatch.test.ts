@@ -39,7 +39,12 @@ function storeOf(count: number, cancels: PendingCancel[] = []) {
     const base = { statement: new Uint8Array(), createdAtMs: 0, expiresAtMs: 0, traceparent: '', tracestate: '' };
     return seqs.slice(0, query.limit).map((seq) => ({ ...base, id: `c${seq}`, seq }));
   };
-  return { claims, commands: { claim, pendingCancels: async () => cancels } };
+  const asked = { forCancels: 0 };
+  const pendingCancels = async () => {
+    asked.forCancels += 1;
+    return cancels;
+  };
+  return { claims, asked, commands: { claim, pendingCancels } };
 }
 
 const settled = async () => {
@@ -80,6 +85,29 @@ describe('agent dispatch', () => {
     dispatch.wake();
     await settled();
     assert.deepEqual(sink.sent, ['c1', 'c2', 'cancel c2']);
+  });
+
+  it('looks for cancels once and when told of them, not with every command', async () => {
+    const cancels: PendingCancel[] = [];
+    const { commands, asked } = storeOf(3, cancels);
+    const sink = new RecordingSink();
+    const dispatch = new AgentDispatch({ commands, clock: systemClock, options: { windowCommands: 9 } }, 'a', sink);
+    for (let round = 0; round < 3; round++) {
+      dispatch.wake();
+      await settled();
+    }
+    assert.equal(asked.forCancels, 1);
+    cancels.push({ commandId: 'c2', seq: 2, received: true, reason: 'r' });
+    sink.writable = false;
+    dispatch.wakeForCancels();
+    await settled();
+    sink.writable = true;
+    dispatch.roomAgain();
+    await settled();
+    dispatch.wake();
+    await settled();
+    assert.deepEqual(sink.sent, ['c1', 'c2', 'c3', 'cancel c2']);
+    assert.equal(asked.forCancels, 3);
   });
 
   it('hands failures of the store to the stream, and is silent once closed', async () => {
