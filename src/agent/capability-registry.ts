@@ -67,8 +67,12 @@ export class CapabilityRegistry implements CommandExecutor, AsyncDisposable {
       yield { kind: 'result', outcome: 'failed', detail: new Uint8Array(), error: this.refusal(name) };
       return;
     }
-    if (!isAnticipating(capability)) await context.durable;
-    yield* capability.handle(command, context);
+    const obstacle = isAnticipating(capability) ? undefined : await failureOf(context.durable);
+    if (obstacle === undefined) yield* capability.handle(command, context);
+    else {
+      const outcome = context.resumed ? 'indeterminate' : 'failed';
+      yield { kind: 'result', outcome, detail: new Uint8Array(), error: obstacle };
+    }
   }
 
   /** Why commands for a capability aren't taken; `unsupported` if there is none, `unavailable` if it can't be used. */
@@ -116,6 +120,15 @@ export class CapabilityRegistry implements CommandExecutor, AsyncDisposable {
       this.#log.error('a capability failed to open', { capability: capability.name, err: describeError(error) });
       return { available: false, reason: toLonglineError(error).message, mend: "see the agent's log" };
     }
+  }
+}
+
+async function failureOf(durable: Promise<void> | undefined): Promise<LonglineError | undefined> {
+  try {
+    await durable;
+    return undefined;
+  } catch (error) {
+    return toLonglineError(error);
   }
 }
 

@@ -52,8 +52,9 @@ export interface CommandContext {
   /** True if an earlier process may have begun it: probe the world first, never do it twice. */
   readonly resumed: boolean;
   /**
-   * Resolves once the command and its admission are durable, rejects if they can't be: then it must not be carried out.
-   * Undefined means that they are. Only a capability that is `Anticipating` is called before.
+   * Resolves once the command and its admission are durable, or the record that it is resumed; rejects if they can't be: then
+   * it must not be begun, while what was begun before is seen through. Undefined means that they are. Only a capability that is
+   * `Anticipating` is called before.
    */
   readonly durable?: Promise<void>;
 }

@@ -87,6 +87,19 @@ test('only a capability that prepares is called before its command is durable', 
   assert.deepEqual(calls, ['jobs', 'plain']);
 });
 
+test('a resumed command whose record failed is not handed on, and what became of it is not known', async () => {
+  const { capability } = fake(() => UP);
+  await using registry = registryOf(capability);
+  await registry.open(() => new Set());
+  const durable = Promise.reject(new LonglineError('limit', 'no room for the audit log'));
+  const context = { signal: new AbortController().signal, resumed: true, durable };
+  const events = await Array.fromAsync(registry.execute('jobs', COMMAND, context));
+  assert.deepEqual(
+    events.map((event) => event.kind === 'result' && [event.outcome, event.error?.reason]),
+    [['indeterminate', 'limit']],
+  );
+});
+
 test('an unknown capability is refused with what there is', async () => {
   const { capability } = fake(() => UP);
   await using registry = registryOf(capability);

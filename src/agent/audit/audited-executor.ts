@@ -6,9 +6,11 @@ import type { CommandExecutor } from '../../link/ports.ts';
 import type { AuditLog } from './audit-log.ts';
 
 /**
- * Wraps an executor. The start follows the durable record of admission and so isn't waited for, but where the process ended
- * in between; the end is durable before the result is passed on. What can't be recorded here is logged: what runs goes on,
- * and the result must reach the controller.
+ * Wraps an executor. The start of a new command follows the durable record of its admission and so isn't waited for. A resumed
+ * one may have no record at all, where the process ended between the journal's sync and that of the audit log: it is
+ * `durable` only with a record of its resumption, and does nothing before that and nothing without. The end is durable before the
+ * result is passed on. Otherwise what can't be recorded here is logged: what runs goes on, and the result must reach the
+ * controller.
  */
 export function auditedExecutor(executor: CommandExecutor, audit: AuditLog, log: Logger): CommandExecutor {
   return {
@@ -40,12 +42,15 @@ async function* execute(
     return begun();
   };
   let taken: Promise<boolean>;
+  let guarded = context;
   if (context.resumed) {
-    await audit.append({ ...subject, event: 'started', summary: { resumed: true } }).catch(lost('start'));
+    const durable = audit.append({ ...subject, event: 'started', summary: { resumed: true } });
+    durable.catch(lost('start'));
+    guarded = { ...context, durable };
     taken = Promise.resolve(begun());
   } else taken = (context.durable ?? Promise.resolve()).then(start, () => false);
   try {
-    for await (const event of executor.execute(capability, command, context)) {
+    for await (const event of executor.execute(capability, command, guarded)) {
       // Of a command that was not taken in the end only its refusal is told.
       if (event.kind === 'result' && (await taken)) {
         const rule = event.error?.rule;

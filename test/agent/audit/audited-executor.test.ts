@@ -110,3 +110,37 @@ test('an end before the command is durable is recorded after its start, and not 
     await rm(folder, { recursive: true, force: true });
   }
 });
+
+test('a resumed command is durable once its resumption is recorded, and never if that fails', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'longline-executor-'));
+  try {
+    const options = { dataDir: folder, clock: systemClock, log: silentLogger, onCheckpoint: () => undefined };
+    const audit = await AuditLog.open(options);
+    const seen: string[][] = [];
+    const events = () =>
+      [...exportAuditLog(join(folder, 'audit.db'), {})]
+        .join('')
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line).event);
+    const careful: CommandExecutor = {
+      ...inner,
+      async *execute(_capability, _command, { durable }) {
+        await durable!.then(
+          () => seen.push(events()),
+          (error: LonglineError) => seen.push([error.reason]),
+        );
+        yield RESULT;
+      },
+    };
+    const executor = auditedExecutor(careful, audit, silentLogger);
+    const resume = async () =>
+      await Array.fromAsync(executor.execute('jobs', COMMAND, { signal: new AbortController().signal, resumed: true }));
+    await resume();
+    await audit[Symbol.asyncDispose]();
+    await resume();
+    assert.deepEqual(seen, [['started'], ['unavailable']]);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});

@@ -114,6 +114,33 @@ suite('a restarted agent', () => {
     assertWhole(world, before.id);
   });
 
+  test('begins no job whose resumption can not be recorded, and sees through what runs', async () => {
+    const counter = new Counter();
+    const engine = fakeEngine({ program: () => counter.program });
+    await using world = new JobsWorld(engine);
+    const first = await world.start();
+    const running = new Reading(first, RUN);
+    await until(() => counter.written >= 100, 'the first lines');
+    await first[Symbol.asyncDispose]();
+    const unbegun = newId();
+    const second = await world.start([running.id, unbegun]);
+    const unrecorded = () => {
+      const durable = Promise.reject(new LonglineError('limit', 'no room for the audit log'));
+      durable.catch(() => undefined);
+      return { resumed: true, durable };
+    };
+    const refused = await new Reading(second, RUN, { id: unbegun, ...unrecorded() }).result();
+    assert.deepEqual([refused.state, refused.reason], [JobState.REJECTED, JobReason.REJECTED]);
+    assert.match(refused.error!.message, /no room for the audit log/);
+    assert.equal(engine.containerIds.length, 1);
+    const seen = new Reading(second, RUN, { id: running.id, ...unrecorded() });
+    counter.middle.resolve();
+    counter.end.resolve();
+    assert.equal((await seen.result()).exitCode, 7);
+    assertWhole(world, running.id);
+    assert.equal(counter.runs, 1);
+  });
+
   test('never runs a job again whose container is gone', async () => {
     const counter = new Counter();
     const engine = fakeEngine({ program: () => counter.program });
