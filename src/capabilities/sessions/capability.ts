@@ -21,12 +21,13 @@ import { admit, type HostLimits, NOTHING, type Share, total } from './admission.
 import { type CommandOptions, hibernateSession, startSession, stopSession, wakeSession } from './commands.ts';
 import type { SessionsConfig } from './config.ts';
 import { ImageCollector } from './image-collector.ts';
+import { LetGo } from './interruptions.ts';
 import type { StepReport } from './plan.ts';
 import type { SessionEngine, SessionEngineFacts, SessionLogs, SessionReports } from './ports.ts';
 import { type SessionRecord, SessionRecords } from './record.ts';
 import { sampleSessions } from './sampler.ts';
 import type { SessionServices } from './services.ts';
-import { LetGo, Session } from './session.ts';
+import { Session } from './session.ts';
 import { parseSessionSpec } from './spec.ts';
 import { isOver } from './state.ts';
 import { StepFailed } from './step-runner.ts';

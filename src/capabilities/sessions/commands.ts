@@ -1,8 +1,9 @@
 // Carries out the four commands on a session, each at most once: what is done already succeeds and changes nothing, what
 // doesn't fit the present state is refused with that state.
 import { LonglineError } from '../../core/errors.ts';
+import { Preempted } from './interruptions.ts';
 import * as lifecycle from './lifecycle.ts';
-import { Preempted, type Session, type Tell } from './session.ts';
+import type { Session, Tell } from './session.ts';
 import { isOver } from './state.ts';
 import type { SessionRequest } from './wire.ts';
 

@@ -20,11 +20,37 @@ export async function probeOnce(
     case 'tcp':
       return await engine.probeTcp(target, probe.port, timeoutMs, signal);
     case 'http': {
-      const status = await engine.probeHttp(target, probe.port, probe.path, timeoutMs, signal);
-      if (status >= 200 && status < 400) return;
-      throw new LonglineError('wrong_state', `${probe.path} on port ${probe.port} answered with status ${status}`);
+      return await askHttp(engine, containerId, target, probe, timeoutMs, signal);
     }
   }
+}
+
+async function askHttp(
+  engine: SessionEngine,
+  containerId: string,
+  target: ProbeTarget,
+  { port, path }: Extract<Probe, { kind: 'http' }>,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  let status: number;
+  try {
+    status = await engine.probeHttp(target, port, path, timeoutMs, signal);
+  } catch (error) {
+    // What listens on the container's loopback only is asked from inside, if the image has wget.
+    const argv = ['wget', '-q', '-O', '/dev/null', `http://127.0.0.1:${port}${path}`];
+    const asked = runProbe(engine, containerId, { kind: 'command', argv }, timeoutMs, signal);
+    if (
+      await asked.then(
+        () => true,
+        () => false,
+      )
+    )
+      return;
+    throw error;
+  }
+  if (status >= 200 && status < 400) return;
+  throw new LonglineError('wrong_state', `${path} on port ${port} answered with status ${status}`);
 }
 
 async function runProbe(

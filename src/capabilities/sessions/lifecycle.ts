@@ -3,10 +3,11 @@
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { bringUp } from './bring-up.ts';
 import type { HealthTally } from './health-check.ts';
+import { LetGo, Preempted } from './interruptions.ts';
 import { removalPlan, sleepPlan } from './plan.ts';
 import type { ContainerState } from './ports.ts';
 import { type RunEnd, restartDecision } from './restart-policy.ts';
-import { LetGo, Preempted, type Session, type Tell } from './session.ts';
+import type { Session, Tell } from './session.ts';
 import { type Cause, isOver, type Tier } from './state.ts';
 import { StepFailed } from './step-runner.ts';
 

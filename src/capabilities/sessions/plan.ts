@@ -92,6 +92,11 @@ export function namesOf(
   };
 }
 
+/** Name of the log of a session's output in one of its lives. */
+export function sessionLogId(sessionId: string, generation: number): string {
+  return `${sessionId}.${generation}`;
+}
+
 /** Names of volumes have no dot of their own, so the last one ends what comes before. */
 function volumeName(sessionId: string, owner: string, { scope, name }: VolumeSpec): string {
   switch (scope) {
@@ -193,10 +198,12 @@ export function standingOf(
 
 /** The steps to a running session. What is there already is adopted, what is outdated replaced. */
 export function bringUpPlan(spec: SessionSpec, names: SessionNames, standing: Standing): readonly Step[] {
+  // Without a network nothing outside can see whether a port is taken.
+  const reachable = spec.network.mode === 'none' ? [] : spec.ports;
   const ready: Step[] = [
     { step: 'running', subject: names.container },
     ...(spec.health === null ? [] : [{ step: 'healthy' as const, subject: names.container }]),
-    ...spec.ports.map(({ number }) => ({ step: 'tunnel_ready' as const, subject: String(number) })),
+    ...reachable.map(({ number }) => ({ step: 'tunnel_ready' as const, subject: String(number) })),
   ];
   const start: Step = { step: 'start', subject: names.container };
   if (standing.kind === 'ours' && standing.state !== 'created') {

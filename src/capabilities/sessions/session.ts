@@ -5,8 +5,9 @@ import { describeError, LonglineError, toLonglineError } from '../../core/errors
 import type { Share } from './admission.ts';
 import type { HealthTally } from './health-check.ts';
 import { probeOnce, watchHealth } from './health-watch.ts';
+import { LetGo } from './interruptions.ts';
 import { type FollowedRun, OutputFollower } from './output-follower.ts';
-import { namesOf, type SessionNames, type Step, type StepKind, type StepReport } from './plan.ts';
+import { namesOf, type SessionNames, type Step, type StepKind, type StepReport, sessionLogId } from './plan.ts';
 import type { ContainerState, SessionContainerFacts } from './ports.ts';
 import type { SessionRecord } from './record.ts';
 import type { SessionServices } from './services.ts';
@@ -24,25 +25,6 @@ export interface SessionHost {
   admit(session: Session): void;
   /** Its container's output has ended, so that the container likely has. */
   outputEnded(session: Session): void;
-}
-
-/** The agent stops: what is under way is left as it is, for a later process. */
-export class LetGo extends LonglineError {
-  constructor() {
-    super('cancelled', 'the agent stops; what runs goes on');
-  }
-}
-
-/** A stop ends what is under way; the stop clears away what is left. */
-export class Preempted extends LonglineError {
-  constructor(sessionId: string) {
-    super('cancelled', `session ${sessionId} is being stopped`);
-  }
-}
-
-/** Name of the log of a session's output in one of its lives. */
-export function sessionLogId(sessionId: string, generation: number): string {
-  return `${sessionId}.${generation}`;
 }
 
 /** Takes reports of steps. */

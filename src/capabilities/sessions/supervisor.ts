@@ -3,12 +3,13 @@
 import { Backoff } from '../../core/backoff.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
 import { idleStep } from './idle.ts';
+import { LetGo } from './interruptions.ts';
 import * as lifecycle from './lifecycle.ts';
 import { LABEL } from './plan.ts';
 import type { SessionContainerRow, SessionEngineEvent } from './ports.ts';
 import { type Recovery, recoveryOf } from './recovery.ts';
 import type { SessionServices } from './services.ts';
-import { LetGo, type Session } from './session.ts';
+import type { Session } from './session.ts';
 import { isOver } from './state.ts';
 
 const TICK_MS = 500;

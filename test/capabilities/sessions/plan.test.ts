@@ -68,6 +68,15 @@ suite('plans of a session', () => {
     assert.deepEqual(steps({ kind: 'ours', containerId: 'x', state: 'created' }), [...places, 'start', ...ready]);
   });
 
+  test('wait for no port of a session without a network', () => {
+    const alone = specOf({ network: { mode: 4 }, ports: [{ name: 'vnc', number: 5901 }] });
+    const plan = bringUpPlan(alone, namesOf('x', alone, DEFAULT_SESSIONS_CONFIG), { kind: 'absent' });
+    assert.deepEqual(
+      plan.map(({ step }) => step),
+      ['pull', 'create', 'start', 'running'],
+    );
+  });
+
   test('judge what stands under the name by its labels alone', () => {
     const found = { id: 'x', state: 'running' as const, labels: container.labels };
     assert.equal(standingOf(undefined, container.labels).kind, 'absent');

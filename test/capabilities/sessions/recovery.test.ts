@@ -213,6 +213,22 @@ suite('a session that ends by itself', () => {
     assert.equal(back.oomKilled, false);
   });
 
+  test('is asked over HTTP from inside where it can not be asked from outside', async () => {
+    const asked: string[] = [];
+    const engine = new FakeSessionEngine({
+      execute: ({ argv }) => {
+        asked.push(argv.join(' '));
+        return { output: '', exitCode: 0 };
+      },
+    });
+    await using world = new SessionsWorld(engine);
+    const status = await up(await world.start(), 'one', {
+      healthCheck: { probe: { case: 'http', value: { port: 8080, path: '/ok' } } },
+    });
+    assert.equal(status.state, SessionState.RUNNING);
+    assert.deepEqual(asked, ['wget -q -O /dev/null http://127.0.0.1:8080/ok']);
+  });
+
   test('is unhealthy first and restarted then, when its health check goes on failing', async () => {
     let sick = false;
     const engine = new FakeSessionEngine({ execute: () => ({ output: 'no screen', exitCode: sick ? 1 : 0 }) });
