@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { OpenTunnelSchema } from '#gen/longline/link/v1/link_pb.js';
+import { SessionTargets } from '../../../src/agent/tunnels/session-targets.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
+import { silentLogger } from '../../../src/core/logger.ts';
+import type { SessionVisit } from '../../../src/core/session-access.ts';
+
+function make() {
+  const seen: string[] = [];
+  let left = 0;
+  const visit: SessionVisit = {
+    endpoint: { containerId: 'c', addresses: ['127.0.0.1'], pid: undefined, ports: [1] },
+    woken: false,
+    touch: () => undefined,
+    execute: async () => {
+      throw new LonglineError('not_found', 'no such program');
+    },
+    attachMain: async () => {
+      throw new LonglineError('wrong_state', 'it ended');
+    },
+    [Symbol.dispose]: () => {
+      left += 1;
+    },
+  };
+  const targets = new SessionTargets({
+    access: {
+      visit: async (id) => {
+        seen.push(`visit ${id}`);
+        return visit;
+      },
+    },
+    judge: { admit: async () => void seen.push('admit'), ended: (_ask, outcome) => void seen.push(`ended ${outcome}`) },
+    log: silentLogger,
+  });
+  const reach = async (init: MessageInitShape<typeof OpenTunnelSchema>, signal = new AbortController().signal) =>
+    await targets.reach(create(OpenTunnelSchema, { sessionId: 'desk', ...init }), signal);
+  return { reach, seen, left: () => left };
+}
+
+const exec = (argv: string[]) => ({ process: { case: 'exec' as const, value: { argv } } });
+
+describe('targets of tunnels', () => {
+  it('are checked here again, whatever the controller let through, before anybody is asked', async () => {
+    const { reach, seen } = make();
+    for (const [init, field] of [
+      [{ port: 0 }, 'port'],
+      [{ port: 70_000 }, 'port'],
+      [{ port: 1, sessionId: '../x' }, 'session_id'],
+      [{ port: 1, ...exec(['sh']) }, 'port'],
+      [exec([]), 'exec.argv'],
+      [exec(['a\0b']), 'exec.argv'],
+      [{ process: { case: 'attach' as const, value: { size: { rows: 0, columns: 1 } } } }, 'size'],
+    ] as const) {
+      await assert.rejects(reach(init as never), (error: LonglineError) => {
+        assert.deepEqual([error.reason, error.violations[0]?.field], ['invalid', field]);
+        return true;
+      });
+    }
+    assert.deepEqual(seen, []);
+  });
+
+  it('that fail leave the session, and are on record', async () => {
+    const { reach, seen, left } = make();
+    await assert.rejects(reach(exec(['nothing'])), /no such program/);
+    await assert.rejects(reach({ process: { case: 'attach', value: {} } }), /it ended/);
+    await assert.rejects(reach({ port: 1 }), (error: LonglineError) => {
+      assert.match(error.message, /127\.0\.0\.1:1 refused \(ECONNREFUSED\); no such program/);
+      return error.reason === 'unavailable';
+    });
+    assert.equal(left(), 3);
+    assert.deepEqual(
+      seen.filter((one) => one.startsWith('ended')),
+      ['ended not_found', 'ended wrong_state', 'ended unavailable'],
+    );
+  });
+
+  it('are given up when the caller leaves meanwhile', async () => {
+    const { reach, left } = make();
+    const gone = new AbortController();
+    gone.abort(new LonglineError('cancelled', 'the link went'));
+    await assert.rejects(reach({ port: 1 }, gone.signal), /the link went/);
+    assert.equal(left(), 1);
+  });
+});
