@@ -59,7 +59,7 @@ export function registerSessionCommands(program: Command, io: CliIo): void {
     .enablePositionalOptions()
     .addHelpText(
       'after',
-      '\nExamples:\n  longline session start --any "*" --template desktop --id desk\n  longline session hibernate desk --tier pause\n  longline session stop desk --remove-volumes',
+      '\nExamples:\n  longline session start --any "*" --template desktop --id desk\n  longline session hibernate desk --tier pause\n  longline session stop desk --remove-volumes\n\nWith --json, commands that take several sessions print one object a line.',
     );
   registerStart(session, io);
   registerStop(session, io);

@@ -104,7 +104,8 @@ export function describeSession(session: Session, nowMs: number): string {
   add('error', status?.error?.message);
   if (status?.nextTryTime !== undefined) add('next try', ageOf(status.nextTryTime, nowMs));
   add('agent', session.agentId);
-  add('image', status?.image || spec?.image);
+  const ran = status?.image ?? '';
+  add('image', spec?.image ? `${spec.image}${ran === '' || ran === spec.image ? '' : ` (${ran})`}` : ran);
   add('template', session.template === '' ? '' : `${session.template}:${session.templateVersion}`);
   add('owner', spec?.owner);
   add('container', status?.containerName || status?.containerId);
