@@ -73,6 +73,10 @@ export interface KeepOptions {
   readonly checkpointsMs: number;
   /** Events of each agent. */
   readonly events: number;
+  /** Jobs in all; beyond that the oldest ended ones go. */
+  readonly maxJobs: number;
+  /** Bytes of all logs; beyond that those go that were written to longest ago. */
+  readonly maxLogBytes: number;
 }
 
 const MAX_KEEP_MS = 3650 * DAY_MS;
@@ -83,6 +87,8 @@ export const DEFAULT_KEEP: KeepOptions = {
   logsMs: 14 * DAY_MS,
   checkpointsMs: 365 * DAY_MS,
   events: 1000,
+  maxJobs: 1_000_000,
+  maxLogBytes: 64 * 1024 ** 3,
 };
 
 /** Checks options. Throws `invalid` that lists everything wrong with them. */
@@ -115,7 +121,9 @@ export function compileControllerOptions(options: ControllerOptions): Controller
   range('keep-sessions', keep.sessionsMs, 60_000, MAX_KEEP_MS, violations);
   range('keep-logs', keep.logsMs, 60_000, MAX_KEEP_MS, violations);
   range('keep-checkpoints', keep.checkpointsMs, 60_000, MAX_KEEP_MS, violations);
-  range('keep-events', keep.events, 1, 100_000, violations);
+  count('keep-events', keep.events, 1, 100_000, violations);
+  count('keep-max-jobs', keep.maxJobs, 100, 100_000_000, violations);
+  count('keep-max-log-size', keep.maxLogBytes, 1024 ** 2, 1024 ** 5, violations);
   const { allowedOrigins = [] } = options;
   for (const origin of allowedOrigins) checkOrigin(origin, violations);
   if (violations.length > 0) throw invalid(violations);
@@ -186,6 +194,11 @@ function checkOrigin(origin: string, violations: FieldViolation[]): void {
 function range(field: string, value: number, min: number, max: number, violations: FieldViolation[]): void {
   if (value >= min && value <= max) return;
   violations.push({ field, description: `is ${value / 1000} s; it must be ${min / 1000} s to ${max / 1000} s` });
+}
+
+function count(field: string, value: number, min: number, max: number, violations: FieldViolation[]): void {
+  if (Number.isSafeInteger(value) && value >= min && value <= max) return;
+  violations.push({ field, description: `is ${value}; it must be a whole number from ${min} to ${max}` });
 }
 
 function isWildcard(host: string): boolean {

@@ -52,6 +52,24 @@ it('names every wrong value', () => {
   }
 });
 
+it('says what numbers of things to keep may be, as numbers', () => {
+  const keep = { events: 0, maxJobs: 1.5, maxLogBytes: 10 };
+  assert.throws(
+    () => compileControllerOptions({ ...base, keep }),
+    ({ violations }: LonglineError) => {
+      assert.deepEqual(violations, [
+        { field: 'keep-events', description: 'is 0; it must be a whole number from 1 to 100000' },
+        { field: 'keep-max-jobs', description: 'is 1.5; it must be a whole number from 100 to 100000000' },
+        {
+          field: 'keep-max-log-size',
+          description: 'is 10; it must be a whole number from 1048576 to 1125899906842624',
+        },
+      ]);
+      return true;
+    },
+  );
+});
+
 it('listens in plaintext on loopback only, unless the network is declared trusted', () => {
   for (const plaintextListen of ['127.0.0.1:0', 'localhost:0', '[::1]:0'])
     compileControllerOptions({ ...base, plaintextListen });

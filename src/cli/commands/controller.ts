@@ -104,6 +104,18 @@ export const controllerConfig = defineConfig('controller', {
       default: 1000,
       description: 'Events of each agent.',
     }),
+    maxJobs: setting(type.int({ min: 100, max: 100_000_000 }), {
+      key: 'keep.max_jobs',
+      group: KEEP,
+      default: 1_000_000,
+      description: 'Jobs in all; beyond that the oldest ended ones go.',
+    }),
+    maxLogBytes: setting(type.bytes({ min: 1024 ** 2, max: 1024 ** 5 }), {
+      key: 'keep.max_log_size',
+      group: KEEP,
+      default: 64 * 1024 ** 3,
+      description: 'Output of everything; beyond that goes what was written longest ago.',
+    }),
   },
   allowedOrigins: setting(type.list(type.string({ placeholder: 'ORIGIN' })), {
     key: 'allowed_origins',

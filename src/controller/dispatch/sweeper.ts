@@ -27,19 +27,28 @@ export interface RetentionOptions {
   readonly logsMs: number;
   /** Audit checkpoints but the newest of each chain, from when they were stored. */
   readonly checkpointsMs: number;
+  /** Jobs in all; beyond that the oldest ended ones go. */
+  readonly maxJobs: number;
+  /** Bytes of all logs; beyond that those go that were written to longest ago. */
+  readonly maxLogBytes: number;
   readonly sweepIntervalMs: number;
+  /** How often the two bounds are looked at. */
+  readonly boundsIntervalMs: number;
   /** How long after its expiry a command that was sent, but not confirmed, is given up. */
   readonly expiryGraceMs: number;
   readonly expiryIntervalMs: number;
 }
 
-/** Jobs and sessions 30 days, logs 14 days, audit checkpoints a year. */
+/** Jobs and sessions 30 days, logs 14 days, audit checkpoints a year; a million jobs and 64 GiB of logs at most. */
 export const DEFAULT_RETENTION: RetentionOptions = {
   jobsMs: 30 * DAY_MS,
   sessionsMs: 30 * DAY_MS,
   logsMs: 14 * DAY_MS,
   checkpointsMs: 365 * DAY_MS,
+  maxJobs: 1_000_000,
+  maxLogBytes: 64 * 1024 ** 3,
   sweepIntervalMs: 3_600_000,
+  boundsIntervalMs: 10_000,
   expiryGraceMs: 60_000,
   expiryIntervalMs: 1000,
 };
@@ -96,8 +105,19 @@ export class Sweeper {
     await logs.prune(clock.now() - retention.logsMs, signal);
     await this.#forgetSessions(signal);
     await this.#forgetCheckpoints(signal);
+    await this.#deleteJobs(() => store.jobs.deleteEnded(clock.now() - retention.jobsMs, BATCH), signal);
+  }
+
+  /** Removes the oldest of what is more than may be kept. Cheap where nothing is. */
+  async bound(signal: AbortSignal): Promise<void> {
+    const { store, logs, retention } = this.#needs;
+    await this.#deleteJobs(() => store.jobs.deleteBeyond(retention.maxJobs, BATCH), signal);
+    await logs.shrink(retention.maxLogBytes, signal);
+  }
+
+  async #deleteJobs(deleteSome: () => Promise<number>, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const deleted = await store.jobs.deleteEnded(clock.now() - retention.jobsMs, BATCH);
+      const deleted = await deleteSome();
       await this.#deleteDoomedLogs(signal);
       if (deleted === 0) return;
     }
@@ -115,8 +135,16 @@ export class Sweeper {
     while (!signal.aborted) {
       const doomed = await store.jobs.doomedLogs(BATCH);
       if (doomed.length === 0) return;
-      for (const id of doomed) await logs.delete(id);
-      await store.jobs.logsGone(doomed);
+      const gone: string[] = [];
+      let failure: { readonly error: unknown } | undefined;
+      for (const id of doomed) {
+        // One that can't be removed must not keep the others.
+        const kept = await logs.delete(id).catch((error: unknown) => ({ error }));
+        if (kept === undefined) gone.push(id);
+        else failure ??= kept;
+      }
+      await store.jobs.logsGone(gone);
+      if (failure !== undefined) throw failure.error;
     }
   }
 
@@ -143,11 +171,16 @@ export async function runSweeper(needs: SweeperDependencies, signal: AbortSignal
     }
   };
   let nextRetention = clock.monotonic();
+  let nextBounds = clock.monotonic();
   while (!signal.aborted) {
     await attempt('expiry', () => sweeper.expire());
     if (clock.monotonic() >= nextRetention) {
       await attempt('retention', () => sweeper.retain(signal));
       nextRetention = clock.monotonic() + retention.sweepIntervalMs;
+    }
+    if (clock.monotonic() >= nextBounds) {
+      await attempt('retention', () => sweeper.bound(signal));
+      nextBounds = clock.monotonic() + retention.boundsIntervalMs;
     }
     await clock.sleep(retention.expiryIntervalMs, signal).catch(() => undefined);
   }

@@ -1,16 +1,18 @@
 // Logs as files below one folder: shard/log id/attempt/. Keeps a bounded number of logs in memory and files open. Knows
 // nothing of agents or jobs. One process at a time may write to the folder.
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
-import { GapReason, type LogClose, LogGapSchema } from '#gen/longline/v1/log_pb.js';
+import { GapReason, LogGapSchema } from '#gen/longline/v1/log_pb.js';
 import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import { FileLogWriter } from './file-log-writer.ts';
 import { Generations } from './generations.ts';
+import { attemptsAmong, type CountedLog, census, OldestLogs } from './log-census.ts';
 import { FileLogCursor } from './log-cursor.ts';
 import { LogFile } from './log-file.ts';
-import type { LogAppend, LogCursor, LogKey, LogRange, LogStore, LogWriter } from './log-store.ts';
+import type { LogCursor, LogKey, LogRange, LogStore, LogWriter } from './log-store.ts';
 
 /** Bounds of a FileLogStore. */
 export interface FileLogStoreOptions {
@@ -21,7 +23,13 @@ export interface FileLogStoreOptions {
 }
 
 const LOG_ID = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
-const ATTEMPT = /^[1-9]\d{0,9}$/;
+
+/** Logs that are considered at once when the oldest have to go. */
+const CANDIDATES = 4096;
+/** A log of no more bytes may be what is left of one that was pruned. */
+const HARDLY_ANYTHING_BYTES = 4096;
+/** When bytes have to go, this part of the limit is made free, so that it isn't the same again with the next write. */
+const SPARE_PART = 16;
 
 /** Log store on a folder. */
 export class FileLogStore implements LogStore {
@@ -32,6 +40,8 @@ export class FileLogStore implements LogStore {
   /** In order of use, oldest first. */
   readonly #files = new Map<string, Promise<LogFile>>();
   readonly #generations = new Generations();
+  /** Bytes that may be appended before it is worth counting what there is. */
+  #untilCountedBytes = 0;
 
   constructor(root: string, log: Logger, options: FileLogStoreOptions = {}) {
     this.#root = root;
@@ -42,7 +52,10 @@ export class FileLogStore implements LogStore {
 
   async writer(key: LogKey): Promise<LogWriter> {
     const file = await this.#acquire(key);
-    return new FileLogWriter(file, () => this.#release(file));
+    const grew = (bytes: number) => {
+      this.#untilCountedBytes -= bytes;
+    };
+    return new FileLogWriter(file, grew, () => this.#release(file));
   }
 
   async cursor(key: LogKey, range: LogRange): Promise<LogCursor | undefined> {
@@ -54,9 +67,7 @@ export class FileLogStore implements LogStore {
     const folder = this.#logFolder(logId);
     // Followers ask before there is one; an error with a stack would be made for each that asks.
     if (!existsSync(folder)) return undefined;
-    const attempts = readdirSync(folder)
-      .filter((name) => ATTEMPT.test(name))
-      .map(Number);
+    const attempts = attemptsAmong(readdirSync(folder));
     return attempts.length === 0 ? undefined : Math.max(...attempts);
   }
 
@@ -73,25 +84,68 @@ export class FileLogStore implements LogStore {
 
   async prune(beforeMs: number, signal?: AbortSignal): Promise<number> {
     let pruned = 0;
-    for (const shard of await readdir(this.#root).catch(() => [])) {
-      for (const logId of await readdir(join(this.#root, shard))) {
-        for (const attempt of (await readdir(join(this.#root, shard, logId))).filter((name) => ATTEMPT.test(name))) {
-          if (signal?.aborted) return pruned;
-          const key = { logId, attempt: Number(attempt) };
-          pruned += (await this.#pruneIfOld(key, beforeMs)) ? 1 : 0;
-        }
+    for await (const log of census(this.#root)) {
+      if (signal?.aborted) return pruned;
+      if (log.writtenAtMs < beforeMs && (await this.#pruned(log))) pruned += 1;
+    }
+    return pruned;
+  }
+
+  async shrink(maxBytes: number, signal?: AbortSignal): Promise<number> {
+    let pruned = 0;
+    while (this.#untilCountedBytes <= 0 && signal?.aborted !== true) {
+      const oldest = new OldestLogs(CANDIDATES);
+      let total = 0;
+      this.#untilCountedBytes = 0;
+      for await (const log of census(this.#root)) {
+        total += log.bytes;
+        if (log.bytes > HARDLY_ANYTHING_BYTES) oldest.add(log);
+        if (signal?.aborted) return pruned;
+      }
+      // What was appended since the count began is in neither.
+      if (total <= maxBytes) this.#untilCountedBytes += maxBytes - total + 1;
+      else {
+        const gone = await this.#giveAway(oldest.oldestFirst(), total - roomFor(maxBytes), signal);
+        pruned += gone;
+        // All that is left is in use, or small: counting again at once would find the same.
+        if (gone === 0) this.#untilCountedBytes += Math.ceil(maxBytes / SPARE_PART);
       }
     }
     return pruned;
   }
 
-  async #pruneIfOld(key: LogKey, beforeMs: number): Promise<boolean> {
+  /** Prunes logs until about `bytes` are free. How many logs that were. */
+  async #giveAway(oldestFirst: readonly CountedLog[], bytes: number, signal?: AbortSignal): Promise<number> {
+    let pruned = 0;
+    let left = bytes;
+    for (const log of oldestFirst) {
+      if (left <= 0 || signal?.aborted) break;
+      if (!(await this.#pruned(log))) continue;
+      left -= log.bytes;
+      pruned += 1;
+    }
+    return pruned;
+  }
+
+  /** False if it is in use, or can't be pruned, which is told: others shall not have to stay for it. */
+  async #pruned(key: LogKey): Promise<boolean> {
+    try {
+      const file = await this.#files.get(this.#folder(key));
+      return (file === undefined || file.users === 0) && (await this.#replaceByGaps(key));
+    } catch (error) {
+      this.#log.error('the bytes of a log could not be removed', { ...logName(key), err: describeError(error) });
+      return false;
+    }
+  }
+
+  async #replaceByGaps(key: LogKey): Promise<boolean> {
     const folder = this.#folder(key);
-    if (this.#files.has(folder) || !(await wroteBefore(folder, beforeMs))) return false;
     const replacement = `${folder}.pruned`;
     return await this.#borrow(key, async (file) => {
+      const { end } = file;
       await this.#writePruned(file, replacement);
-      if (file.users > 1) {
+      // Somebody uses it now, or wrote to it and left.
+      if (file.users > 1 || file.end !== end) {
         await rm(replacement, { recursive: true, force: true });
         return false;
       }
@@ -132,19 +186,21 @@ export class FileLogStore implements LogStore {
 
   async #acquire(key: LogKey): Promise<LogFile> {
     const folder = this.#folder(key);
-    let opening = this.#files.get(folder);
-    if (opening === undefined) {
-      opening = this.#open(folder);
-    } else this.#files.delete(folder);
-    // Last in the map is last to be forgotten.
-    this.#files.set(folder, opening);
-    try {
-      const file = await opening;
-      file.users += 1;
-      return file;
-    } catch (error) {
+    for (;;) {
+      const opening = this.#files.get(folder) ?? this.#open(folder);
+      // Last in the map is last to be forgotten.
       this.#files.delete(folder);
-      throw error;
+      this.#files.set(folder, opening);
+      try {
+        const file = await opening;
+        // Between the promise's end and this line another may have taken its place, which is not seen to by `users`.
+        if (this.#files.get(folder) !== opening) continue;
+        file.users += 1;
+        return file;
+      } catch (error) {
+        if (this.#files.get(folder) === opening) this.#files.delete(folder);
+        throw error;
+      }
     }
   }
 
@@ -210,41 +266,6 @@ export class FileLogStore implements LogStore {
   }
 }
 
-class FileLogWriter implements LogWriter {
-  readonly #file: LogFile;
-  #onRelease: (() => void) | undefined;
-
-  constructor(file: LogFile, onRelease: () => void) {
-    this.#file = file;
-    this.#onRelease = onRelease;
-  }
-
-  get closed(): boolean {
-    return this.#file.closed;
-  }
-
-  durableOffsets(): ReadonlyMap<string, number> {
-    return this.#file.durableOffsets();
-  }
-
-  async append(batch: LogAppend): Promise<boolean> {
-    return await this.#file.append(batch);
-  }
-
-  async sync(): Promise<void> {
-    await this.#file.sync();
-  }
-
-  async close(close: LogClose): Promise<void> {
-    await this.#file.close(close);
-  }
-
-  release(): void {
-    this.#onRelease?.();
-    this.#onRelease = undefined;
-  }
-}
-
 /** Makes the folder of a new log, at once: a job's first byte waits for it. Gives the folders that a sync has to cover. */
 function createFolder(folder: string): readonly string[] {
   const topmost = mkdirSync(folder, { recursive: true, mode: 0o700 }) ?? folder;
@@ -253,9 +274,10 @@ function createFolder(folder: string): readonly string[] {
   return parents;
 }
 
-async function wroteBefore(folder: string, beforeMs: number): Promise<boolean> {
-  for (const name of await readdir(folder)) {
-    if ((await stat(join(folder, name))).mtimeMs >= beforeMs) return false;
-  }
-  return true;
+function roomFor(maxBytes: number): number {
+  return maxBytes - Math.floor(maxBytes / SPARE_PART);
+}
+
+function logName({ logId, attempt }: LogKey): { readonly logId: string; readonly attempt: number } {
+  return { logId, attempt };
 }

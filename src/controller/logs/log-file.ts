@@ -131,8 +131,10 @@ export class LogFile implements AsyncDisposable {
     });
   }
 
+  /** Makes durable what was appended so far; whatever is appended meanwhile is not waited for. */
   async sync(): Promise<void> {
-    while (this.#durableEnd < this.end) {
+    const { end, generation } = this;
+    while (this.#durableEnd < end && this.generation === generation) {
       this.#syncing ??= this.#syncOnce();
       await this.#syncing;
     }

@@ -42,7 +42,7 @@ export interface OpenedServices extends ControllerServices {
 /** Opens the services of a single controller. */
 export async function openServices(parts: ServiceParts, options: ServicesOptions = {}): Promise<OpenedServices> {
   const { store, clock, log, controllerId, maxMessageBytes, heartbeatMs } = parts;
-  const { events: keptEvents, ...keptMs } = parts.keep;
+  const { events: keptEvents, ...kept } = parts.keep;
   await using opened = new AsyncDisposableStack();
   const bus = opened.use(new MemoryBus(log));
   const logs = opened.use(new FileLogStore(parts.logDirectory, log));
@@ -66,7 +66,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     }),
   );
   const tasks = opened.use(new TaskGroup());
-  const retention = { ...DEFAULT_RETENTION, ...keptMs, ...options.retention };
+  const retention = { ...DEFAULT_RETENTION, ...kept, ...options.retention };
   tasks.spawn((signal) => runSweeper({ store, logs, bus, clock, log, retention }, signal));
   const needs = {
     store,

@@ -95,6 +95,12 @@ async function repeated(
   sameContent: boolean,
   requestId: string,
 ): Promise<Job> {
+  if (sameContent && (await needs.store.jobs.get(jobId)) === undefined) {
+    throw new LonglineError(
+      'not_found',
+      `request_id '${requestId}' made job ${jobId}, which has ended and is no longer kept; use a new one to run it again`,
+    );
+  }
   if (sameContent) return await currentView(needs.store, jobId);
   throw new LonglineError(
     'already_exists',

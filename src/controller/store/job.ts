@@ -74,6 +74,8 @@ export interface JobRepository {
   findRequest(requestId: string): Promise<StoredRequest | undefined>;
   /** Deletes up to `limit` ended jobs created before `beforeMs`, with commands and statements; their logs are doomed then. How many. */
   deleteEnded(beforeMs: number, limit: number): Promise<number>;
+  /** As `deleteEnded`, for the oldest of the ended jobs as long as there are more than `most` jobs in all. How many. */
+  deleteBeyond(most: number, limit: number): Promise<number>;
   /**
    * Ids of logs whose job or session is deleted and that nobody has said to be gone: written down in the transaction that
    * deletes, so that a crash between the two leaves no log behind.

@@ -103,6 +103,58 @@ describe('sweeper', () => {
     }
   });
 
+  it('keeps within its bounds: the oldest jobs go with their logs, then the oldest bytes, and one bad log stops neither', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'longline-sweep-'));
+    const store = openSqliteStore(join(folder, 'store.db'));
+    const logs = new FileLogStore(join(folder, 'logs'), silentLogger);
+    const bus = new MemoryBus(silentLogger);
+    const nowMs = Date.now();
+    const retention = { ...DEFAULT_RETENTION, maxJobs: 2, maxLogBytes: 30_000 };
+    const stuck = { id: '' };
+    const breakable = new Proxy(logs, {
+      get: (target, name) => {
+        if (name === 'delete') {
+          return async (id: string) => (id === stuck.id ? Promise.reject(new Error('stuck')) : target.delete(id));
+        }
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+    const clock = { ...systemClock, now: () => nowMs + 60_000_000 };
+    const sweeper = new Sweeper({ store, logs: breakable, bus, clock, log: silentLogger, retention });
+    const { signal } = new AbortController();
+    try {
+      const jobs = [];
+      for (let number = 0; number < 4; number++) {
+        const job = await storeJob(store, nowMs + number);
+        const writer = await logs.writer({ logId: job.executionId, attempt: 1 });
+        await writer.append({ chunks: [chunk('stdout', 0, 'x'.repeat(20_000))], gaps: [] });
+        await writer.close(closeOf({ stdout: Buffer.from('x'.repeat(20_000)) }));
+        writer.release();
+        jobs.push(job);
+      }
+      assert.equal(await sweeper.expire(), 4);
+      stuck.id = jobs[0]!.executionId;
+      await assert.rejects(sweeper.bound(signal), /stuck/);
+      assert.equal(await logs.latestAttempt(jobs[1]!.executionId), undefined);
+      stuck.id = '';
+      await sweeper.bound(signal);
+      const left = await Promise.all(jobs.map(async ({ jobId }) => (await store.jobs.get(jobId)) !== undefined));
+      assert.deepEqual(left, [false, false, true, true]);
+      assert.equal(await logs.latestAttempt(jobs[0]!.executionId), undefined);
+      const first = async ({ executionId }: { executionId: string }) => {
+        const range = { from: new Map<string, number>(), streams: new Set<string>() };
+        return (await (await logs.cursor({ logId: executionId, attempt: 1 }, range))?.read())?.[0]?.case;
+      };
+      assert.deepEqual(await Promise.all(jobs.slice(2).map(first)), ['gap', 'chunk']);
+    } finally {
+      await bus[Symbol.asyncDispose]();
+      await logs[Symbol.asyncDispose]();
+      await store[Symbol.asyncDispose]();
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
   it('leaves no log without its job when it is interrupted between the two', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'longline-sweep-'));
     const store = openSqliteStore(join(folder, 'store.db'));

@@ -156,6 +156,23 @@ describe('fleet services', () => {
     assert.equal(new Set(both.map((response) => response.job?.id)).size, 1);
   });
 
+  it('runs nothing again for the request id of a job that is no longer kept', async () => {
+    const agent = await fleet.agent('a').connect();
+    const job = runOn('a', { requestId: 'k3' });
+    const { job: first } = await fleet.jobs.submitJob({ job });
+    const command = await agent.next('command');
+    agent.receive(command);
+    agent.finish(command);
+    await agent.next('resultAck');
+    assert.equal(await fleet.store.jobs.deleteBeyond(0, 10), 1);
+    await assert.rejects(fleet.jobs.submitJob({ job }), (error: ConnectError) => {
+      assert.equal(error.code, Code.NotFound);
+      assert.match(error.rawMessage, new RegExp(`'k3' made job ${first!.id}.*use a new one`));
+      return true;
+    });
+    assert.equal((await fleet.jobs.listJobs({})).jobs.length, 0);
+  });
+
   it('tells every mistake of a request at once, by path', async () => {
     const spec = {
       argv: ['x'],

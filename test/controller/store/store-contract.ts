@@ -377,6 +377,27 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
       assert.equal(await store().commands.get(one.ids[0]!), undefined);
     });
 
+    it('deletes the oldest ended jobs beyond a number, and runs none of them again for an old request', async () => {
+      await connect('a');
+      const jobs = [];
+      for (const requestId of ['r1', 'r2', 'r3', 'r4']) jobs.push(await submit(['a'], { requestId }));
+      const [first, second, third, fourth] = jobs;
+      for (const { ids } of [second!, third!, fourth!]) await result(ids[0]!, 'a', JobState.SUCCEEDED);
+      assert.equal(await store().jobs.deleteBeyond(4, 10), 0);
+      assert.equal(await store().jobs.deleteBeyond(2, 1), 1);
+      assert.equal(await store().jobs.deleteBeyond(2, 10), 1);
+      assert.equal(await store().jobs.deleteBeyond(2, 10), 0);
+      const kept = async ({ jobId }: { jobId: string }) => (await store().jobs.get(jobId)) !== undefined;
+      assert.deepEqual(await Promise.all(jobs.map(kept)), [true, false, false, true]);
+      assert.deepEqual((await store().jobs.doomedLogs(10)).toSorted(), [...second!.ids, ...third!.ids].toSorted());
+      // The oldest hasn't ended: it stays, however many there may be.
+      assert.equal(await store().jobs.deleteBeyond(0, 10), 1);
+      assert.equal(await kept(first!), true);
+      assert.equal((await store().jobs.findRequest('r2'))?.jobId, second!.jobId);
+      await store().jobs.forgetRequests(NOW + 1000);
+      assert.equal(await store().jobs.findRequest('r2'), undefined);
+    });
+
     it('forgets agents that are away, ending what they had', async () => {
       await connect('a', { connectionId: 'c' });
       const unsent = await submit(['a']);

@@ -105,6 +105,19 @@ function* submitUnit(sql: Sql, submission: JobSubmission): Generator<void, Submi
   return { kind: 'stored' };
 }
 
+function* deleteJobs(sql: Sql, jobs: readonly Row[]): Generator<void, number, void> {
+  for (const job of jobs) {
+    yield;
+    const jobId = text(job, 'id');
+    sql.run('INSERT OR IGNORE INTO doomed_logs (log_id) SELECT id FROM commands WHERE job_id = ?', jobId);
+    sql.run('DELETE FROM commands WHERE job_id = ?', jobId);
+    // Its request id stays until its time is over: repeated, it must not run a second time.
+    for (const table of ['statements', 'job_states']) sql.run(`DELETE FROM ${table} WHERE job_id = ?`, jobId);
+    sql.run('DELETE FROM jobs WHERE id = ?', jobId);
+  }
+  return jobs.length;
+}
+
 /** JobRepository on one database. */
 export class SqliteJobs implements JobRepository {
   readonly #db: Database;
@@ -154,25 +167,33 @@ export class SqliteJobs implements JobRepository {
   }
 
   async deleteEnded(beforeMs: number, limit: number): Promise<number> {
-    return await this.#db.write(function* (sql) {
-      const jobs = sql.all(
-        'SELECT id FROM jobs WHERE created_at_ms < ? AND state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?',
-        beforeMs,
-        JSON.stringify(ENDED_STATES),
-        limit,
-      );
-      for (const job of jobs) {
-        yield;
-        const jobId = text(job, 'id');
-        sql.run('INSERT OR IGNORE INTO doomed_logs (log_id) SELECT id FROM commands WHERE job_id = ?', jobId);
-        sql.run('DELETE FROM commands WHERE job_id = ?', jobId);
-        for (const table of ['statements', 'job_states', 'job_requests']) {
-          sql.run(`DELETE FROM ${table} WHERE job_id = ?`, jobId);
-        }
-        sql.run('DELETE FROM jobs WHERE id = ?', jobId);
-      }
-      return jobs.length;
-    });
+    return await this.#db.write((sql) =>
+      deleteJobs(
+        sql,
+        sql.all(
+          'SELECT id FROM jobs WHERE created_at_ms < ? AND state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?',
+          beforeMs,
+          JSON.stringify(ENDED_STATES),
+          limit,
+        ),
+      ),
+    );
+  }
+
+  async deleteBeyond(most: number, limit: number): Promise<number> {
+    const excess = (sql: Sql) => number(sql.one('SELECT count(*) AS count FROM jobs')!, 'count') - most;
+    // Nearly always there is none: that needs no place among the writes.
+    if ((await this.#db.read(excess)) <= 0) return 0;
+    return await this.#db.write((sql) =>
+      deleteJobs(
+        sql,
+        sql.all(
+          'SELECT id FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?',
+          JSON.stringify(ENDED_STATES),
+          Math.max(0, Math.min(limit, excess(sql))),
+        ),
+      ),
+    );
   }
 
   async doomedLogs(limit: number): Promise<readonly string[]> {

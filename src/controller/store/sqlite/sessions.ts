@@ -106,7 +106,6 @@ function* deleteUnit(sql: Sql, beforeMs: number, limit: number): Generator<void,
     }
     // Logs of earlier generations were pruned by their age.
     sql.run('INSERT OR IGNORE INTO doomed_logs (log_id) VALUES (?)', sessionLogId(id, number(row, 'generation')));
-    sql.run('DELETE FROM session_requests WHERE session_id = ?', id);
     sql.run('DELETE FROM sessions WHERE id = ?', id);
   }
   return rows.map((row) => ({ id: text(row, 'id'), generation: number(row, 'generation') }));
