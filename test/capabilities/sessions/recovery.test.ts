@@ -149,7 +149,7 @@ suite('a session that ends by itself', () => {
     const sessions = await world.start();
     await up(sessions, 'one', { restart: { ...quick, maxRetries: 2 } });
     engine.only.end(4);
-    const waiting = await world.until('one', ({ state }) => state === SessionState.RESTARTING, 'the wait');
+    const waiting = await world.passed('one', ({ state }) => state === SessionState.RESTARTING, 'the wait');
     assert.deepEqual([waiting.cause, waiting.exitCode, waiting.restarts], [SessionCause.EXITED, 4, 1]);
     assert.ok(waiting.nextTryTime !== undefined);
     const failed = await world.until('one', ({ state }) => state === SessionState.FAILED, 'it to be given up');
@@ -203,7 +203,7 @@ suite('a session that ends by itself', () => {
     await using world = new SessionsWorld(engine);
     const sessions = await world.start();
     await up(sessions, 'one', { restart: quick });
-    const waiting = await world.until('one', ({ state }) => state === SessionState.RESTARTING, 'the memory kill');
+    const waiting = await world.passed('one', ({ state }) => state === SessionState.RESTARTING, 'the memory kill');
     assert.deepEqual([waiting.cause, waiting.oomKilled], [SessionCause.OUT_OF_MEMORY, true]);
     const back = await world.until(
       'one',
@@ -244,9 +244,9 @@ suite('a session that ends by itself', () => {
       },
     });
     sick = true;
-    const unhealthy = await world.until('one', ({ state }) => state === SessionState.UNHEALTHY, 'the failing check');
+    const unhealthy = await world.passed('one', ({ state }) => state === SessionState.UNHEALTHY, 'the failing check');
     assert.match(unhealthy.healthOutput, /no screen/);
-    await world.until('one', ({ state }) => state === SessionState.RESTARTING, 'the restart');
+    await world.passed('one', ({ state }) => state === SessionState.RESTARTING, 'the restart');
     sick = false;
     await world.until(
       'one',

@@ -109,10 +109,25 @@ export class SessionsWorld implements AsyncDisposable {
 
   /** Resolves once the latest status of a session is as wanted. */
   async until(sessionId: string, wanted: (status: Status) => boolean, what: string): Promise<Status> {
+    return await this.#awaited(sessionId, what, () => {
+      const status = this.latest(sessionId);
+      return status !== undefined && wanted(status) ? status : undefined;
+    });
+  }
+
+  /** Resolves once a session was as wanted, even if it isn't any more: for states that pass by themselves. */
+  async passed(sessionId: string, wanted: (status: Status) => boolean, what: string): Promise<Status> {
+    return await this.#awaited(sessionId, what, () =>
+      this.reported.find((status) => status.sessionId === sessionId && wanted(status)),
+    );
+  }
+
+  async #awaited(sessionId: string, what: string, look: () => Status | undefined): Promise<Status> {
     const limit = performance.now() + 15_000;
     for (;;) {
+      const found = look();
+      if (found !== undefined) return found;
       const status = this.latest(sessionId);
-      if (status !== undefined && wanted(status)) return status;
       if (performance.now() > limit) {
         assert.fail(
           `waited too long for ${what}; it is ${JSON.stringify(status, (_, value) => (typeof value === 'bigint' ? Number(value) : value))}`,

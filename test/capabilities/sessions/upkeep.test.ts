@@ -4,7 +4,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { SessionTelemetrySchema } from '#gen/longline/v1/session_pb.js';
 import { ImageCollector, removable } from '../../../src/capabilities/sessions/image-collector.ts';
 import { Traffic } from '../../../src/capabilities/sessions/traffic.ts';
-import { duration } from '../../../src/capabilities/sessions/wire.ts';
+import { decodeStatus, duration } from '../../../src/capabilities/sessions/wire.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { FakeSessionEngine } from '../../fixtures/fake-session-engine.ts';
@@ -23,7 +23,7 @@ suite('idle sessions', () => {
     });
     await using world = new SessionsWorld(engine, { sampleEveryMs: 2000 }, fastClock(40));
     const sessions = await world.start();
-    const idle = { pauseAfter: duration(20_000), stopAfter: duration(60_000) };
+    const idle = { pauseAfter: duration(20_000), stopAfter: duration(120_000) };
     await up(sessions, 'one', { idle, ports: [{ name: 'vnc', number: 5901 }] });
     const paused = await world.until('one', ({ state }) => state === SessionState.PAUSED, 'the pause');
     assert.equal(paused.cause, SessionCause.IDLE);
@@ -56,17 +56,25 @@ suite('idle sessions', () => {
     const engine = new FakeSessionEngine();
     await using world = new SessionsWorld(engine, { sampleEveryMs: 1000 }, fastClock(40));
     const sessions = await world.start();
-    await up(sessions, 'one', { idle: { pauseAfter: duration(10_000) } });
-    const { only } = engine;
-    const working = setInterval(() => {
-      only.usage = { ...only.usage, cpuNanos: only.usage.cpuNanos + 10_000_000 };
+    const idle = { pauseAfter: duration(3_600_000) };
+    await up(sessions, 'idle', { idle });
+    await up(sessions, 'busy', { idle });
+    const activeAt = (id: string) => {
+      const statuses = sessions.statuses()!.map(decodeStatus);
+      return Number(statuses.find(({ sessionId }) => sessionId === id)!.activityTime!.seconds);
+    };
+    const [idleSince, busySince] = [activeAt('idle'), activeAt('busy')];
+    const working = [...engine.containers.values()].at(-1)!;
+    const work = setInterval(() => {
+      working.usage = { ...working.usage, cpuNanos: working.usage.cpuNanos + 10_000_000 };
     }, 10);
-    await world.until('one', () => world.figures.length > 20, 'samples');
-    assert.equal(world.latest('one')!.state, SessionState.RUNNING);
-    clearInterval(working);
-    const last = fromBinary(SessionTelemetrySchema, world.figures.at(-1)!);
-    assert.ok(last.cpus > 0.1 && last.cpuSeconds > 0);
-    assert.deepEqual([last.sessionId, last.starts, last.cpuLimit], ['one', 1, 1]);
+    await world.until('busy', () => activeAt('busy') > busySince + 5, 'activity to be noticed');
+    clearInterval(work);
+    assert.equal(activeAt('idle'), idleSince);
+    const figures = world.figures.map((bytes) => fromBinary(SessionTelemetrySchema, bytes));
+    const last = figures.findLast(({ sessionId }) => sessionId === 'busy')!;
+    assert.ok(last.cpuSeconds > 0);
+    assert.deepEqual([last.starts, last.cpuLimit], [1, 1]);
   });
 });
 
