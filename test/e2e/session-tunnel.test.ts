@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, before, describe, it } from 'node:test';
-import { browserMissing, startBrowser } from '../fixtures/browser.ts';
+import { browserMissing, loadPage, startBrowser } from '../fixtures/browser.ts';
 import { RunningCommand } from '../fixtures/command.ts';
 import { dockerMissing, engineForFile } from '../fixtures/engines.ts';
 import { type Fleet, startFleet, type TestAgent } from '../fixtures/fleet.ts';
@@ -44,13 +44,12 @@ describe('a session reached through tunnels', { skip: missing ?? false }, () => 
   });
 
   it('shows the screen in a browser', async () => {
-    const view = await fleet.longline('session', 'view', 'desk', '--json');
-    const { url } = view.json<{ url: string }>();
     const browser = await startBrowser();
     try {
       const page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage();
-      await page.goto(url);
-      await page.waitForSelector('body[data-state=connected]', { timeout: 30_000 });
+      const address = async () =>
+        (await fleet.longline('session', 'view', 'desk', '--json')).json<{ url: string }>().url;
+      await loadPage(page, address, 'body[data-state=connected]');
       const { width, height } = VNC_SCREEN;
       // The whole canvas is the server's own white.
       await page.waitForFunction(

@@ -6,7 +6,7 @@ import { posix, relative, resolve, sep } from 'node:path';
 import { readModule } from '../../deploy/verify/modules.ts';
 
 /** Modules that make every test file that reaches them a heavy one. */
-const HEAVY_FIXTURES = /(^|\/)test\/fixtures\/(engines|stack|fleet)\.ts$/;
+const HEAVY_FIXTURES = /(^|\/)test\/fixtures\/(browser|engines|stack|fleet)\.ts$/;
 
 /** A test file, relative to the root with forward slashes. */
 export interface TestFile {
