@@ -73,6 +73,7 @@ export class SpooledLog {
   #summary: readonly StreamSummary[] | undefined;
   #closing: Promise<readonly StreamSummary[]> | undefined;
   #released = false;
+  #freeing: Promise<unknown> = Promise.resolve();
 
   constructor(name: LogName, folder: string, host: SpoolHost, loaded: LoadedLog | undefined) {
     this.name = name;
@@ -167,7 +168,14 @@ export class SpooledLog {
   }
 
   /** Frees the oldest segment if the controller has all of it. Gives the bytes freed; 0 if there is none. */
-  async freeAcknowledged(): Promise<number> {
+  freeAcknowledged(): Promise<number> {
+    // One after the other: any log that needs room may ask, and each call is to take away one segment that it has looked at.
+    const freed = this.#freeing.then(() => this.#freeOne());
+    this.#freeing = freed.catch(() => undefined);
+    return freed;
+  }
+
+  async #freeOne(): Promise<number> {
     const [first, next] = this.segments;
     if (first === undefined || next === undefined) return 0;
     const stored = (stream: string, length: number) => length <= (this.#acknowledged.get(stream) ?? 0);

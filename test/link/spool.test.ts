@@ -124,6 +124,28 @@ describe('log spool', () => {
     );
   });
 
+  it('frees no segment that the controller lacks, however many need room at once', async () => {
+    await using folder = await scratchFolder();
+    await using spool = await openSpool(folder.path, { segmentBytes: 150 });
+    const log = await spool.open('x');
+    for (let number = 0; number < 12; number++) {
+      await log.append(piece('stdout', Buffer.from(`line ${number} `.padEnd(40, '.'))), 1);
+      while (only(spool).writtenLengths().get('stdout') !== log.length('stdout')) await new Promise(setImmediate);
+    }
+    const { segments } = only(spool);
+    assert.ok(segments.length > 3);
+    const stored = new Map([['stdout', segments[1]!.start['stdout']!]]);
+    only(spool).acknowledge(stored);
+    const before = segments.map(({ number }) => number);
+    const freed = await Promise.all([1, 2, 3].map(() => only(spool).freeAcknowledged()));
+    assert.equal(freed.filter((bytes) => bytes > 0).length, 1);
+    assert.deepEqual(
+      only(spool).segments.map(({ number }) => number),
+      before.slice(1),
+    );
+    assert.deepEqual((await readAll(only(spool), stored)).gaps, []);
+  });
+
   it('goes on from any offset, in the middle of chunks and gaps too', async () => {
     await using folder = await scratchFolder();
     await using spool = await openSpool(folder.path, { segmentBytes: 150 });

@@ -273,7 +273,7 @@ export declare type SessionVolume = Message<"longline.v1.SessionVolume"> & {
   driver: string;
 
   /**
-   * Options of the driver, used when the volume is made.
+   * Options of the driver, used when the volume is made. Role viewer reads "[redacted]" for each value.
    *
    * @generated from field: map<string, string> driver_options = 5;
    */

@@ -10,6 +10,8 @@ export const REDACTED = '[redacted]';
 export const SECRET_FIELDS: Readonly<Record<string, readonly string[]>> = {
   'longline.v1.JobSpec': ['env', 'stdin_data'],
   'longline.v1.SessionSpec': ['env'],
+  // Those of a network share hold its password.
+  'longline.v1.SessionVolume': ['driver_options'],
   // Kept out of answers to anybody; here in case that is ever forgotten.
   'longline.v1.SessionVnc': ['password'],
 };

@@ -27,7 +27,8 @@ it('hides values of variables and inline input from viewers alone, in single ans
       router.service(JobService, { getJob: () => ({ job: job() }), listJobs: () => ({ jobs: [job(), job()] }) });
       router.service(SessionService, {
         async *watchSessions() {
-          const session = { id: 's', spec: { image: 'i', env: { PASSWORD: SECRET } } };
+          const volumes = [{ name: 'share', driverOptions: { o: `username=u,password=${SECRET}` } }];
+          const session = { id: 's', spec: { image: 'i', env: { PASSWORD: SECRET }, volumes } };
           yield { change: { case: 'session' as const, value: session } };
         },
       });
@@ -46,7 +47,7 @@ it('hides values of variables and inline input from viewers alone, in single ans
     );
     assert.equal(text.split('"PASSWORD"').length - 1, 4, 'names stay');
     assert.equal(text.split('"EMPTY":"[redacted]"').length - 1, role === 'viewer' ? 3 : 0);
-    assert.equal(text.split(SECRET).length - 1, role === 'viewer' ? 0 : 7);
+    assert.equal(text.split(SECRET).length - 1, role === 'viewer' ? 0 : 8);
   }
 });
 
@@ -72,7 +73,7 @@ it('knows every field of that kind that a viewer can be shown', () => {
   }
   const found = [...shown].flatMap(({ typeName, fields }) =>
     fields
-      .filter(({ name }) => /^(env|stdin_data|password|secret|private_key)$/.test(name))
+      .filter(({ name }) => /^(env|stdin_data|password|secret|private_key|driver_options)$/.test(name))
       .map(({ name }) => `${typeName}.${name}`),
   );
   const listed = Object.entries(SECRET_FIELDS).flatMap(([type, names]) => names.map((name) => `${type}.${name}`));
