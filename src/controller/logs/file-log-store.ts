@@ -40,6 +40,8 @@ export class FileLogStore implements LogStore {
   /** In order of use, oldest first. */
   readonly #files = new Map<string, Promise<LogFile>>();
   readonly #generations = new Generations();
+  /** Removed while in use: whoever uses one may have opened its files again. */
+  readonly #removed = new WeakSet<LogFile>();
   /** Bytes that may be appended before it is worth counting what there is. */
   #untilCountedBytes = 0;
 
@@ -77,6 +79,7 @@ export class FileLogStore implements LogStore {
       if (!path.startsWith(`${folder}/`)) continue;
       this.#files.delete(path);
       const file = await opening;
+      this.#removed.add(file);
       await file[Symbol.asyncDispose]();
     }
     await rm(folder, { recursive: true, force: true });
@@ -221,6 +224,11 @@ export class FileLogStore implements LogStore {
 
   #release(file: LogFile): void {
     file.users -= 1;
+    if (file.users === 0 && this.#removed.has(file)) {
+      void file
+        .letGo()
+        .catch((error: unknown) => this.#log.warn('a removed log stays open', { err: describeError(error) }));
+    }
     if (this.#files.size > this.#maxIdleLogs) void this.#shrink();
   }
 

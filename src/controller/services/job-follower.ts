@@ -75,21 +75,29 @@ class JobFollower {
   }
 
   async #lookThrough(signal: AbortSignal): Promise<void> {
-    for (const [id, version] of await this.#needs.store.commands.versions(this.#jobId)) {
+    const versions = await this.#needs.store.commands.versions(this.#jobId);
+    for (const [id, { version }] of this.#executions) {
       if (signal.aborted) return;
-      if (this.#executions.get(id)?.version !== version) await this.#look(id, signal);
+      if (versions.get(id) !== version) await this.#look(id, signal);
     }
   }
 
   async #look(id: string, signal: AbortSignal): Promise<void> {
     const followed = this.#executions.get(id);
+    if (followed === undefined) return;
     const execution = await this.#needs.store.commands.get(id);
-    if (followed === undefined || execution === undefined || execution.version <= followed.version) return;
+    // Only of a job that has ended is it no longer kept: a caller that is slow may come too late for how.
+    if (execution === undefined) return this.#end(followed);
+    if (execution.version <= followed.version) return;
     followed.version = execution.version;
     await this.#events.send({ case: 'execution', value: executionView(execution) }, signal);
-    if (!isEnded(execution.jobState) || followed.ended.signal.aborted) return;
+    if (isEnded(execution.jobState)) this.#end(followed);
+  }
+
+  #end({ ended }: Followed): void {
+    if (ended.signal.aborted) return;
     this.#open -= 1;
-    followed.ended.abort();
+    ended.abort();
   }
 }
 

@@ -1,6 +1,6 @@
 // What happens to bytes of logs as time passes and room runs out, and to those that come meanwhile.
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rm, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -70,6 +70,30 @@ describe('retention of logs', () => {
     await again.sync();
     assert.equal(again.durableOffsets().get('stdout'), 6);
     again.release();
+  });
+
+  it('leaves no file open of a log that is removed while it is written to', {
+    skip: process.platform !== 'linux',
+  }, async () => {
+    const openFiles = async () => {
+      const targets = (await readdir('/proc/self/fd')).map((name) => readlink(`/proc/self/fd/${name}`).catch(() => ''));
+      return (await Promise.all(targets)).filter((target) => target.startsWith(root));
+    };
+    for (let round = 0; round < 20; round++) {
+      const writer = await store.writer({ logId: 'removed', attempt: 1 });
+      let over = false;
+      const removing = store.delete('removed').finally(() => {
+        over = true;
+      });
+      for (let at = 0; !over; at++) {
+        await writer.append({ chunks: [chunk('stdout', at, 'x')], gaps: [] }).catch(() => undefined);
+      }
+      await removing;
+      writer.release();
+    }
+    // What was left open would end the process as soon as it is collected.
+    for (let look = 0; look < 100 && (await openFiles()).length > 0; look++) await new Promise(setImmediate);
+    assert.deepEqual(await openFiles(), []);
   });
 
   it('makes room by what was written longest ago, and leaves what is in use', async () => {

@@ -173,6 +173,29 @@ describe('fleet services', () => {
     assert.equal((await fleet.jobs.listJobs({})).jobs.length, 0);
   });
 
+  it('ends a RunJob whose job is no longer kept before its caller heard of the end', async () => {
+    await connect('a');
+    const events = fleet.jobs.runJob({ job: runOn('a') })[Symbol.asyncIterator]();
+    const first = (await events.next()).value?.event;
+    assert.ok(first?.case === 'submitted');
+    const rest = (async () => {
+      while (!(await events.next()).done);
+    })();
+    rest.catch(() => undefined);
+    const [{ id: commandId } = assert.fail()] = first.value.executions;
+    const none = new Uint8Array();
+    const result = {
+      rejected: false,
+      jobState: JobState.SUCCEEDED,
+      result: none,
+      sessionResult: none,
+      nowMs: Date.now(),
+    };
+    await fleet.store.commands.result({ commandId, agentId: 'a', ...result });
+    assert.equal(await fleet.store.jobs.deleteBeyond(0, 10), 1);
+    await assert.rejects(rest, (error: ConnectError) => error.code === Code.NotFound);
+  });
+
   it('tells every mistake of a request at once, by path', async () => {
     const spec = {
       argv: ['x'],
