@@ -7,13 +7,14 @@ import type { Chapter } from './chapter.ts';
 import { auditChapter } from './chapters/audit.ts';
 import { jobsChapter } from './chapters/jobs.ts';
 import { refusalsChapter } from './chapters/refusals.ts';
+import { sessionsChapter } from './chapters/sessions.ts';
 import { warmChapter } from './chapters/warm.ts';
 import { withoutEngineChapter } from './chapters/without-engine.ts';
 import { Report } from './report.ts';
 import { Screen } from './screen.ts';
 import { DEMO_AGENT, Stage } from './stage.ts';
 
-const CHAPTERS: readonly Chapter[] = [jobsChapter, refusalsChapter, warmChapter, auditChapter];
+const CHAPTERS: readonly Chapter[] = [jobsChapter, sessionsChapter, refusalsChapter, warmChapter, auditChapter];
 
 async function play(
   screen: Screen,

@@ -91,16 +91,21 @@ export class Stage implements AsyncDisposable {
   async containers(): Promise<readonly ListedContainer[]> {
     if (this.engine === undefined) return [];
     const all = await listContainers(this.engine.socketPath);
-    return all.filter((container) => this.#instances.includes(container.Labels['longline'] ?? ''));
+    const owners = ['longline', 'longline.sessions'];
+    return all.filter(({ Labels }) => owners.some((label) => this.#instances.includes(Labels[label] ?? '')));
   }
 
-  /** Cancels what a broken step may have left running: an agent that stops leaves its jobs alone. */
+  /** Ends what a broken step may have left: an agent that stops leaves its jobs and sessions alone. */
   async #cancelAll(): Promise<void> {
     const listed = await this.fleet.longline('job', 'ls', '--json');
     if (listed.code !== 0) return;
     const ended = ['succeeded', 'failed', 'cancelled', 'timed_out', 'rejected', 'indeterminate'];
     for (const { id, state } of listed.json<readonly { id: string; state: string }[]>()) {
       if (!ended.includes(state)) await this.fleet.longline('job', 'cancel', id);
+    }
+    const sessions = await this.fleet.longline('session', 'ls', '--json');
+    for (const { id } of sessions.code === 0 ? sessions.json<readonly { id: string }[]>() : []) {
+      await this.fleet.longline('session', 'stop', id, '--remove-volumes');
     }
     const endsAt = performance.now() + STEP_LIMIT_MS;
     const jobContainers = async () =>
