@@ -130,9 +130,15 @@ export class SessionKeeper {
     const facts = report.facts();
     const hello = helloMessage(target, facts, journal, dispatcher.settledSeq, report.sessions?.());
     const session = await Session.open(host, target, hello, () => say({ kind: 'handshaking' }), signal);
-    this.#backoff.reset();
     this.#connects += 1;
-    await this.#welcomed(session, target, hex(factsDigest(facts)));
+    try {
+      await this.#welcomed(session, target, hex(factsDigest(facts)));
+    } catch (error) {
+      // Nobody else has it: left alone it would stay connected beside the next.
+      await session.close(0, AbortSignal.abort());
+      throw error;
+    }
+    this.#backoff.reset();
     const { controllerId } = session.terms;
     this.#state = { kind: 'open', controllerId, sinceMs: clock.now() };
     log.info('link is open', { controllerId, url: target.url });

@@ -52,9 +52,9 @@ export type SessionTurn =
 type ControlCall = DuplexCall<AgentMessage, ControllerMessage>;
 
 const STREAM_RETRY = { baseMs: 500, capMs: 30_000 } as const;
-/** How long a closing session waits for its last messages to be written. */
 /** Longest wait for a write under way when a session ends. */
 const STOP_SENDING_MS = 1000;
+/** How long a closing session waits for its last messages to be written. */
 const FLUSH_MS = 2000;
 const TUNNEL_GOODBYE_MS = 500;
 

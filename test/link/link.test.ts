@@ -54,6 +54,30 @@ describe('link over mTLS', () => {
 });
 
 describe('link', () => {
+  it('leaves no connection behind whose handshake it could not take to its end', async () => {
+    await using folder = await scratchFolder();
+    await using controller = await TestController.start();
+    let proven = 0;
+    const target = {
+      ...{ agentId: 'agent-under-test', leaderEpoch: 0n },
+      instanceId: '01980000-0000-7000-8000-000000000001',
+      bootId: '01980000-0000-7000-8000-000000000002',
+      credentials: { kind: 'api_key' as const, apiKey: 'a'.repeat(64), trustedCertificates: undefined },
+    };
+    const targets = {
+      current: async () => ({ ...target, url: `http://127.0.0.1:${controller.port}` }),
+      proven: () => {
+        proven += 1;
+        if (proven === 1) throw new Error('no room for what was proven');
+      },
+    };
+    await using agent = await AgentSide.open(folder.path, () => controller.port, { targets });
+    await agent.start();
+    await until('the link is open', () => open(agent));
+    await until('only one connection is left', () => controller.open.length === 1);
+    assert.equal(controller.connections.length, 2);
+  });
+
   it('says so little on a reconnect with unchanged state that hello and welcome fit into 256 bytes', async (context) => {
     await using folder = await scratchFolder();
     await using controller = await TestController.start();
