@@ -1,11 +1,12 @@
 // A container's kept output, from its first byte, exactly as the program wrote it.
-import type { OutputPiece, StreamName } from '../../capabilities/jobs/ports.ts';
+import type { OutputPiece } from '../../capabilities/jobs/ports.ts';
 import type { RawContainer } from './container-facts.ts';
 import { demultiplex } from './demultiplexer.ts';
 import type { EngineClient } from './engine-client.ts';
 import { lastMessageEndsLine, localLogPieces } from './local-log.ts';
 import { k8sLogFile, localLogFile, logCut } from './log-cut.ts';
 import { type ContainerEnd, containerEnd, followLogFile } from './log-file.ts';
+import { LogPosition } from './log-position.ts';
 import { bodyOf, closing } from './response-body.ts';
 
 const REREAD_MS = 500;
@@ -26,19 +27,16 @@ export function containerLog(source: LogSource, signal?: AbortSignal): AsyncGene
 }
 
 /** Reads on until the container has ended, which `ended` says. Fails as `containerLog` and `ended` do. */
-export async function* followedLog(
+export function followedLog(
   source: LogSource,
   ended: () => Promise<void>,
   signal?: AbortSignal,
 ): AsyncGenerator<OutputPiece, void, undefined> {
-  if (source.container.HostConfig?.LogConfig?.Type === 'local') {
-    yield* uncut(source, readOnce(source, true, signal));
-    return;
-  }
   const end = containerEnd(ended());
+  if (source.container.HostConfig?.LogConfig?.Type === 'local')
+    return uncut(source, readAgain(source, end, true, signal));
   const file = k8sLogFile(source.container, source.engineRoot);
-  const pieces = file === undefined ? readAgain(source, end, signal) : followLogFile(file, end);
-  yield* uncut(source, pieces);
+  return uncut(source, file === undefined ? readAgain(source, end, false, signal) : followLogFile(file, end));
 }
 
 async function* uncut(
@@ -55,22 +53,23 @@ async function* uncut(
   cut.check();
 }
 
-/** Follows a log of which only the API tells, and whose own follow loses lines: reads all of it, again and again. */
+/**
+ * Reads all of a log again until a reading began after the end. Docker's own follow may drop what it has not sent when the
+ * container ends, so its readings follow but the last, which has the rest; that of Podman loses lines at any time.
+ */
 async function* readAgain(
   source: LogSource,
   end: ContainerEnd,
+  follow: boolean,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<OutputPiece, void, undefined> {
-  const given = { stdout: 0, stderr: 0 };
+  const position = new LogPosition();
   for (;;) {
     const last = end.seen;
     const beganMs = performance.now();
-    for await (const piece of after(given, readOnce(source, false, signal))) {
-      given[piece.stream] += piece.data.length;
-      yield piece;
-    }
+    yield* position.beyond(readOnce(source, follow && !last, signal));
     if (last) return;
-    await end.wait(Math.max(REREAD_MS, (performance.now() - beganMs) * REREAD_FACTOR));
+    await end.wait(follow ? REREAD_MS : Math.max(REREAD_MS, (performance.now() - beganMs) * REREAD_FACTOR));
   }
 }
 
@@ -101,17 +100,4 @@ async function* readOnce(
     ? localLogPieces(chunks, (stream) => file !== undefined && lastMessageEndsLine(file, stream))
     : demultiplex(chunks);
   yield* closing(response, pieces);
-}
-
-/** The pieces without the first `skipped` bytes of each stream. */
-async function* after(
-  skipped: Readonly<Record<StreamName, number>>,
-  pieces: AsyncIterable<OutputPiece>,
-): AsyncGenerator<OutputPiece, void, undefined> {
-  const left = { ...skipped };
-  for await (const { stream, data } of pieces) {
-    const skip = Math.min(left[stream], data.length);
-    left[stream] -= skip;
-    if (skip < data.length) yield { stream, data: data.subarray(skip) };
-  }
 }

@@ -15,6 +15,7 @@ import type { DaemonWatch } from './daemon-watch.ts';
 import { demultiplex } from './demultiplexer.ts';
 import { type EngineClient, RefusedError } from './engine-client.ts';
 import { localLogPieces } from './local-log.ts';
+import { LogPosition } from './log-position.ts';
 import { bodyOf, closing } from './response-body.ts';
 import { sessionBody } from './session-config.ts';
 
@@ -140,6 +141,23 @@ export class DockerSessionContainers implements SessionContainers, Disposable {
     );
     if (raw === undefined) throw new LonglineError('not_found', `container ${short(id)} doesn't exist`);
     const inParts = raw.HostConfig?.LogConfig?.Type === 'local' && !terminal;
+    const position = new LogPosition();
+    yield* position.beyond(this.#kept(id, { sinceMs, follow, terminal, inParts }, signal));
+    // An engine's follow may drop what it has not sent when the container ends.
+    if (follow) yield* position.beyond(this.#kept(id, { sinceMs, follow: false, terminal, inParts }, signal));
+  }
+
+  async *#kept(
+    id: string,
+    reading: {
+      readonly sinceMs: number;
+      readonly follow: boolean;
+      readonly terminal: boolean;
+      readonly inParts: boolean;
+    },
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<OutputPiece, void, undefined> {
+    const { sinceMs, follow, terminal, inParts } = reading;
     const response = await this.#client.open(
       {
         method: 'GET',
