@@ -347,6 +347,18 @@ export function sessionStoreContract(name: string, factory: () => Promise<StoreU
       assert.equal(await store().commands.get(waiting), undefined);
     });
 
+    it('dooms the logs of every life of a session that is forgotten, but not more than it can have had', async () => {
+      await running('desk');
+      await report([status('desk', 1, { generation: 3n, state: SessionState.ENDED })]);
+      await store().sessions.deleteEnded(NOW + 1000, 10);
+      assert.deepEqual((await store().jobs.doomedLogs(100)).toSorted(), ['desk.1', 'desk.2', 'desk.3']);
+      await store().jobs.logsGone(['desk.1', 'desk.2', 'desk.3']);
+      await running('liar');
+      await report([status('liar', 1, { generation: 10n ** 15n, state: SessionState.ENDED })]);
+      await store().sessions.deleteEnded(NOW + 1000, 10);
+      assert.equal((await store().jobs.doomedLogs(5000)).length, 1000);
+    });
+
     it('keeps the statement of a command no longer than it may be sent, and few ended commands', async () => {
       await running('desk');
       let verb = SessionVerb.HIBERNATE;

@@ -91,6 +91,9 @@ function filterOf(query: SessionQuery): Filter {
   return filter;
 }
 
+/** Lives of a session whose logs go with it. */
+const MOST_LIVES = 1000;
+
 function* deleteUnit(sql: Sql, beforeMs: number, limit: number): Generator<void, readonly ForgottenSession[], void> {
   const rows = sql.all(
     `SELECT id, generation FROM sessions WHERE state IN (${ENDED}) AND updated_at_ms < ?
@@ -104,8 +107,11 @@ function* deleteUnit(sql: Sql, beforeMs: number, limit: number): Generator<void,
     for (const command of sql.all("DELETE FROM commands WHERE session_id = ? AND session_id <> '' RETURNING id", id)) {
       sql.run('DELETE FROM statements WHERE job_id = ?', text(command, 'id'));
     }
-    // Logs of earlier generations were pruned by their age.
-    sql.run('INSERT OR IGNORE INTO doomed_logs (log_id) VALUES (?)', sessionLogId(id, number(row, 'generation')));
+    // Of every life it had; the number comes from an agent, which may say anything.
+    const last = number(row, 'generation');
+    for (let life = Math.max(1, last - MOST_LIVES + 1); life <= last; life++) {
+      sql.run('INSERT OR IGNORE INTO doomed_logs (log_id) VALUES (?)', sessionLogId(id, life));
+    }
     sql.run('DELETE FROM sessions WHERE id = ?', id);
   }
   return rows.map((row) => ({ id: text(row, 'id'), generation: number(row, 'generation') }));
