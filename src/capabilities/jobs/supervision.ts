@@ -135,8 +135,10 @@ async function drain(parts: SupervisionParts, pump: Promise<PumpEnd>): Promise<v
     recorder.abandon(stalled());
     return;
   }
-  const kept = unseen(engine.readLogs(live.id, false), recorder, parts.keptLogBytes);
-  await recordKept(kept, recorder, services, parts.control.gone);
+  const { gone, whenGone } = parts.control;
+  const kept = unseen(engine.readLogs(live.id, false, gone), recorder, parts.keptLogBytes);
+  // Let go of, the job isn't at its end: its log must stay open for the rest.
+  await Promise.race([recordKept(kept, recorder, services, gone), whenGone]);
 }
 
 /**

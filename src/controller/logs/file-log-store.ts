@@ -133,7 +133,7 @@ export class FileLogStore implements LogStore {
   /** False if it is in use, or can't be pruned, which is told: others shall not have to stay for it. */
   async #pruned(key: LogKey): Promise<boolean> {
     try {
-      const file = await this.#files.get(this.#folder(key));
+      const file = await this.#files.get(this.#folder(key))?.catch(() => undefined);
       return (file === undefined || file.users === 0) && (await this.#replaceByGaps(key));
     } catch (error) {
       this.#log.error('the bytes of a log could not be removed', { ...logName(key), err: describeError(error) });

@@ -114,6 +114,36 @@ suite('a restarted agent', () => {
     assertWhole(world, before.id);
   });
 
+  test('closes no log of a killed job that is let go of while the rest of it is fetched', async () => {
+    const engine = fakeEngine({
+      program: () => async (process) => {
+        await process.write('stdout', 'all there is');
+        return await process.forever();
+      },
+      callLimitMs: 60_000,
+    });
+    await using world = new JobsWorld(engine, {}, fastClock(50));
+    const first = await world.start();
+    const job = new Reading(first, { ...RUN, stopGrace: { seconds: 0n } });
+    await job.step('started');
+    await until(() => world.logs.get(job.id).text() !== '', 'its output');
+    engine.hang('kill');
+    engine.hang('readLogs');
+    job.cancel();
+    await until(() => engine.calls.filter((call) => call.startsWith('kill')).length === 2, 'the second kill');
+    engine.release('kill');
+    await until(() => engine.calls.some((call) => call.startsWith('readLogs')), 'the log to be asked for');
+    await first[Symbol.asyncDispose]();
+    assert.deepEqual(job.results, []);
+    assert.equal(world.logs.get(job.id).closed, 0);
+    engine.release('readLogs');
+    const second = await world.start([job.id]);
+    const result = await new Reading(second, RUN, { id: job.id, resumed: true }).result();
+    assert.equal(result.exitCode, 137);
+    assert.equal(world.logs.get(job.id).text(), 'all there is');
+    assert.deepEqual(world.logs.get(job.id).gaps, []);
+  });
+
   test('begins no job whose resumption can not be recorded, and sees through what runs', async () => {
     const counter = new Counter();
     const engine = fakeEngine({ program: () => counter.program });
