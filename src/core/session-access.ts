@@ -71,11 +71,20 @@ export interface VisitOptions {
   readonly wake: boolean;
 }
 
+/** What a session is made from, as far as it decides who may do what in it. */
+export interface SessionFacts {
+  readonly image: string;
+  /** Empty for the image's own. */
+  readonly user: string;
+}
+
 /**
  * The way into sessions. Errors: `not_found` for an unknown session, `wrong_state` with the present state for one that
  * sleeps or can't be woken, `policy` for a port it doesn't offer, what the wake failed with otherwise.
  */
 export interface SessionAccess {
+  /** Undefined for one that isn't here. */
+  facts(sessionId: string): SessionFacts | undefined;
   /** Wakes the session if it sleeps and waits until it is ready. */
   visit(sessionId: string, options: VisitOptions, signal: AbortSignal): Promise<SessionVisit>;
 }

@@ -2,17 +2,17 @@
 // capability wake the session, then connects. Everything opened or refused is on the audit record.
 import type { OpenTunnel } from '#gen/longline/link/v1/link_pb.js';
 import type { TunnelAttach, TunnelExec, TunnelResize } from '#gen/longline/v1/tunnel_pb.js';
-import { type FieldViolation, invalid, toLonglineError } from '../../core/errors.ts';
+import { type FieldViolation, invalid, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
-import type { SessionAccess, SessionCommand, SessionVisit } from '../../core/session-access.ts';
+import type { SessionAccess, SessionCommand, SessionFacts, SessionVisit } from '../../core/session-access.ts';
 import type { TunnelTarget, TunnelTargets } from '../../link/ports.ts';
 import { portTarget } from './port-target.ts';
 import { TerminalTarget } from './terminal-target.ts';
 
 /** Decides whether a tunnel may be opened, and keeps a record of that. */
 export interface TunnelJudge {
-  /** Throws a LonglineError to refuse. Resolves once the decision is on record. */
-  admit(ask: OpenTunnel): Promise<void>;
+  /** Throws a LonglineError to refuse. Resolves once the decision is on record. `session` is undefined if there is none. */
+  admit(ask: OpenTunnel, session: SessionFacts | undefined): Promise<void>;
   /** What became of an admitted one. Must not throw. */
   ended(ask: OpenTunnel, outcome: string): void;
 }
@@ -36,11 +36,12 @@ export class SessionTargets implements TunnelTargets {
   }
 
   async reach(ask: OpenTunnel, signal: AbortSignal): Promise<TunnelTarget> {
-    const { judge } = this.#parts;
+    const { judge, access } = this.#parts;
     check(ask);
-    await judge.admit(ask);
+    const judged = access.facts(ask.sessionId);
+    await judge.admit(ask, judged);
     try {
-      const target = await this.#connect(ask, signal);
+      const target = await this.#connect(ask, judged, signal);
       return {
         woken: target.woken,
         run: (tunnel) => target.run(tunnel),
@@ -55,12 +56,13 @@ export class SessionTargets implements TunnelTargets {
     }
   }
 
-  async #connect(ask: OpenTunnel, signal: AbortSignal): Promise<TunnelTarget> {
+  async #connect(ask: OpenTunnel, judged: SessionFacts | undefined, signal: AbortSignal): Promise<TunnelTarget> {
     const { process } = ask;
     const port = process.case === undefined ? { port: ask.port } : {};
     const visit = await this.#parts.access.visit(ask.sessionId, { wake: ask.wake, ...port }, signal);
     try {
       signal.throwIfAborted();
+      checkSame(ask.sessionId, judged, this.#parts.access.facts(ask.sessionId));
       if (process.case === 'exec') return await this.#execute(visit, process.value, signal);
       if (process.case === 'attach') return await this.#attach(visit, process.value, signal);
       return await portTarget(visit, ask.port, signal);
@@ -82,6 +84,12 @@ export class SessionTargets implements TunnelTargets {
     if (size !== undefined) await terminal.resize(size.columns, size.rows).catch(() => undefined);
     return new TerminalTarget(visit, terminal, { owned: false, terminal: false, takesInput: !readOnly, log });
   }
+}
+
+/** Throws `wrong_state` if the id has become another session since it was judged. */
+function checkSame(sessionId: string, judged: SessionFacts | undefined, now: SessionFacts | undefined): void {
+  if (judged?.image === now?.image && judged?.user === now?.user) return;
+  throw new LonglineError('wrong_state', `session ${sessionId} was replaced by another meanwhile; ask again`);
 }
 
 function commandOf({ argv, env, user, workingDir, tty, size }: TunnelExec): SessionCommand {

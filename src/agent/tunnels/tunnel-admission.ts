@@ -9,6 +9,7 @@ import type { Statement } from '#gen/longline/v1/signature_pb.js';
 import { TunnelAttachSchema, TunnelExecSchema } from '#gen/longline/v1/tunnel_pb.js';
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { refusalOf } from '../../core/policy/evaluation.ts';
+import type { SessionFacts } from '../../core/session-access.ts';
 import type { AdmissionParts } from '../admission.ts';
 import type { AuditEntry } from '../audit/audit-log.ts';
 import { DEFAULT_MAX_PAYLOAD_BYTES, type VerifiedStatement, verifyStatement } from '../trust/statement-verification.ts';
@@ -36,12 +37,12 @@ export class TunnelAdmission implements TunnelJudge {
     this.#startedMs = parts.clock.now();
   }
 
-  async admit(ask: OpenTunnel): Promise<void> {
+  async admit(ask: OpenTunnel, session: SessionFacts | undefined): Promise<void> {
     const { audit } = this.#parts;
     let verified: VerifiedStatement | undefined;
     try {
       verified = ask.statement === undefined ? undefined : this.#verify(ask);
-      this.#judge(ask, verified);
+      this.#judge(ask, session, verified);
     } catch (error) {
       const refusal = toLonglineError(error);
       const why = { outcome: refusal.reason, rule: refusal.rule ?? '' };
@@ -92,17 +93,25 @@ export class TunnelAdmission implements TunnelJudge {
     this.#nonces.set(keyOf(statement.nonce), expiresAtMs + this.#parts.maxSkewMs);
   }
 
-  #judge({ process }: OpenTunnel, verified: VerifiedStatement | undefined): void {
+  #judge(ask: OpenTunnel, session: SessionFacts | undefined, verified: VerifiedStatement | undefined): void {
     const request = {
       capability: CAPABILITY,
       controllerId: verified?.statement.controllerId ?? '',
       keyId: verified?.signer?.keyId,
       job: undefined,
-      tunnel: process.case ?? 'port',
+      tunnel: { kind: ask.process.case ?? 'port', other: otherUser(ask, session) },
     } as const;
     const refusal = refusalOf(this.#parts.policy.evaluate(request));
     if (refusal !== undefined) throw refusal;
   }
+}
+
+/** Whom a command is to run as, unless that is the session's user, which the policy let be when the session was started. */
+function otherUser({ sessionId, process }: OpenTunnel, session: SessionFacts | undefined) {
+  const user = process.case === 'exec' ? process.value.user : '';
+  if (user === '') return undefined;
+  if (session === undefined) throw new LonglineError('not_found', `session ${sessionId} is not on this agent`);
+  return user === session.user ? undefined : { user, image: session.image };
 }
 
 function tunnelOf({ action }: Statement): OpenSessionTunnel {
@@ -149,7 +158,9 @@ function summaryOf({ sessionId, port, process, creator }: OpenTunnel): Readonly<
   };
   if (process.case === undefined) return { ...whose, port };
   if (process.case === 'attach') return { ...whose, attach: true };
-  return { ...whose, exec: (process.value.argv[0] ?? '').slice(0, LONGEST_WORD) };
+  const { argv, user } = process.value;
+  const as = user === '' ? {} : { user: user.slice(0, LONGEST_WORD) };
+  return { ...whose, ...as, exec: (argv[0] ?? '').slice(0, LONGEST_WORD) };
 }
 
 function keyOf(nonce: Uint8Array): string {

@@ -16,7 +16,7 @@ import { Channel } from '../../core/channel.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { CredentialSource } from '../../core/images/image.ts';
 import { type ImageLedger, ImagePuller } from '../../core/images/image-puller.ts';
-import type { SessionAccess, SessionVisit, VisitOptions } from '../../core/session-access.ts';
+import type { SessionAccess, SessionFacts, SessionVisit, VisitOptions } from '../../core/session-access.ts';
 import { admit, type HostLimits, NOTHING, type Share, total } from './admission.ts';
 import { type CommandOptions, hibernateSession, startSession, stopSession, wakeSession } from './commands.ts';
 import type { SessionsConfig } from './config.ts';
@@ -120,6 +120,10 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     const events = new Channel<CapabilityEvent>(PROGRESS_QUEUE);
     void this.#carryOut(command, context, events).finally(() => events.close());
     return events;
+  }
+
+  facts(sessionId: string): SessionFacts | undefined {
+    return this.#visits.facts(sessionId);
   }
 
   async visit(sessionId: string, options: VisitOptions, signal: AbortSignal): Promise<SessionVisit> {

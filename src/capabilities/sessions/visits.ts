@@ -5,6 +5,7 @@ import type {
   SessionAccess,
   SessionCommand,
   SessionEndpoint,
+  SessionFacts,
   SessionTerminal,
   SessionVisit,
   VisitOptions,
@@ -22,6 +23,11 @@ export class Visits implements SessionAccess {
 
   constructor(find: (sessionId: string) => Session | undefined) {
     this.#find = find;
+  }
+
+  facts(sessionId: string): SessionFacts | undefined {
+    const spec = this.#find(sessionId)?.spec;
+    return spec === undefined ? undefined : { image: spec.image, user: spec.user };
   }
 
   async visit(sessionId: string, { port, wake }: VisitOptions, signal: AbortSignal): Promise<SessionVisit> {

@@ -99,7 +99,7 @@ function registerExec(session: Command, io: CliIo): void {
     .passThroughOptions()
     .option('-i, --stdin', 'send standard input')
     .option('-t, --tty', 'give the command a terminal')
-    .option('-u, --user <user>', 'run as this user of the container', '')
+    .option('-u, --user <user>', 'run as this user of the container, if policy on the host allows it', '')
     .option('-w, --workdir <path>', 'run in this folder of the container', '')
     .option('-e, --env <name=value>', 'environment variable; repeatable', pairValue)
     .option('--no-wake', NO_WAKE)

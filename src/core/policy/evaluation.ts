@@ -22,7 +22,7 @@ export function evaluatePolicy(policy: Policy, request: PolicyRequest, host: Pol
   const decisions = [...decideSigner(policy, request)];
   if (request.job !== undefined) decisions.push(...decideJob(policy, request.job, host));
   if (request.session !== undefined) decisions.push(...decideSession(policy.sessions, request.session, host.paths));
-  if (request.tunnel !== undefined) decisions.push(decideTunnel(policy.sessions, request.tunnel));
+  if (request.tunnel !== undefined) decisions.push(...decideTunnel(policy.sessions, request.tunnel));
   return decisions;
 }
 

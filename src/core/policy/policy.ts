@@ -3,7 +3,12 @@
 import { EVERY_IMAGE, type ImagePattern } from '../images/image-pattern.ts';
 
 import type { MountRequest, MountRule } from './mount.ts';
-import { DEFAULT_SESSION_POLICY, type SessionPolicy, type SessionRequest, type TunnelKind } from './session-policy.ts';
+import {
+  DEFAULT_SESSION_POLICY,
+  type SessionPolicy,
+  type SessionRequest,
+  type TunnelRequest,
+} from './session-policy.ts';
 
 export type { MountRequest, MountRule } from './mount.ts';
 
@@ -93,7 +98,7 @@ export interface PolicyRequest {
   /** Undefined for what starts no session. */
   readonly session?: SessionRequest | undefined;
   /** Undefined for what opens no way into a session. */
-  readonly tunnel?: TunnelKind | undefined;
+  readonly tunnel?: TunnelRequest | undefined;
 }
 
 /** What one rule said. */

@@ -41,6 +41,13 @@ export interface SessionImageRule {
 /** Ways into a session. */
 export type TunnelKind = 'port' | 'exec' | 'attach';
 
+/** A way into a session that a policy is asked about. */
+export interface TunnelRequest {
+  readonly kind: TunnelKind;
+  /** Whom a process is to run as, if that is somebody else than the session's own user, and in which image. */
+  readonly other?: { readonly user: string; readonly image: string } | undefined;
+}
+
 /** The part of a policy that is about sessions. */
 export interface SessionPolicy {
   /** The first that matches an image decides. */

@@ -7,7 +7,13 @@ import { parseImageReference } from '../images/image-reference.ts';
 import { decideLimits, type LimitKind, namedNetworkAllowed, userAllowed, verdict } from './loosenings.ts';
 import { decideMount, type PathView } from './mount-rules.ts';
 import type { Decision } from './policy.ts';
-import type { SessionImageRule, SessionLimits, SessionPolicy, SessionRequest, TunnelKind } from './session-policy.ts';
+import type {
+  SessionImageRule,
+  SessionLimits,
+  SessionPolicy,
+  SessionRequest,
+  TunnelRequest,
+} from './session-policy.ts';
 
 const LIMIT_KINDS: Readonly<Record<keyof SessionLimits, LimitKind>> = {
   cpus: ['cpus', 0.01, String],
@@ -19,20 +25,11 @@ const LIMIT_KINDS: Readonly<Record<keyof SessionLimits, LimitKind>> = {
 
 /** Decides on a session. */
 export function* decideSession(policy: SessionPolicy, session: SessionRequest, paths: PathView): Iterable<Decision> {
-  const image = parseImageReference(session.image);
-  if (typeof image === 'string') {
-    const explanation = `image ${JSON.stringify(session.image)}: ${image}`;
-    yield { rule: 'sandbox.image', allowed: false, explanation };
-    return;
-  }
-  const rule = policy.images.find((candidate) => candidate.pattern.matches(image));
-  if (rule === undefined) {
-    yield { rule: 'sessions.images', allowed: false, explanation: `no rule matches image ${session.image}` };
-    return;
-  }
-  yield { rule: rule.rule, allowed: true, explanation: `pattern ${rule.pattern.text} matches image ${session.image}` };
+  const rule = yield* decideImage(policy, session.image);
+  if (rule === undefined) return;
   if (rule.requireDigest) {
-    const pinned = image.digest !== undefined;
+    const image = parseImageReference(session.image);
+    const pinned = typeof image !== 'string' && image.digest !== undefined;
     const explanation = pinned ? 'the image is given by digest' : `${session.image} must be given as "name@sha256:…"`;
     yield { rule: `${rule.rule}.require_digest`, allowed: pinned, explanation };
   }
@@ -41,6 +38,20 @@ export function* decideSession(policy: SessionPolicy, session: SessionRequest, p
   const general = { rule: 'sessions.limits', limits: policy.limits };
   const own = { rule: `${rule.rule}.limits`, limits: rule.limits };
   yield* decideLimits(LIMIT_KINDS, general, own, session.limits);
+}
+
+/** The rule of an image; undefined if there is none, which has been told. */
+function* decideImage(policy: SessionPolicy, image: string): Generator<Decision, SessionImageRule | undefined> {
+  const reference = parseImageReference(image);
+  if (typeof reference === 'string') {
+    yield { rule: 'sandbox.image', allowed: false, explanation: `image ${JSON.stringify(image)}: ${reference}` };
+    return undefined;
+  }
+  const rule = policy.images.find((candidate) => candidate.pattern.matches(reference));
+  yield rule === undefined
+    ? { rule: 'sessions.images', allowed: false, explanation: `no rule matches image ${image}` }
+    : { rule: rule.rule, allowed: true, explanation: `pattern ${rule.pattern.text} matches image ${image}` };
+  return rule;
 }
 
 function networkAllowed({ networks }: SessionImageRule, { mode, name }: SessionRequest['network']): boolean {
@@ -86,8 +97,12 @@ function* decideLoosenings(rule: SessionImageRule, session: SessionRequest): Ite
   }
 }
 
-/** Decides on a way into a session. */
-export function decideTunnel(policy: SessionPolicy, kind: TunnelKind): Decision {
+/** Decides on a way into a session. Whoever a process runs as there is bound by the rule that bound the session's user. */
+export function* decideTunnel(policy: SessionPolicy, { kind, other }: TunnelRequest): Iterable<Decision> {
   const names = { port: 'a tunnel to a port', exec: 'running a process', attach: 'attaching' } as const;
-  return verdict('sessions', 'tunnels', policy.tunnels.includes(kind), names[kind], policy.tunnels);
+  yield verdict('sessions', 'tunnels', policy.tunnels.includes(kind), names[kind], policy.tunnels);
+  if (other === undefined) return;
+  const rule = yield* decideImage(policy, other.image);
+  if (rule === undefined) return;
+  yield verdict(rule.rule, 'users', userAllowed(rule.users, other.user), `user ${other.user}`, rule.users);
 }

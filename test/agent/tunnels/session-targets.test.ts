@@ -5,11 +5,12 @@ import { OpenTunnelSchema } from '#gen/longline/link/v1/link_pb.js';
 import { SessionTargets } from '../../../src/agent/tunnels/session-targets.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
-import type { SessionVisit } from '../../../src/core/session-access.ts';
+import type { SessionFacts, SessionVisit } from '../../../src/core/session-access.ts';
 
-function make() {
+function make(replacedBy?: SessionFacts) {
   const seen: string[] = [];
   let left = 0;
+  let facts = { image: 'desktop:1', user: '' };
   const visit: SessionVisit = {
     endpoint: { containerId: 'c', addresses: ['127.0.0.1'], pid: undefined, ports: [1] },
     woken: false,
@@ -26,8 +27,10 @@ function make() {
   };
   const targets = new SessionTargets({
     access: {
+      facts: () => facts,
       visit: async (id) => {
         seen.push(`visit ${id}`);
+        facts = replacedBy ?? facts;
         return visit;
       },
     },
@@ -82,5 +85,11 @@ describe('targets of tunnels', () => {
     gone.abort(new LonglineError('cancelled', 'the link went'));
     await assert.rejects(reach({ port: 1 }, gone.signal), /the link went/);
     assert.equal(left(), 1);
+  });
+
+  it('are not reached in a session that took the place of the one that was judged', async () => {
+    const { reach, left, seen } = make({ image: 'other:1', user: '' });
+    await assert.rejects(reach(exec(['id'])), { reason: 'wrong_state', message: /was replaced by another/ });
+    assert.deepEqual([left(), seen.at(-1)], [1, 'ended wrong_state']);
   });
 });

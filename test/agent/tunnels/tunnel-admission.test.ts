@@ -9,10 +9,12 @@ import { TunnelAdmission } from '../../../src/agent/tunnels/tunnel-admission.ts'
 import { evaluatePolicy } from '../../../src/core/policy/evaluation.ts';
 import { DEFAULT_POLICY } from '../../../src/core/policy/policy.ts';
 import type { TunnelKind } from '../../../src/core/policy/session-policy.ts';
+import type { SessionFacts } from '../../../src/core/session-access.ts';
 import { generateSigningKey } from '../../../src/core/signing/signing-key.ts';
 import { NOW_MS, nonce, signed, statementBytes, trustIn } from '../trust/statement-fixture.ts';
 
 const key = generateSigningKey('ed25519', 'ops');
+const DESK: SessionFacts = { image: 'desktop:1', user: '1000:1000' };
 const EXEC = { argv: ['sh'], env: {}, tty: true, user: '', workingDir: '' };
 
 function make(options: { require?: readonly string[]; tunnels?: readonly TunnelKind[]; startedMs?: number } = {}) {
@@ -44,7 +46,8 @@ function make(options: { require?: readonly string[]; tunnels?: readonly TunnelK
     maxSkewMs: 1000,
   });
   nowMs = NOW_MS;
-  return { admission, entries };
+  const admit = (asked: OpenTunnel, session: SessionFacts | undefined = DESK) => admission.admit(asked, session);
+  return { admission, entries, admit };
 }
 
 function ask(init: MessageInitShape<typeof OpenTunnelSchema> = {}): OpenTunnel {
@@ -65,10 +68,10 @@ const port = (value: number) => ({ sessionId: 'desk', target: { target: { case: 
 
 describe('admission of tunnels', () => {
   it('follows the policy on ways in, and records who asked for what', async () => {
-    const { admission, entries } = make({ tunnels: ['port'] });
-    await admission.admit(ask());
+    const { admission, entries, admit } = make({ tunnels: ['port'] });
+    await admit(ask());
     const exec = ask({ port: 0, process: { case: 'exec', value: { ...EXEC, argv: ['sh', '-c', 'secret'] } } });
-    await assert.rejects(admission.admit(exec), /forbidden by policy rule sessions.tunnels: running a process/);
+    await assert.rejects(admit(exec), /forbidden by policy rule sessions.tunnels: running a process/);
     admission.ended(ask(), 'succeeded');
     assert.deepEqual(
       entries.map(({ event, outcome }) => [event, outcome]),
@@ -84,40 +87,51 @@ describe('admission of tunnels', () => {
   });
 
   it('takes an unsigned one only where sessions need no signature', async () => {
-    await make().admission.admit(ask());
-    const { admission } = make({ require: ['sessions'] });
-    await assert.rejects(admission.admit(ask()), /sessions must be signed/);
-    await admission.admit(ask({ statement: statement(port(5901)) }));
+    await make().admit(ask());
+    const { admit } = make({ require: ['sessions'] });
+    await assert.rejects(admit(ask()), /sessions must be signed/);
+    await admit(ask({ statement: statement(port(5901)) }));
+  });
+
+  it('lets a command run as another user than the session only if policy lets a session be that', async () => {
+    const { admission, admit, entries } = make();
+    const as = (user: string) => ask({ port: 0, process: { case: 'exec', value: { ...EXEC, user } } });
+    await assert.rejects(admit(as('root')), { reason: 'policy', rule: 'sessions.images.default.users' });
+    assert.deepEqual([entries[0]?.event, entries[0]?.summary?.['user']], ['refused', 'root']);
+    for (const user of ['', '1000:1000', '1001:1001']) await admit(as(user));
+    await admit(as('root'), { ...DESK, user: 'root' });
+    await assert.rejects(admit(as('root'), { ...DESK, user: '' }), { reason: 'policy' });
+    await assert.rejects(admission.admit(as('1001:1001'), undefined), { reason: 'not_found' });
   });
 
   it('refuses a statement for something else', async () => {
-    const { admission } = make({ require: ['sessions'] });
+    const { admit } = make({ require: ['sessions'] });
     const exec = { sessionId: 'desk', target: { target: { case: 'exec' as const, value: EXEC } } };
     for (const meant of [port(22), { ...port(5901), sessionId: 'other' }, exec]) {
-      await assert.rejects(admission.admit(ask({ statement: statement(meant) })), /allows another tunnel/);
+      await assert.rejects(admit(ask({ statement: statement(meant) })), /allows another tunnel/);
     }
     const other = signed(statementBytes({ nonce: nonce() }), generateSigningKey('ed25519', 'stranger'));
-    await assert.rejects(admission.admit(ask({ statement: other })), { reason: 'identity' });
+    await assert.rejects(admit(ask({ statement: other })), { reason: 'identity' });
   });
 
   it('takes a command whatever the size of the terminal, and no other words', async () => {
-    const { admission } = make({ require: ['sessions'] });
+    const { admit } = make({ require: ['sessions'] });
     const target = (argv: string[]) => ({
       sessionId: 'desk',
       target: { target: { case: 'exec' as const, value: { ...EXEC, argv, size: { rows: 1, columns: 1 } } } },
     });
     const process = { case: 'exec' as const, value: { ...EXEC, size: { rows: 24, columns: 80 } } };
-    await admission.admit(ask({ port: 0, process, statement: statement(target(['sh'])) }));
+    await admit(ask({ port: 0, process, statement: statement(target(['sh'])) }));
     const wrong = ask({ port: 0, process, statement: statement(target(['bash'])) });
-    await assert.rejects(admission.admit(wrong), /allows another tunnel/);
+    await assert.rejects(admit(wrong), /allows another tunnel/);
   });
 
   it('takes a statement once, and none from before its own start', async () => {
-    const { admission } = make({ require: ['sessions'] });
+    const { admit } = make({ require: ['sessions'] });
     const once = statement(port(5901));
-    await admission.admit(ask({ statement: once }));
-    await assert.rejects(admission.admit(ask({ statement: once })), /replayed/);
+    await admit(ask({ statement: once }));
+    await assert.rejects(admit(ask({ statement: once })), /replayed/);
     const old = statement(port(5901), { issuedAtMs: NOW_MS - 30_000 });
-    await assert.rejects(admission.admit(ask({ statement: old })), /signed after the start of the agent/);
+    await assert.rejects(admit(ask({ statement: old })), /signed after the start of the agent/);
   });
 });

@@ -104,15 +104,34 @@ test('sessions are signed where the policy asks for it, and ways in are open as 
   );
   assert.equal(ask(policy, {})?.rule, 'signatures.require');
   assert.equal(ask(policy, {}, 'k'), undefined);
-  const into = (tunnel: TunnelKind, keyId?: string, asked = policy) =>
+  const into = (kind: TunnelKind, keyId?: string, asked = policy) =>
     refusalOf(
-      evaluatePolicy(asked, { capability: 'sessions', controllerId: 'main', keyId, job: undefined, tunnel }, HOST),
+      evaluatePolicy(
+        asked,
+        { capability: 'sessions', controllerId: 'main', keyId, job: undefined, tunnel: { kind } },
+        HOST,
+      ),
     )?.rule;
   assert.equal(into('port'), 'signatures.require');
   assert.equal(into('port', 'k'), undefined);
   assert.equal(into('exec', 'k'), 'sessions.tunnels');
   assert.equal(into('attach', 'k'), 'sessions.tunnels');
   assert.equal(into('exec', undefined, DEFAULT_POLICY), undefined);
+});
+
+test('a process in a session runs as another user only where the rule of its image lets a session be that', () => {
+  const as = (policy: Policy, user: string, image = 'desktop:1') => {
+    const tunnel = { kind: 'exec', other: { user, image } } as const;
+    const request = { capability: 'sessions', controllerId: 'main', keyId: undefined, job: undefined, tunnel };
+    return refusalOf(evaluatePolicy(policy, request, HOST))?.rule;
+  };
+  for (const user of ['root', '0', '0:0', '1000', '1000:0', 'app']) {
+    assert.equal(as(DEFAULT_POLICY, user), 'sessions.images.default.users', user);
+  }
+  assert.equal(as(DEFAULT_POLICY, '1000:1000'), undefined);
+  assert.equal(as(rules('users = ["app"]'), 'app'), undefined);
+  assert.equal(as(rules('users = ["app"]'), '1000:1000'), 'sessions.images.desk.users');
+  assert.equal(as(rules('users = ["app"]'), 'app', 'other:1'), 'sessions.images');
 });
 
 test('a policy file says what is wrong in its part about sessions', () => {
