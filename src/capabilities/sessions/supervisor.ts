@@ -55,10 +55,14 @@ export class Supervisor implements AsyncDisposable {
    */
   async look(disturbed: (session: Session) => boolean): Promise<void> {
     const { engine, instanceId } = this.#services;
+    const before = new Map(
+      [...this.#sessions.values()].map((session) => [session, session.busy ? undefined : session.state]),
+    );
     const rows = await engine.listContainers(LABEL.instance, instanceId, this.#stop.signal);
     const bySession = new Map(rows.map((row) => [row.labels[LABEL.session] ?? '', row]));
     for (const session of this.#sessions.values()) {
-      if (session.busy) continue;
+      // What the engine says of one that moved meanwhile is from before that.
+      if (session.busy || before.get(session) !== session.state) continue;
       const row = bySession.get(session.sessionId);
       const recovery = recoveryOf(session.record, { container: row?.state, disturbed: disturbed(session) });
       if (recovery.kind === 'nothing' || (recovery.kind === 'adopt' && session.live !== undefined)) continue;
@@ -238,6 +242,8 @@ export class Supervisor implements AsyncDisposable {
     const { state, record, spec } = session;
     const { firstStartedAtMs, activeAtMs = nowMs, goal } = record;
     if (isOver(state)) {
+      this.#triedAt.delete(session.sessionId);
+      this.#oomKilled.delete(record.containerId);
       void this.#forget(session).catch((error: unknown) => this.#failed(session, error));
       return;
     }
@@ -258,9 +264,17 @@ export class Supervisor implements AsyncDisposable {
     if (spec.idle === null) return;
     const step = idleStep(state, spec.idle, activeAtMs, nowMs);
     if (step.kind === 'hibernate' && this.#mayTry(session)) {
-      const occasion = { cause: 'idle', reason: 'it was idle', tell: silent } as const;
-      this.#inBackground(session, (signal) => lifecycle.hibernate(session, step.tier, { ...occasion, signal }));
+      this.#inBackground(session, (signal) => this.#letSleep(session, signal));
     }
+  }
+
+  /** Somebody may have come since it was found idle: others can be long in the way. */
+  async #letSleep(session: Session, signal: AbortSignal): Promise<void> {
+    const { state, spec, record } = session;
+    const nowMs = this.#services.clock.now();
+    const step = spec.idle === null ? undefined : idleStep(state, spec.idle, record.activeAtMs ?? nowMs, nowMs);
+    if (step?.kind !== 'hibernate') return;
+    await lifecycle.hibernate(session, step.tier, { cause: 'idle', reason: 'it was idle', tell: silent, signal });
   }
 
   /** What failed a moment ago is not tried at every tick. */

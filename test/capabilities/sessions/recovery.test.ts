@@ -4,6 +4,8 @@ import { duration } from '../../../src/capabilities/sessions/wire.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { newId } from '../../../src/core/ids.ts';
 import { FakeSessionEngine, type FakeSessionMethod } from '../../fixtures/fake-session-engine.ts';
+import { until } from '../../link/scratch.ts';
+import { fastClock } from '../jobs/jobs-fixture.ts';
 import { Sent, SessionCause, SessionState, SessionsWorld, startOf, up } from './sessions-fixture.ts';
 
 const quick = { backoff: duration(100), maxBackoff: duration(100) };
@@ -108,6 +110,31 @@ suite('sessions found again', () => {
       'it to run again',
     );
     assert.equal(back.cause, SessionCause.RECOVERED);
+  });
+
+  test('are left alone if they moved while the engine was asked', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine, {}, fastClock(100));
+    const sessions = await world.start();
+    await up(sessions, 'one');
+    await new Sent(sessions, hibernate('one', 1)).done;
+    const answered = Promise.withResolvers<void>();
+    const list = engine.listContainers.bind(engine);
+    let asked = 0;
+    engine.listContainers = async (...args) => {
+      const rows = await list(...args);
+      asked += 1;
+      await answered.promise;
+      return rows;
+    };
+    await until('the engine to be asked', () => asked > 0);
+    await new Sent(sessions, { case: 'wake', value: { sessionId: 'one' } }).done;
+    answered.resolve();
+    await until('the answer to be looked at', () => asked > 1);
+    assert.deepEqual(
+      world.reported.filter(({ cause }) => cause === SessionCause.RECOVERED),
+      [],
+    );
   });
 
   test('are pulled again when image and container were removed meanwhile', async () => {

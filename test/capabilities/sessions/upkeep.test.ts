@@ -8,6 +8,7 @@ import { decodeStatus, duration } from '../../../src/capabilities/sessions/wire.
 import { systemClock } from '../../../src/core/clock.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { FakeSessionEngine } from '../../fixtures/fake-session-engine.ts';
+import { until } from '../../link/scratch.ts';
 import { fastClock, MemoryState } from '../jobs/jobs-fixture.ts';
 import { Sent, SessionCause, SessionState, SessionsWorld, up } from './sessions-fixture.ts';
 
@@ -50,6 +51,29 @@ suite('idle sessions', () => {
     using again = await sessions.visit('one', { wake: true }, forever);
     assert.equal(again.woken, true);
     await assert.rejects(sessions.visit('nobody', { wake: true }, forever), /not on this agent/);
+  });
+
+  test('are not those that somebody visits while others are put to sleep before them', async () => {
+    const engine = new FakeSessionEngine();
+    let aheadMs = 0;
+    const clock = {
+      now: () => Date.now() + aheadMs,
+      monotonic: () => performance.now(),
+      sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms / 50, signal),
+    };
+    await using world = new SessionsWorld(engine, {}, clock);
+    const sessions = await world.start();
+    const ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'last'];
+    for (const id of ids) await up(sessions, id, { idle: { pauseAfter: duration(1_800_000) } });
+    engine.hold('pauseContainer');
+    aheadMs = 3_600_000;
+    const pausing = () => engine.calls.filter((call) => call.startsWith('pauseContainer')).length;
+    await until('as many sleep as may at once', () => pausing() === 8);
+    using visit = await sessions.visit('last', { wake: true }, forever);
+    engine.release('pauseContainer');
+    for (const id of ids.slice(0, 8)) await world.until(id, ({ state }) => state === SessionState.PAUSED, id);
+    const woken = await new Sent(sessions, { case: 'wake', value: { sessionId: 'last' } }).done;
+    assert.deepEqual([visit.woken, woken?.outcome, woken?.unchanged], [false, 'succeeded', true]);
   });
 
   test('are not those that work', async () => {
