@@ -47,6 +47,11 @@ export class TomlTable {
     return Object.hasOwn(this.#values, key);
   }
 
+  /** Its keys in order, for a table whose keys are free. */
+  keys(): readonly string[] {
+    return Object.keys(this.#values);
+  }
+
   /** Notes that a value of this table, or the table itself (key ''), is wrong. */
   fail(key: string, description: string): undefined {
     const field = this.#pathOf(key);

@@ -1,0 +1,161 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import type { DeviceState, PeerState } from '../../../src/capabilities/network/device.ts';
+import { SecretKey } from '../../../src/capabilities/network/keys.ts';
+import { endpointsAfter, isEmptyChange, planDevice, SINK_KEY } from '../../../src/capabilities/network/plan.ts';
+import { MAX_PEERS } from '../../../src/capabilities/network/spec.ts';
+import { DeviceModel } from './device-model.ts';
+
+const key = (n: number) => Buffer.alloc(32, n + 1).toString('base64');
+const secret = (n: number) => SecretKey.parse(key(n))!;
+const endpointOf = (n: number) => `203.0.113.${n}:51820`;
+
+const peerFields = fc.record({
+  presharedKey: fc.option(fc.nat(2).map(secret), { nil: undefined }),
+  endpoint: fc.option(fc.nat(3).map(endpointOf), { nil: undefined }),
+  keepaliveSecs: fc.constantFrom(0, 15, 25),
+});
+
+/** Few keys and prefixes, so that states overlap. */
+const device: fc.Arbitrary<DeviceState> = fc
+  .record({
+    privateKey: fc.nat(2).map((n) => secret(100 + n)),
+    listenPort: fc.option(fc.constantFrom(51820, 51821), { nil: undefined }),
+    fwmark: fc.nat(1),
+    fields: fc.uniqueArray(fc.tuple(fc.nat(6), peerFields), { selector: ([n]) => n, maxLength: 7 }),
+    owners: fc.array(fc.nat(9), { minLength: 10, maxLength: 10 }),
+  })
+  .map(({ fields, owners, ...own }) => {
+    const peers = fields.map(([n, rest]): [string, PeerState] => {
+      const prefixes = owners.flatMap((owner, place) => (owner === n ? [`10.0.${place}.0/24`] : []));
+      return [key(n), { publicKey: key(n), ...rest, prefixes: new Set(prefixes) }];
+    });
+    return { ...own, peers: new Map(peers) };
+  });
+
+function ownerOf(state: DeviceState, prefix: string): string | undefined {
+  return [...state.peers.values()].find(({ prefixes }) => prefixes.has(prefix))?.publicKey;
+}
+
+const NONE = { writtenEndpoints: new Map<string, string>() };
+
+describe('plan of a device', () => {
+  it('converges from any state to any other, and a second plan is empty', () => {
+    fc.assert(
+      fc.property(device, device, (wanted, found) => {
+        const model = new DeviceModel(found);
+        const plan = planDevice(wanted, found, NONE);
+        model.write(plan);
+        const { state } = model;
+        assert.deepEqual([...state.peers.keys()].sort(), [...wanted.peers.keys()].sort());
+        for (const peer of wanted.peers.values()) {
+          const got = state.peers.get(peer.publicKey)!;
+          assert.deepEqual([...got.prefixes].sort(), [...peer.prefixes].sort());
+          assert.equal(got.presharedKey?.reveal(), peer.presharedKey?.reveal());
+          assert.equal(got.keepaliveSecs, peer.keepaliveSecs);
+          if (peer.endpoint !== undefined) assert.equal(got.endpoint, peer.endpoint);
+        }
+        assert.ok(wanted.privateKey!.equals(state.privateKey));
+        const writtenEndpoints = endpointsAfter(plan, wanted, NONE);
+        assert.ok(isEmptyChange(planDevice(wanted, state, { writtenEndpoints })));
+        assert.ok(isEmptyChange(planDevice(wanted, state, NONE)));
+      }),
+    );
+  });
+
+  it('names no peer that stays as it is', () => {
+    fc.assert(
+      fc.property(device, device, fc.nat(6), (wanted, found, n) => {
+        const same = found.peers.get(key(n));
+        if (same === undefined) return;
+        const others = [...wanted.peers.values()]
+          .filter(({ publicKey }) => publicKey !== same.publicKey)
+          .map((peer): [string, PeerState] => {
+            return [peer.publicKey, { ...peer, prefixes: peer.prefixes.difference(same.prefixes) }];
+          });
+        const plan = planDevice({ ...wanted, peers: new Map([...others, [same.publicKey, same]]) }, found, NONE);
+        assert.ok(plan.peers.every(({ publicKey }) => publicKey !== same.publicKey));
+      }),
+    );
+  });
+
+  it('never leaves a prefix that has an owner before and after without one, and takes none from a peer that keeps it', () => {
+    fc.assert(
+      fc.property(device, device, (wanted, found) => {
+        const prefixes = [...found.peers.values()].flatMap((peer) => [...peer.prefixes]);
+        const model = new DeviceModel(found, (state) => {
+          for (const prefix of prefixes) {
+            const [before, after, now] = [found, wanted, state].map((one) => ownerOf(one, prefix));
+            if (after !== undefined) assert.ok(now === before || now === after, `${prefix} at ${now}`);
+          }
+        });
+        model.write(planDevice(wanted, found, NONE));
+      }),
+    );
+  });
+
+  it('leaves a roamed endpoint alone until what is wanted changes', () => {
+    const peer = (endpoint: string): PeerState => {
+      return { publicKey: key(1), presharedKey: undefined, endpoint, keepaliveSecs: 0, prefixes: new Set() };
+    };
+    const state = (endpoint: string): DeviceState => {
+      const own = { privateKey: secret(9), listenPort: undefined, fwmark: 0 };
+      return { ...own, peers: new Map([[key(1), peer(endpoint)]]) };
+    };
+    const context = { writtenEndpoints: new Map([[key(1), endpointOf(1)]]) };
+    assert.ok(isEmptyChange(planDevice(state(endpointOf(1)), state(endpointOf(7)), context)));
+    const plan = planDevice(state(endpointOf(2)), state(endpointOf(7)), context);
+    assert.deepEqual(plan.peers, [
+      { kind: 'update', publicKey: key(1), fields: { endpoint: endpointOf(2) }, whole: peer(endpointOf(2)) },
+    ]);
+    assert.deepEqual([...endpointsAfter(plan, state(endpointOf(2)), context)], [[key(1), endpointOf(2)]]);
+  });
+
+  it('leaves peers of others where they are, and removes a sink that was left behind', () => {
+    const own = { privateKey: secret(9), listenPort: undefined, fwmark: 0 };
+    const bare = (publicKey: string): [string, PeerState] => {
+      return [
+        publicKey,
+        { publicKey, presharedKey: undefined, endpoint: undefined, keepaliveSecs: 0, prefixes: new Set() },
+      ];
+    };
+    const found = { ...own, peers: new Map([bare(key(1)), bare(key(2)), bare(SINK_KEY)]) };
+    const plan = planDevice({ ...own, peers: new Map() }, found, { ...NONE, foreign: new Set([key(2)]) });
+    assert.deepEqual(plan.peers, [
+      { kind: 'remove', publicKey: key(1) },
+      { kind: 'remove', publicKey: SINK_KEY },
+    ]);
+  });
+
+  it('fits into a full interface', () => {
+    const own = { privateKey: secret(9), listenPort: undefined, fwmark: 0 };
+    const full = (from: number, prefixes: ReadonlySet<string>): DeviceState => {
+      const peers = Array.from({ length: MAX_PEERS }, (_, place): [string, PeerState] => {
+        const publicKey = String(from + place);
+        const owned = place === 1 ? prefixes : new Set<string>();
+        return [
+          publicKey,
+          { publicKey, presharedKey: undefined, endpoint: undefined, keepaliveSecs: 0, prefixes: owned },
+        ];
+      });
+      return { ...own, peers: new Map(peers) };
+    };
+    const plan = planDevice(full(1, new Set()), full(0, new Set()), NONE);
+    assert.deepEqual(
+      plan.peers.map(({ kind, publicKey }) => [kind, publicKey]),
+      [
+        ['remove', '0'],
+        ['add', String(MAX_PEERS)],
+      ],
+    );
+    const renewed = planDevice(full(0, new Set()), full(0, new Set(['10.0.0.0/8'])), NONE);
+    assert.deepEqual(
+      renewed.peers.map(({ kind, publicKey }) => [kind, publicKey]),
+      [
+        ['remove', '1'],
+        ['add', '1'],
+      ],
+    );
+  });
+});

@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { inspect } from 'node:util';
+import { wantedDevice } from '../../../src/capabilities/network/device.ts';
+import { parseEndpoint } from '../../../src/capabilities/network/endpoint.ts';
+import { SecretKey } from '../../../src/capabilities/network/keys.ts';
+import { readNetworkFile } from '../../../src/capabilities/network/network-file.ts';
+import { coveringPrefixes, parseInterfaceAddress, parsePrefix } from '../../../src/capabilities/network/prefix.ts';
+import { checkNetwork, MAX_PEERS, type NetworkDraft, type PeerDraft } from '../../../src/capabilities/network/spec.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
+
+const key = (n: number) => Buffer.alloc(32, n).toString('base64');
+const peer = (n: number, more: Partial<PeerDraft> = {}): PeerDraft => ({ publicKey: key(n), ...more });
+
+function check(draft: Partial<NetworkDraft>) {
+  const refused = new Map<string, string>();
+  const warned = new Map<string, string>();
+  const whole = { name: 'default', interface: 'wg0', privateKeyPath: '/etc/key', peers: [], ...draft };
+  const spec = checkNetwork(
+    whole,
+    (field, description) => refused.set(field, description),
+    (field, description) => warned.set(field, description),
+  );
+  return { spec, refused, warned };
+}
+
+describe('network spec', () => {
+  it('completes what is left out', () => {
+    const { spec, refused } = check({ peers: [peer(1)] });
+    assert.deepEqual([...refused], []);
+    assert.equal(spec.mtu, 1420);
+    assert.equal(spec.table, 'main');
+    assert.equal(spec.listenPort, undefined);
+    assert.deepEqual(spec.peers[0]!.prefixes, []);
+  });
+
+  it('names every wrong field at once', () => {
+    const { refused } = check({
+      interface: 'wg0/../x',
+      privateKeyPath: key(7),
+      mtu: 1279,
+      listenPort: 0,
+      table: '0',
+      fwmark: -1,
+      addresses: ['10.0.0.1/33'],
+      dns: ['name'],
+      routes: ['10.0.0.0/08'],
+      peers: [
+        peer(1, { endpoint: 'host', keepaliveSecs: 65_536, presharedKeyPath: 'psk' }),
+        { publicKey: key(0) },
+        peer(1, { allowedIps: ['10.0.0.0/8', '::ffff:1.2.3.4/128'] }),
+        {},
+      ],
+    });
+    assert.deepEqual([...refused.keys()].sort(), [
+      'addresses[0]',
+      'dns[0]',
+      'fwmark',
+      'interface',
+      'listen_port',
+      'mtu',
+      'peers[0].endpoint',
+      'peers[0].persistent_keepalive_secs',
+      'peers[0].preshared_key_path',
+      'peers[1].public_key',
+      'peers[2].allowed_ips[1]',
+      'peers[2].public_key',
+      'peers[3].public_key',
+      'private_key_path',
+      'routes[0]',
+      'table',
+    ]);
+    assert.match(refused.get('peers[2].public_key')!, /also that of peers\[0\]/);
+    assert.ok(![...refused.values()].some((text) => text.includes(key(7))), 'a key in place of its path is not shown');
+  });
+
+  it('says which peer has a prefix that two want', () => {
+    const { spec, warned } = check({
+      peers: [
+        peer(1, { allowedIps: ['10.0.0.0/8', 'fd42:1::/48'] }),
+        peer(2, { allowedIps: ['10.9.9.9/8', '10.1.0.0/16'] }),
+        peer(3, { allowedIps: ['10.1.2.0/24'] }),
+      ],
+    });
+    assert.deepEqual(
+      spec.peers.map(({ prefixes }) => prefixes),
+      [['fd42:1::/48'], ['10.0.0.0/8', '10.1.0.0/16'], ['10.1.2.0/24']],
+    );
+    assert.match(warned.get('peers[0].allowed_ips')!, /10\.0\.0\.0\/8 is also that of peers\[1\], which, being later/);
+    assert.match(warned.get('peers[2].allowed_ips')!, /10\.1\.2\.0\/24 lies in 10\.1\.0\.0\/16 of peers\[1\]/);
+  });
+
+  it('takes as many peers as an interface holds, and no more', () => {
+    const many = Array.from({ length: MAX_PEERS + 1 }, (_, n) => {
+      const bytes = Buffer.alloc(32);
+      bytes.writeUInt32LE(n + 1);
+      return { publicKey: bytes.toString('base64') };
+    });
+    assert.deepEqual([...check({ peers: many.slice(1) }).refused], []);
+    assert.match(check({ peers: many }).refused.get('peers')!, /65537 peers are too many; an interface holds 65536/);
+  });
+
+  it('brings addresses into the form that WireGuard reports', () => {
+    assert.equal(parsePrefix('10.42.7.9/16'), '10.42.0.0/16');
+    assert.equal(parsePrefix('10.42.7.9'), '10.42.7.9/32');
+    assert.equal(parsePrefix('FD42:0001:0:0:0::9/48'), 'fd42:1::/48');
+    assert.equal(parsePrefix('::/0'), '::/0');
+    assert.equal(parsePrefix('1:0:0:2:0:0:0:3'), '1:0:0:2::3/128');
+    assert.equal(parsePrefix('0:1::0:1'), '0:1::1/128');
+    assert.equal(parseInterfaceAddress('10.42.7.9/16'), '10.42.7.9/16');
+    for (const wrong of [
+      '',
+      '10.0.0',
+      '010.0.0.1',
+      '1::2::3',
+      ':1::2',
+      '1:2:3:4:5:6:7:8:9',
+      '1:2:3:4:5:6:7::8',
+      '::/129',
+    ]) {
+      assert.equal(parsePrefix(wrong), undefined, wrong);
+    }
+    assert.deepEqual([...coveringPrefixes('192.0.0.0/2')], ['128.0.0.0/1', '0.0.0.0/0']);
+  });
+
+  it('reads endpoints', () => {
+    assert.equal(parseEndpoint('Hub.Example.org:51820'), 'hub.example.org:51820');
+    assert.equal(parseEndpoint('[2001:DB8::0:1]:1'), '[2001:db8::1]:1');
+    for (const wrong of ['1.2.3:5', 'a..b:5', 'host:0', 'host:65536', '::1:5', '[::1]', '-a:1']) {
+      assert.equal(parseEndpoint(wrong), undefined, wrong);
+    }
+  });
+});
+
+describe('network file', () => {
+  const TEXT = `
+[network.default]
+enable_wireguard = true
+interface = "wg0"
+mtu = 1280
+private_key_path = "/etc/aurabox/wireguard/private.key"
+
+[network.default.http]
+bind_address = "0.0.0.0"
+bind_port = 8081
+
+[[network.default.peers]]
+name = "runbeam-core"
+public_key = "${key(1)}"
+endpoint = "203.0.113.10:51820"
+allowed_ips = ["10.42.0.0/16", "fd42:1::/48"]
+persistent_keepalive_secs = 25
+`;
+
+  it('reads a file as it stands', () => {
+    const { networks, warnings } = readNetworkFile(TEXT);
+    assert.deepEqual(warnings, []);
+    assert.equal(networks.length, 1);
+    const [{ enabled, http, spec }] = networks as [(typeof networks)[0]];
+    assert.equal(enabled, true);
+    assert.deepEqual(http, { bindAddress: '0.0.0.0', bindPort: 8081 });
+    assert.equal(spec.mtu, 1280);
+    assert.deepEqual(spec.peers[0]!.prefixes, ['10.42.0.0/16', 'fd42:1::/48']);
+    assert.equal(spec.peers[0]!.keepaliveSecs, 25);
+  });
+
+  it('tells field and line of what is wrong, and refuses an interface that two networks want', () => {
+    const second = `${TEXT.replace('mtu = 1280', 'mtu = 99').replace(key(1), 'base64pubkey')}
+[network.other]
+interface = "wg0"
+private_key_path = "/etc/other.key"
+hooks = "x"
+`;
+    assert.throws(
+      () => readNetworkFile(second),
+      (error) => {
+        assert.ok(error instanceof LonglineError);
+        const fields = error.violations.map(({ field }) => field).sort();
+        assert.deepEqual(fields, [
+          'network.default.mtu',
+          'network.default.peers[0].public_key',
+          'network.other.hooks',
+          'network.other.interface',
+        ]);
+        assert.match(error.message, /99 is out of range.*\(line 5\)/);
+        return true;
+      },
+    );
+  });
+});
+
+describe('wanted device', () => {
+  const privateKey = SecretKey.parse(key(5))!;
+
+  it('joins keys and resolved endpoints to a spec, and refuses the own key as a peer', () => {
+    const own = privateKey.publicKey();
+    const parts = { privateKey, presharedKeys: new Map(), endpoints: new Map([['hub.example.org:1', '192.0.2.1:1']]) };
+    const good = check({
+      peers: [peer(1, { endpoint: 'hub.example.org:1' }), peer(2, { endpoint: 'gone.example:2' })],
+    });
+    const device = wantedDevice(good.spec, parts);
+    assert.deepEqual(
+      [...device.peers.values()].map(({ endpoint }) => endpoint),
+      ['192.0.2.1:1', undefined],
+    );
+    const bad = check({ peers: [peer(1, { presharedKeyPath: '/etc/psk' }), { publicKey: own }] });
+    assert.throws(() => wantedDevice(bad.spec, parts), /peers\[0\]\.preshared_key_path.*peers\[1\]\.public_key/);
+  });
+
+  it('derives public keys as others do, and never prints secret ones', () => {
+    // What `wg pubkey` says of it.
+    assert.equal(privateKey.publicKey(), 'UKYUCbHd0DJemxa3AOcZ6XcsBwALG9d4bpB8ZT0gSV0=');
+    const shown = `${privateKey} ${JSON.stringify({ privateKey })} ${inspect({ privateKey })}`;
+    assert.ok(!shown.includes(privateKey.reveal()));
+    assert.equal(SecretKey.parse('77076d0a'), undefined);
+  });
+});
