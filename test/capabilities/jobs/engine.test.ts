@@ -91,28 +91,34 @@ for (const { kind, missing, start } of ENGINES) {
     });
 
     test('running out of memory is told', async () => {
-      // Docker listens for memory kills only from some milliseconds after the start.
       const eat = 'dd if=/dev/zero of=/dev/null bs=200M count=1';
-      const resources = { memoryBytes: 16n * 1024n * 1024n };
-      const main = new Reading(jobs, { shell: `sleep 0.5; exec ${eat}`, image: TEST_IMAGE, resources } as SpecInput);
-      const ended = await main.result();
-      assert.equal(ended.state, JobState.FAILED);
-      assert.equal(ended.exitCode, 137);
-      if (kind === 'podman') {
-        // It never tells why; the result says what to think of.
-        assert.match(ended.error!.message, /most often that is the kernel, for memory/);
-      } else {
-        assert.deepEqual([ended.reason, ended.oomKilled], [JobReason.OUT_OF_MEMORY, true]);
-        const child = new Reading(jobs, {
-          shell: `sleep 0.5; ${eat}; echo alive; sleep 1; exit 0`,
+      // Docker hears of memory kills only from when it has answered the start, so the program waits for a line until then.
+      const hungry = async (program: string) => {
+        const resources = { memoryBytes: 16n * 1024n * 1024n };
+        const shell = `read line; ${program}`;
+        const job = new Reading(jobs, {
+          shell,
           image: TEST_IMAGE,
           resources,
+          stdinMode: StdinMode.STREAM,
         } as SpecInput);
-        const result = await child.result();
-        assert.deepEqual([result.state, result.reason, result.oomKilled], [JobState.SUCCEEDED, JobReason.EXITED, true]);
-        assert.ok(child.names.includes('outOfMemory'));
-        assert.equal(textOf(child), 'alive\n');
+        await job.step('started');
+        assert.deepEqual(await jobs.writeInput(job.id, 0, Buffer.from('go\n'), true), { taken: 3, closed: true });
+        return { job, ended: await job.result() };
+      };
+      const { ended: main } = await hungry(`exec ${eat}`);
+      assert.equal(main.state, JobState.FAILED);
+      assert.equal(main.exitCode, 137);
+      if (kind === 'podman') {
+        // It never tells why; the result says what to think of.
+        assert.match(main.error!.message, /most often that is the kernel, for memory/);
+        return;
       }
+      assert.deepEqual([main.reason, main.oomKilled], [JobReason.OUT_OF_MEMORY, true]);
+      const { job, ended } = await hungry(`${eat}; echo alive; sleep 1; exit 0`);
+      assert.deepEqual([ended.state, ended.reason, ended.oomKilled], [JobState.SUCCEEDED, JobReason.EXITED, true]);
+      assert.ok(job.names.includes('outOfMemory'));
+      assert.equal(textOf(job), 'alive\n');
     });
 
     test('streamed input arrives once and in order; inline input whole', async () => {
