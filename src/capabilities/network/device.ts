@@ -1,8 +1,8 @@
 // A WireGuard interface as WireGuard sees it: the same form for what is wanted and for what is found, so that the two can be
 // compared field by field. Pure.
 import { type FieldViolation, invalid } from '../../core/errors.ts';
+import type { SecretKey } from '../../core/wireguard-keys.ts';
 import { isResolved } from './endpoint.ts';
-import type { SecretKey } from './keys.ts';
 import type { NetworkSpec } from './spec.ts';
 
 /** A peer in either role. */
@@ -15,15 +15,34 @@ export interface PeerState {
   readonly prefixes: ReadonlySet<string>;
 }
 
-/** An interface in either role. */
-export interface DeviceState {
-  /** Found: undefined if it has none yet. */
-  readonly privateKey: SecretKey | undefined;
-  /** Wanted: undefined leaves alone what is there. */
+/** The interface that is wanted. */
+export interface WantedDevice {
+  readonly privateKey: SecretKey;
+  /** Undefined leaves alone what is there. */
   readonly listenPort: number | undefined;
   readonly fwmark: number;
   /** By public key. */
   readonly peers: ReadonlyMap<string, PeerState>;
+}
+
+/** A peer as it is found. */
+export interface FoundPeer extends PeerState {
+  /** Milliseconds since the epoch; undefined if there was none yet. */
+  readonly lastHandshakeMs: number | undefined;
+  readonly receivedBytes: number;
+  readonly sentBytes: number;
+}
+
+/** The interface that is found. */
+export interface FoundDevice {
+  /**
+   * The own key by its public half; undefined if it has none yet. The private one would not compare: WireGuard stores it
+   * with bits set and cleared as the curve wants them, and boringtun doesn't give it out.
+   */
+  readonly publicKey: string | undefined;
+  readonly listenPort: number | undefined;
+  readonly fwmark: number;
+  readonly peers: ReadonlyMap<string, FoundPeer>;
 }
 
 /** What a spec only names: read and resolved by the caller. */
@@ -36,7 +55,7 @@ export interface ResolvedParts {
 }
 
 /** The interface that a spec asks for. Throws `invalid` if a peer is the host itself, or a key wasn't read. */
-export function wantedDevice(spec: NetworkSpec, parts: ResolvedParts): DeviceState {
+export function wantedDevice(spec: NetworkSpec, parts: ResolvedParts): WantedDevice {
   const violations: FieldViolation[] = [];
   const ownKey = parts.privateKey.publicKey();
   const peers = new Map<string, PeerState>();

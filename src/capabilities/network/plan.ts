@@ -1,7 +1,8 @@
 // What to write so that an interface becomes what is wanted: the smallest change, in an order under which no address that a
 // peer has before and after is ever without it, and none that moves is ever without an owner. Pure.
-import type { DeviceState, PeerState } from './device.ts';
-import type { SecretKey } from './keys.ts';
+
+import type { SecretKey } from '../../core/wireguard-keys.ts';
+import type { FoundDevice, PeerState, WantedDevice } from './device.ts';
 import { MAX_PEERS } from './spec.ts';
 
 /**
@@ -50,7 +51,7 @@ export interface PlanContext {
 }
 
 /** Compares and plans. A plan for equal states is empty. */
-export function planDevice(wanted: DeviceState, found: DeviceState, context: PlanContext): DeviceChange {
+export function planDevice(wanted: WantedDevice, found: FoundDevice, context: PlanContext): DeviceChange {
   const kept: PeerChange[] = [];
   for (const peer of wanted.peers.values()) {
     const before = found.peers.get(peer.publicKey);
@@ -87,7 +88,7 @@ export function isEmptyChange(change: DeviceChange): boolean {
 }
 
 /** The endpoints to remember once a change has been written. Peers that are gone are forgotten. */
-export function endpointsAfter(change: DeviceChange, wanted: DeviceState, context: PlanContext): Map<string, string> {
+export function endpointsAfter(change: DeviceChange, wanted: WantedDevice, context: PlanContext): Map<string, string> {
   const written = new Map([...context.writtenEndpoints].filter(([key]) => wanted.peers.has(key)));
   for (const peer of change.peers) {
     if (peer.kind !== 'remove' && peer.fields.endpoint !== undefined) written.set(peer.publicKey, peer.fields.endpoint);
@@ -95,10 +96,10 @@ export function endpointsAfter(change: DeviceChange, wanted: DeviceState, contex
   return written;
 }
 
-function ownFields(wanted: DeviceState, found: DeviceState): Omit<DeviceChange, 'peers'> {
+function ownFields(wanted: WantedDevice, found: FoundDevice): Omit<DeviceChange, 'peers'> {
   const { privateKey, listenPort, fwmark } = wanted;
   return {
-    ...(privateKey === undefined || privateKey.equals(found.privateKey) ? {} : { privateKey }),
+    ...(privateKey.publicKey() === found.publicKey ? {} : { privateKey }),
     ...(listenPort === undefined || listenPort === found.listenPort ? {} : { listenPort }),
     ...(fwmark === found.fwmark ? {} : { fwmark }),
   };
@@ -129,7 +130,7 @@ function changedFields(wanted: PeerState, found: PeerState, context: PlanContext
 }
 
 /** Prefixes that a kept peer has and nobody is to have. Those of removed peers go with them. */
-function ownerlessPrefixes(wanted: DeviceState, found: DeviceState): ReadonlySet<string> {
+function ownerlessPrefixes(wanted: WantedDevice, found: FoundDevice): ReadonlySet<string> {
   const taken = new Set([...wanted.peers.values()].flatMap(({ prefixes }) => [...prefixes]));
   const ownerless = [...found.peers.values()]
     .filter(({ publicKey }) => wanted.peers.has(publicKey))
@@ -151,7 +152,7 @@ function* sink(prefixes: ReadonlySet<string>): Generator<PeerChange> {
 }
 
 /** Where an interface is so full that the sink doesn't fit, peers that lose a prefix are made anew, and lose packets. */
-function* renewed(wanted: DeviceState, found: DeviceState, ownerless: ReadonlySet<string>): Generator<PeerChange> {
+function* renewed(wanted: WantedDevice, found: FoundDevice, ownerless: ReadonlySet<string>): Generator<PeerChange> {
   for (const before of found.peers.values()) {
     const peer = wanted.peers.get(before.publicKey);
     if (peer === undefined || ownerless.isDisjointFrom(before.prefixes)) continue;
