@@ -1258,7 +1258,7 @@ export declare type SessionStatus = Message<"longline.v1.SessionStatus"> & {
   image: string;
 
   /**
-   * The spec's hash, as in StartSession.
+   * The spec's hash, as in StartSession. Role viewer reads "[redacted]".
    *
    * @generated from field: bytes spec_hash = 13;
    */
@@ -1777,7 +1777,7 @@ export declare type Session = Message<"longline.v1.Session"> & {
   spec?: SessionSpec | undefined;
 
   /**
-   * Hash of the spec, 16 bytes.
+   * Hash of the spec, 16 bytes. Role viewer reads "[redacted]".
    *
    * @generated from field: bytes spec_hash = 4;
    */

@@ -10,6 +10,9 @@ export const REDACTED = '[redacted]';
 export const SECRET_FIELDS: Readonly<Record<string, readonly string[]>> = {
   'longline.v1.JobSpec': ['env', 'stdin_data'],
   'longline.v1.SessionSpec': ['env'],
+  // Made from the whole spec: who knows the rest could try out which password gives it.
+  'longline.v1.Session': ['spec_hash'],
+  'longline.v1.SessionStatus': ['spec_hash'],
   // Those of a network share hold its password.
   'longline.v1.SessionVolume': ['driver_options'],
   // Kept out of answers to anybody; here in case that is ever forgotten.

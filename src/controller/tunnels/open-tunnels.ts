@@ -1,6 +1,6 @@
 // Tunnels of a controller put together: the broker, SessionService's methods for them, the WebSocket endpoint and the pages.
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import type { ServiceImpl } from '@connectrpc/connect';
+import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import type { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import { invalid, LonglineError } from '../../core/errors.ts';
@@ -10,6 +10,7 @@ import { consolePages } from '../console/console-files.ts';
 import type { RequestHandler, UpgradeHandler } from '../front/http-handlers.ts';
 import type { ApiTokens } from '../identity/api-tokens.ts';
 import { callerOf } from '../identity/authorization.ts';
+import { apiSecretOf, hashSecret } from '../identity/secrets.ts';
 import type { TunnelRegistry } from '../link/tunnel-registry.ts';
 import type { StatementSigner } from '../signer/statement-signer.ts';
 import type { Store } from '../store/store.ts';
@@ -18,7 +19,7 @@ import { TunnelBroker } from './tunnel-broker.ts';
 import { serveTunnelCall } from './tunnel-call.ts';
 import { DEFAULT_TUNNEL_LIMITS, type TunnelLimits } from './tunnel-limits.ts';
 import { TunnelSockets } from './tunnel-sockets.ts';
-import { TunnelTickets } from './tunnel-tickets.ts';
+import { type Bearer, TunnelTickets } from './tunnel-tickets.ts';
 
 /** What tunnels are made from. */
 export interface TunnelParts {
@@ -46,10 +47,14 @@ export function openTunnels(parts: TunnelParts): Tunnels {
   const limits = { ...DEFAULT_TUNNEL_LIMITS, ...parts.limits };
   const broker = new TunnelBroker({ store, bus, registry, signer, clock, log, limits });
   const tickets = new TunnelTickets(tokens, clock, limits);
-  const call = { broker, clock, firstMessageMs: limits.firstMessageMs };
+  const call = { broker, clock, firstMessageMs: limits.firstMessageMs, recheckMs: limits.pingMs };
+  const bearerOf = (context: HandlerContext): Bearer => {
+    const hash = hashSecret(apiSecretOf(context.requestHeader.get('authorization')));
+    return { caller: callerOf(context), recheck: async () => void (await tokens.recheck(hash)) };
+  };
   return {
     methods: {
-      tunnel: (requests, context) => serveTunnelCall(call, requests, callerOf(context), context.signal),
+      tunnel: (requests, context) => serveTunnelCall(call, requests, bearerOf(context), context.signal),
       async createTunnelTicket({ sessionId, port: asked }, context) {
         const session = await findReachable(store, sessionId);
         const port = asked === 0 ? session.screenPort : asked;

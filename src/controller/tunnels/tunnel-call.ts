@@ -12,8 +12,8 @@ import type { Clock } from '../../core/clock.ts';
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { TunnelEnd } from '../../core/tunnel/tunnel-end.ts';
 import type { TunnelFrame } from '../../core/tunnel/tunnel-frame.ts';
-import type { Caller } from '../identity/api-tokens.ts';
 import type { TunnelBroker } from './tunnel-broker.ts';
+import type { Bearer } from './tunnel-tickets.ts';
 
 type ResponseInit = NonNullable<MessageInitShape<typeof TunnelResponseSchema>['message']>;
 
@@ -25,13 +25,15 @@ export interface TunnelCallParts {
   readonly broker: TunnelBroker;
   readonly clock: Clock;
   readonly firstMessageMs: number;
+  /** Between looks at whether the caller's token still holds. */
+  readonly recheckMs: number;
 }
 
 /** Serves one call. */
 export async function* serveTunnelCall(
   parts: TunnelCallParts,
   requests: AsyncIterable<TunnelRequest>,
-  caller: Caller,
+  bearer: Bearer,
   signal: AbortSignal,
 ): AsyncGenerator<TunnelResponse> {
   const incoming = requests[Symbol.asyncIterator]();
@@ -48,9 +50,10 @@ export async function* serveTunnelCall(
     target: open.target,
     noWake: open.noWake,
     signed: open.signed,
-    caller,
+    caller: bearer.caller,
     via: 'rpc' as const,
   };
+  const watch = setInterval(() => void recheck(bearer, client), parts.recheckMs);
   const work = parts.broker
     .carry(ask, signal, (facts) => {
       out.trySend(response({ case: 'opened', value: facts }));
@@ -64,9 +67,20 @@ export async function* serveTunnelCall(
   try {
     yield* out;
   } finally {
+    clearInterval(watch);
     signal.removeEventListener('abort', leave);
     leave();
     await work;
+  }
+}
+
+/** Ends the tunnel of a token that holds no more: the answers alone tell nothing where only the caller speaks. */
+async function recheck(bearer: Bearer, client: TunnelEnd): Promise<void> {
+  try {
+    await bearer.recheck();
+  } catch (error) {
+    // A store that can't be asked now says nothing of the token, and is asked again.
+    if (error instanceof LonglineError && error.reason === 'identity') client.fail(error);
   }
 }
 

@@ -16,7 +16,7 @@ export interface TunnelLimits {
   readonly ticketMs: number;
   /** Tickets that wait to be used. */
   readonly maxTickets: number;
-  /** Between pings over a WebSocket; two without an answer end it. */
+  /** Between pings over a WebSocket, two of which without an answer end it; also between looks at the tokens of callers. */
   readonly pingMs: number;
 }
 

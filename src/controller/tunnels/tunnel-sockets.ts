@@ -160,7 +160,9 @@ export class TunnelSockets implements Disposable {
 }
 
 function askedFor({ url, method }: IncomingMessage): Asked {
-  const { pathname, searchParams } = new URL(url ?? '', 'https://controller');
+  const address = URL.parse(url ?? '', 'https://controller');
+  if (address === null) throw new LonglineError('invalid', 'the address of the request is malformed');
+  const { pathname, searchParams } = address;
   const id = PATH.exec(pathname)?.[1];
   if (id === undefined || method !== 'GET') {
     throw new LonglineError('not_found', 'WebSockets are served at /v1/sessions/{id}/tunnel only');
@@ -175,7 +177,7 @@ function askedFor({ url, method }: IncomingMessage): Asked {
     const given = JSON.stringify(searchParams.get('port')?.slice(0, 20) ?? null);
     throw new LonglineError('invalid', `port: is ${given}; must be 1 to 65535`);
   }
-  return { sessionId: decodeURIComponent(id), port, ticket: searchParams.get('ticket') ?? undefined };
+  return { sessionId: id, port, ticket: searchParams.get('ticket') ?? undefined };
 }
 
 function refuse(socket: Duplex, { reason, message }: LonglineError): void {

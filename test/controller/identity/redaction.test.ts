@@ -28,7 +28,12 @@ it('hides values of variables and inline input from viewers alone, in single ans
       router.service(SessionService, {
         async *watchSessions() {
           const volumes = [{ name: 'share', driverOptions: { o: `username=u,password=${SECRET}` } }];
-          const session = { id: 's', spec: { image: 'i', env: { PASSWORD: SECRET }, volumes } };
+          const session = {
+            id: 's',
+            specHash: Buffer.from(SECRET),
+            status: { specHash: Buffer.from(SECRET) },
+            spec: { image: 'i', env: { PASSWORD: SECRET }, volumes },
+          };
           yield { change: { case: 'session' as const, value: session } };
         },
       });
@@ -47,7 +52,7 @@ it('hides values of variables and inline input from viewers alone, in single ans
     );
     assert.equal(text.split('"PASSWORD"').length - 1, 4, 'names stay');
     assert.equal(text.split('"EMPTY":"[redacted]"').length - 1, role === 'viewer' ? 3 : 0);
-    assert.equal(text.split(SECRET).length - 1, role === 'viewer' ? 0 : 8);
+    assert.equal(text.split(SECRET).length - 1, role === 'viewer' ? 0 : 10);
   }
 });
 
@@ -73,7 +78,7 @@ it('knows every field of that kind that a viewer can be shown', () => {
   }
   const found = [...shown].flatMap(({ typeName, fields }) =>
     fields
-      .filter(({ name }) => /^(env|stdin_data|password|secret|private_key|driver_options)$/.test(name))
+      .filter(({ name }) => /^(env|stdin_data|password|secret|private_key|driver_options|spec_hash)$/.test(name))
       .map(({ name }) => `${typeName}.${name}`),
   );
   const listed = Object.entries(SECRET_FIELDS).flatMap(([type, names]) => names.map((name) => `${type}.${name}`));

@@ -126,7 +126,7 @@ describe('tunnels over the API', () => {
         heard += data;
       });
     });
-    fleet = await TunnelFleet.start({ ports: [echo, flood, reset, listener, 1], limits: { openMs: 2000 } });
+    fleet = await TunnelFleet.start({ ports: [echo, flood, reset, listener, 1], limits: { openMs: 2000, pingMs: 50 } });
   });
   after(async () => {
     await fleet[Symbol.asyncDispose]();
@@ -135,6 +135,16 @@ describe('tunnels over the API', () => {
   });
   beforeEach(async () => {
     await until('no tunnel is left', () => fleet.session.visits.size === 0);
+  });
+
+  it('ends with its token, also where nothing comes back', async () => {
+    const { token, apiToken } = await fleet.tokens.createApiToken({ name: 'short', role: 2 });
+    const call = new Call(fleet.clients(token), port(echo));
+    await until('it is open', () => call.of('opened') !== undefined);
+    await fleet.tokens.revokeApiToken({ id: apiToken!.id });
+    await until('it is over', () => call.ended);
+    assert.equal(call.failure?.code, Code.Unauthenticated);
+    assert.match(call.failure!.message, /"short" was revoked/);
   });
 
   it('brings bytes both ways, counts them as activity, and half-closes each direction', async () => {

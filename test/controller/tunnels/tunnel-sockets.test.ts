@@ -121,6 +121,7 @@ describe('tunnels over WebSockets', () => {
       [path('port=0'), bearer(), 400, /must be 1 to 65535/],
       [path('port=22x'), bearer(), 400, /must be 1 to 65535/],
       [`${fleet.context.url}/v1/other`, bearer(), 404, /are served at/],
+      [`${fleet.context.url}//`, bearer(), 400, /address of the request is malformed/],
     ] as [string, Record<string, string>, number, RegExp][]) {
       const answer = await refusal(url, headers);
       assert.equal(answer.status, status, String(why));
@@ -133,6 +134,7 @@ describe('tunnels over WebSockets', () => {
 
   it('closes with the reason where the session can not be reached', async () => {
     for (const [url, why] of [
+      [path(`port=${port}`, '%ZZ'), /is no session id/],
       [path('port=9'), /does not offer port 9/],
       [path(`port=${port}`, 'nobody'), /there is no session nobody/],
     ] as const) {
