@@ -87,11 +87,20 @@ export function isEmptyChange(change: DeviceChange): boolean {
   return peers.length === 0 && Object.keys(own).length === 0;
 }
 
-/** The endpoints to remember once a change has been written. Peers that are gone are forgotten. */
-export function endpointsAfter(change: DeviceChange, wanted: WantedDevice, context: PlanContext): Map<string, string> {
-  const written = new Map([...context.writtenEndpoints].filter(([key]) => wanted.peers.has(key)));
-  for (const peer of change.peers) {
-    if (peer.kind !== 'remove' && peer.fields.endpoint !== undefined) written.set(peer.publicKey, peer.fields.endpoint);
+/**
+ * The endpoints to remember once a plan has been written: all that are wanted, as each was either written or there. A name
+ * that can't be resolved now changes nothing, nor does a peer that was refused; peers that are gone are forgotten.
+ */
+export function endpointsAfter(
+  wanted: WantedDevice,
+  context: PlanContext,
+  refused: ReadonlySet<string>,
+): ReadonlyMap<string, string> {
+  const written = new Map<string, string>();
+  for (const { endpoint, publicKey } of wanted.peers.values()) {
+    const now = refused.has(publicKey) ? undefined : endpoint;
+    const known = now ?? context.writtenEndpoints.get(publicKey);
+    if (known !== undefined) written.set(publicKey, known);
   }
   return written;
 }

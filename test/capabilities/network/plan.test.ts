@@ -59,7 +59,7 @@ describe('plan of a device', () => {
           if (peer.endpoint !== undefined) assert.equal(got.endpoint, peer.endpoint);
         }
         assert.equal(state.publicKey, wanted.privateKey.publicKey());
-        const writtenEndpoints = endpointsAfter(plan, wanted, NONE);
+        const writtenEndpoints = endpointsAfter(wanted, NONE, new Set());
         assert.ok(isEmptyChange(planDevice(wanted, state, { writtenEndpoints })));
         assert.ok(isEmptyChange(planDevice(wanted, state, NONE)));
       }),
@@ -111,7 +111,12 @@ describe('plan of a device', () => {
     assert.deepEqual(plan.peers, [
       { kind: 'update', publicKey: key(1), fields: { endpoint: endpointOf(2) }, whole: peer(endpointOf(2)) },
     ]);
-    assert.deepEqual([...endpointsAfter(plan, state(endpointOf(2)), context)], [[key(1), endpointOf(2)]]);
+    const after = (wanted: WantedDevice, refused: string[] = []) => [
+      ...endpointsAfter(wanted, context, new Set(refused)),
+    ];
+    assert.deepEqual(after(state(endpointOf(2))), [[key(1), endpointOf(2)]]);
+    assert.deepEqual(after(state(endpointOf(2)), [key(1)]), [[key(1), endpointOf(1)]]);
+    assert.deepEqual(after({ ...state(endpointOf(2)), peers: new Map() }), []);
   });
 
   it('leaves peers of others where they are, and removes a sink that was left behind', () => {

@@ -1,9 +1,11 @@
 // What every WireGuard behind the port has to do, whichever it is: run against the real one and against the fake.
 import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
+import fc from 'fast-check';
 import type { PeerState, WantedDevice } from '../../../src/capabilities/network/device.ts';
 import { isEmptyChange, planDevice } from '../../../src/capabilities/network/plan.ts';
 import type { WireguardDevice } from '../../../src/capabilities/network/ports.ts';
+import { reconcile } from '../../../src/capabilities/network/reconcile.ts';
 import { SecretKey } from '../../../src/core/wireguard-keys.ts';
 
 /** An interface that nothing was written to, and its end. */
@@ -101,5 +103,38 @@ export function declareDeviceContract(open: () => Promise<OpenDevice>): void {
     );
     assert.equal((await device.read()).fwmark, 9, 'what came before the refused part stays');
     await bringAbout(device, contractDevice([contractPeer(1)]));
+  });
+
+  it('names a peer that is refused, and has the others become what is wanted', async () => {
+    const { device } = opened;
+    await bringAbout(device, contractDevice([contractPeer(1)]));
+    const peers = [contractPeer(2), contractPeer(3, { endpoint: 'nowhere' }), contractPeer(4)];
+    const { refused, writtenEndpoints } = await reconcile(device, contractDevice(peers, { fwmark: 5 }), NONE);
+    assert.deepEqual([...refused.keys()], [key(3)]);
+    assert.deepEqual([...writtenEndpoints.keys()].sort(), [key(2), key(4)].sort());
+    const found = await device.read();
+    assert.equal(found.fwmark, 5);
+    assert.equal(found.peers.has(key(1)), false);
+    assert.deepEqual([...found.peers.get(key(4))!.prefixes].sort(), [...peers[2]!.prefixes].sort());
+    const mended = contractDevice([contractPeer(2), contractPeer(3), contractPeer(4)], { fwmark: 5 });
+    assert.equal((await reconcile(device, mended, { writtenEndpoints })).refused.size, 0);
+    await bringAbout(device, mended);
+    assert.ok(isEmptyChange((await reconcile(device, mended, { writtenEndpoints })).change));
+  });
+
+  it('becomes one thing after another, whatever was there before', async () => {
+    const { device } = opened;
+    const owners = fc.array(fc.nat(5), { minLength: 6, maxLength: 6 });
+    const states = fc.tuple(owners, fc.subarray([0, 1, 2, 3]), fc.nat(3)).map(([owned, present, fwmark]) => {
+      const peers = present.map((n) => {
+        const prefixes = new Set(owned.flatMap((owner, place) => (owner === n ? [`10.9.${place}.0/24`] : [])));
+        return contractPeer(n + 1, { prefixes, keepaliveSecs: fwmark * 10, presharedKey: secret(150 + fwmark) });
+      });
+      return contractDevice(peers, { fwmark });
+    });
+    await fc.assert(
+      fc.asyncProperty(states, (wanted) => bringAbout(device, wanted)),
+      { numRuns: 40 },
+    );
   });
 }

@@ -1,0 +1,60 @@
+// Makes an interface be what is wanted: read, plan, write. If a part is refused, what was written is unknown: it is read and
+// planned again, and written peer by peer, so that one that can't be had costs the others nothing and is named. Fails if the
+// interface can't be reached, or refuses what isn't a peer's.
+import { LonglineError } from '../../core/errors.ts';
+import type { WantedDevice } from './device.ts';
+import { endpointsAfter, isEmptyChange, type PlanContext, planDevice } from './plan.ts';
+import type { DeviceChange, WireguardDevice } from './ports.ts';
+
+/** What came of it. */
+export interface Reconciled {
+  /** What was found to be written at first; empty if all was as wanted. */
+  readonly change: DeviceChange;
+  /** To be kept, and given to the next plan. */
+  readonly writtenEndpoints: ReadonlyMap<string, string>;
+  /** Why, by public key of each peer that was refused. */
+  readonly refused: ReadonlyMap<string, LonglineError>;
+}
+
+/** Reconciles once. */
+export async function reconcile(
+  device: WireguardDevice,
+  wanted: WantedDevice,
+  context: PlanContext,
+  signal?: AbortSignal,
+): Promise<Reconciled> {
+  const change = planDevice(wanted, await device.read(signal), context);
+  const refused = new Map<string, LonglineError>();
+  if (!isEmptyChange(change)) {
+    try {
+      await device.write(change, signal);
+    } catch (error) {
+      refusalOf(error);
+      const again = planDevice(wanted, await device.read(signal), context);
+      await writeOneByOne(device, again, refused, signal);
+    }
+  }
+  return { change, writtenEndpoints: endpointsAfter(wanted, context, new Set(refused.keys())), refused };
+}
+
+async function writeOneByOne(
+  device: WireguardDevice,
+  { peers, ...own }: DeviceChange,
+  refused: Map<string, LonglineError>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await device.write({ ...own, peers: [] }, signal);
+  for (const peer of peers) {
+    try {
+      await device.write({ peers: [peer] }, signal);
+    } catch (error) {
+      refused.set(peer.publicKey, refusalOf(error));
+    }
+  }
+}
+
+/** The error as a refusal; throws it again if it is anything else. */
+function refusalOf(error: unknown): LonglineError {
+  if (error instanceof LonglineError && ['invalid', 'already_exists'].includes(error.reason)) return error;
+  throw error;
+}
