@@ -1,5 +1,6 @@
 // Processes inside a session's container: commands with their own streams, and the main process.
 
+import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import type { SessionProcesses } from '../../capabilities/sessions/ports.ts';
 import { LonglineError } from '../../core/errors.ts';
@@ -52,7 +53,12 @@ export class DockerSessionProcesses implements SessionProcesses {
       closed: () => undefined,
     });
     const size = command.terminal ? command.size : undefined;
-    const terminal = new ExecTerminal(this.#client, made.Id, attachment, command.terminal, this.#local);
+    const terminal = new ExecTerminal(
+      this.#client,
+      { id: made.Id, containerId, local: this.#local },
+      attachment,
+      command.terminal,
+    );
     if (size !== undefined) await terminal.resize(size.columns, size.rows).catch(() => undefined);
     return terminal;
   }
@@ -79,20 +85,26 @@ export class DockerSessionProcesses implements SessionProcesses {
   }
 }
 
+/** A command in a container. */
+interface Exec {
+  readonly id: string;
+  readonly containerId: string;
+  /** The engine is on this host. */
+  readonly local: boolean;
+}
+
 class ExecTerminal implements SessionTerminal {
   readonly output: SessionTerminal['output'];
   readonly #client: EngineClient;
-  readonly #id: string;
+  readonly #exec: Exec;
   readonly #attachment: SocketAttachment;
   readonly #terminal: boolean;
-  readonly #local: boolean;
 
-  constructor(client: EngineClient, id: string, attachment: SocketAttachment, terminal: boolean, local: boolean) {
+  constructor(client: EngineClient, exec: Exec, attachment: SocketAttachment, terminal: boolean) {
     this.#client = client;
-    this.#id = id;
+    this.#exec = exec;
     this.#attachment = attachment;
     this.#terminal = terminal;
-    this.#local = local;
     this.output = attachment.output;
   }
 
@@ -105,7 +117,7 @@ class ExecTerminal implements SessionTerminal {
   }
 
   async resize(columns: number, rows: number): Promise<void> {
-    if (this.#terminal) await resize(this.#client, `/exec/${this.#id}`, columns, rows);
+    if (this.#terminal) await resize(this.#client, `/exec/${this.#exec.id}`, columns, rows);
   }
 
   async signal(name: string): Promise<void> {
@@ -113,12 +125,10 @@ class ExecTerminal implements SessionTerminal {
     const raw = await this.#inspect();
     if (raw?.Running !== true) return;
     const pid = raw.Pid ?? 0;
-    // The API of engines has no call for this; the process is one of this host's.
-    if (!this.#local || pid <= 1) {
-      throw new LonglineError(
-        'unsupported',
-        `${name}: the process runs on another host, where the agent can't signal it`,
-      );
+    // The API of engines has no call for this. The number means nothing on another host, or where the agent is in a
+    // container itself and doesn't see the processes of others.
+    if (!this.#exec.local || pid <= 1 || !(await runsIn(pid, this.#exec.containerId))) {
+      throw new LonglineError('unsupported', `${name}: the agent can't see the process ${pid}, so it can't signal it`);
     }
     try {
       process.kill(pid, name as NodeJS.Signals);
@@ -143,8 +153,14 @@ class ExecTerminal implements SessionTerminal {
   }
 
   async #inspect(): Promise<RawExec | undefined> {
-    return await this.#client.found<RawExec>('look at a command', `/exec/${this.#id}/json`);
+    return await this.#client.found<RawExec>('look at a command', `/exec/${this.#exec.id}/json`);
   }
+}
+
+/** True if the process is in the container, as its control groups tell. */
+async function runsIn(pid: number, containerId: string): Promise<boolean> {
+  const groups = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
+  return groups.includes(containerId);
 }
 
 function execBody(command: SessionCommand): object {

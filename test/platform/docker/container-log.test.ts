@@ -1,14 +1,10 @@
 // How a log is followed to its end when an engine's own follow stops short of it, as Docker's does now and then.
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import type { RawContainer } from '../../../src/platform/docker/container-facts.ts';
 import { followedLog } from '../../../src/platform/docker/container-log.ts';
-import { EngineClient } from '../../../src/platform/docker/engine-client.ts';
 import { LogPosition } from '../../../src/platform/docker/log-position.ts';
+import { startScriptedEngine } from '../../fixtures/scripted-engine.ts';
 
 const LINES = Array.from({ length: 40 }, (_, index) => `line ${index}\n`);
 
@@ -23,29 +19,14 @@ function entry(index: number): Buffer {
 
 /** An engine that knows one log: a follow gives its first `followed` entries and ends, a plain reading gives all. */
 async function logEngine(followed: number) {
-  const folder = mkdtempSync(join(tmpdir(), 'll-log-'));
   const readings: string[] = [];
-  const server = createServer((request, response) => {
-    if (request.url!.includes('/version')) {
-      response.end('{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12"}');
-      return;
-    }
+  const engine = await startScriptedEngine((request, response) => {
     const follow = request.url!.includes('follow=1');
     readings.push(follow ? 'follow' : 'plain');
     response.writeHead(200, { 'content-type': 'application/octet-stream' });
     response.end(Buffer.concat(LINES.slice(0, follow ? followed : undefined).map((_, index) => entry(index))));
   });
-  const socketPath = join(folder, 's');
-  await new Promise<void>((done) => void server.listen(socketPath, done));
-  return {
-    readings,
-    client: new EngineClient({ kind: 'unix', socketPath }, 5000),
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      await new Promise((done) => void server.close(done));
-      rmSync(folder, { recursive: true });
-    },
-  };
+  return { ...engine, readings };
 }
 
 const container = { Id: 'c'.repeat(64), HostConfig: { LogConfig: { Type: 'local' } } } as RawContainer;
