@@ -118,11 +118,14 @@ export function sessionEngineContract(
 
     test('makes networks once, refuses a subnet twice, keeps one that is in use, and forgets one that is absent', async () => {
       const { name: one, subnet } = await network();
-      const spec = { name: one, labels: {}, internal: false, subnet: '10.214.200.0/28' };
+      const spec = { name: one, labels: {}, internal: true, subnet: '10.214.200.0/28' };
       await rejectsWith(engine.createNetwork(spec), 'already_exists');
       await rejectsWith(engine.createNetwork({ ...spec, name: `${one}-2`, subnet }), 'limit');
       const found = await engine.findNetwork(one);
       assert.deepEqual([found?.name, found?.labels[LABEL], found?.subnets], [one, 'net', [subnet]]);
+      made.networks.push(`${one}-in`);
+      await engine.createNetwork({ ...spec, name: `${one}-in` });
+      assert.deepEqual([found?.internal, (await engine.findNetwork(`${one}-in`))?.internal], [false, true]);
       assert.ok((await engine.listNetworks()).some((other) => other.name === one && other.labels[LABEL] === 'net'));
       await launch({ network: one });
       await rejectsWith(engine.removeNetwork(one), 'wrong_state');

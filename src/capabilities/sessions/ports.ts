@@ -134,6 +134,8 @@ export interface NamedThing {
 export interface SessionNetworkFacts extends NamedThing {
   /** In CIDR notation. */
   readonly subnets: readonly string[];
+  /** True for one without a way out of the host. */
+  readonly internal: boolean;
 }
 
 /** What a network is to be. */

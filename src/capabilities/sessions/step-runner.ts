@@ -158,11 +158,15 @@ export class StepRunner {
     const { engine, config, instanceId } = this.#services;
     const { spec, names, sessionId } = this.#session;
     const found = await engine.findNetwork(name, signal);
-    if (found !== undefined) {
-      if (!names.ownNetwork || found.labels[LABEL.instance] === instanceId) return 'found';
-      throw new LonglineError('already_exists', `network ${name} is there and is not this agent's`);
-    }
     const internal = spec.network.mode === 'isolated' && spec.network.internal;
+    if (found !== undefined) {
+      if (!names.ownNetwork) return 'found';
+      if (found.labels[LABEL.instance] !== instanceId)
+        throw new LonglineError('already_exists', `network ${name} is there and is not this agent's`);
+      if (found.internal === internal) return 'found';
+      // Left over from another life of this id: the way out, or its absence, is not what was asked for.
+      await engine.removeNetwork(name, signal);
+    }
     const labels = names.ownNetwork ? this.#labels : { [LABEL.instance]: instanceId };
     const taken = (await engine.listNetworks(signal)).flatMap(({ subnets }) => subnets);
     const candidates = freeSubnets(config.subnetPool, taken, sessionId, SUBNET_TRIES);

@@ -13,6 +13,7 @@ import { type EngineClient, RefusedError } from './engine-client.ts';
 interface RawNetwork {
   readonly Name: string;
   readonly Labels?: Readonly<Record<string, string>> | null;
+  readonly Internal?: boolean;
   readonly IPAM?: { readonly Config?: readonly { readonly Subnet?: string }[] | null } | null;
 }
 
@@ -149,7 +150,7 @@ function rethrow(table: readonly (readonly [RegExp, Reason | undefined])[]): (er
 
 function networkFacts(raw: RawNetwork): SessionNetworkFacts {
   const subnets = (raw.IPAM?.Config ?? []).map(({ Subnet }) => Subnet ?? '').filter((subnet) => subnet !== '');
-  return { ...named(raw), subnets };
+  return { ...named(raw), subnets, internal: raw.Internal === true };
 }
 
 function named(raw: { readonly Name: string; readonly Labels?: Readonly<Record<string, string>> | null }): NamedThing {

@@ -148,6 +148,21 @@ suite('a session', () => {
     assert.equal(engine.containers.size + engine.networks.size, 0);
   });
 
+  test('takes no network that was left over with a way out when it is to have none', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine);
+    const sessions = await world.start();
+    await up(sessions, 'shut');
+    const [left] = engine.networks.values();
+    assert.equal(left!.internal, false);
+    await new Sent(sessions, stop('shut')).result();
+    engine.networks.set(left!.name, left!);
+    const next = await new Sent(sessions, startOf('shut', { network: { internal: true } }, 2)).result();
+    assert.equal(next.outcome, 'succeeded');
+    assert.equal(engine.networks.get(left!.name)!.internal, true);
+    assert.equal(engine.networks.size, 1);
+  });
+
   test('never touches a container of its name that is not ours, and replaces an outdated one that is', async () => {
     const engine = new FakeSessionEngine();
     await using world = new SessionsWorld(engine);
