@@ -99,6 +99,9 @@ describe('ways into a session from the command line', () => {
     assert.equal(killed.code, 143);
     const missing = await runCommand(session('exec', SESSION, '--', '/no/such/program'), env);
     assert.equal(missing.code, 2);
+    const late = await runCommand(session('exec', SESSION, '-it', '--', '/bin/sh'), env);
+    assert.equal(late.code, 2);
+    assert.match(late.stderr, new RegExp(`-it: options go before the session: exec -it ${SESSION} --`));
     const json = await runCommand(session('exec', '--json', SESSION, '--', 'true'), env);
     assert.equal(json.code, 2);
   });

@@ -113,6 +113,12 @@ function registerExec(session: Command, io: CliIo): void {
     .action(async (sessionId: string, words: string[], options: ExecOptions, command: Command) => {
       // After the session's name nothing is an option of ours any more, so the parser leaves the separator in.
       const argv = words[0] === '--' ? words.slice(1) : words;
+      if (argv === words && words[0]?.startsWith('-')) {
+        throw new LonglineError(
+          'invalid',
+          `${words[0]}: options go before the session: exec ${words[0]} ${sessionId} -- …`,
+        );
+      }
       refuseJson(io, 'exec');
       using interrupt = new InterruptGuard();
       await withFleet(io, command, async (fleet) => {
