@@ -1,7 +1,6 @@
 // kill -9 of a controller with ten thousand attached agents, and its restart on the same address: how long until all are
 // attached again, each having noticed, backed off, shaken hands and been welcomed. Beside it the same with the raw server.
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Bench } from './bench.ts';
 import { FleetGround, fleetMissing, GroundController, LightFleet, processorMs, RawPeer } from './fleet/light-fleet.ts';
@@ -12,23 +11,6 @@ interface Storm {
   readonly seconds: number;
   readonly processorSeconds: number;
   readonly resumedShare: number;
-}
-
-/**
- * A free port below those that the system gives to outgoing connections: one of ten thousand agents that dial a port on which
- * nobody listens for the moment may be given just that one, and then holds it.
- */
-async function quietPort(): Promise<number> {
-  for (let port = 20_000 + (process.pid % 10_000); port < 32_768; port += 1) {
-    const server = createServer().listen(port, '127.0.0.1');
-    const free = await once(server, 'listening').then(
-      () => true,
-      () => false,
-    );
-    await new Promise((closed) => void server.close(closed));
-    if (free) return port;
-  }
-  throw new Error('no free port below 32768');
 }
 
 async function storm(
@@ -61,7 +43,7 @@ export const bench: Bench = {
     say(`enrolling and attaching ${count} agents`);
     await using ground = await FleetGround.make(count);
     await using stack = new AsyncDisposableStack();
-    const controller = stack.use(await GroundController.start(ground, await quietPort()));
+    const controller = stack.use(await GroundController.start(ground));
     let ours: Storm;
     {
       await using fleet = await LightFleet.attach(ground, controller.port);
@@ -76,7 +58,7 @@ export const bench: Bench = {
     await stack.disposeAsync();
     say('the same with the raw server');
     await using peers = new AsyncDisposableStack();
-    const raw = peers.use(await RawPeer.start(ground, await quietPort()));
+    const raw = peers.use(await RawPeer.start(ground));
     await using fleet = await LightFleet.attach(ground, raw.port);
     await delay(2000);
     const peer = await storm(
@@ -84,6 +66,8 @@ export const bench: Bench = {
       count,
       () => void raw.process.kill('SIGKILL'),
       async () => {
+        // A killed process holds its port until the kernel has closed its sockets.
+        if (raw.process.exitCode === null && raw.process.signalCode === null) await once(raw.process, 'exit');
         const again = peers.use(await RawPeer.start(ground, raw.port));
         return { pid: again.process.pid! };
       },
