@@ -2,6 +2,7 @@
 // Called once per kind of engine.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { call, listContainers } from '../fixtures/engine-query.ts';
 import type { TestEngine } from '../fixtures/engines.ts';
 import { type Fleet, startFleet, type TestAgent } from '../fixtures/fleet.ts';
@@ -103,9 +104,22 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
       assert.equal(outcome.code, 0, outcome.stderr);
       return outcome.json<SessionView>();
     };
+    /** At once: a stop that has succeeded promises it. */
     const nothingLeft = async (kept: Partial<EngineState> = {}) => {
       const left = await stateOf(engine);
       assert.deepEqual(left, { containers: [], networks: [], volumes: [], ...kept });
+    };
+    /** Soon: what ended by itself is told first and cleared away then. */
+    const nothingStays = async () => {
+      let left: EngineState | undefined;
+      await fleet.until(
+        'nothing of a session that is over stays',
+        async () => {
+          left = await stateOf(engine);
+          return isDeepStrictEqual(left, { containers: [], networks: [], volumes: [] }) ? true : undefined;
+        },
+        () => `there are ${JSON.stringify(left)}\n${agent.command.stderr.slice(-4000)}`,
+      );
     };
 
     test('starts with network and volume, is the same for the same request, and leaves nothing behind', async () => {
@@ -192,7 +206,7 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
       const forbidden = await begin('forbidden', ['--mount', '/etc:/etc2']);
       assert.equal(forbidden.code, 4, forbidden.stderr);
       assert.match(forbidden.stderr, /decided by: .*images/);
-      await nothingLeft();
+      await nothingStays();
     });
 
     test('refuses with numbers what the host has no room for', async () => {
@@ -224,12 +238,12 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
       for (const outcome of outcomes) assert.equal(outcome.code, 0, outcome.stderr);
       const ended = await becomes('racer', ({ state }) => state === 'ended' || state === 'failed');
       assert.notEqual(ended.operation?.state, 'active');
-      await nothingLeft();
+      await nothingStays();
       await started('raced');
       const both = await Promise.all([session('hibernate', 'raced', '--json'), session('stop', 'raced', '--json')]);
       assert.ok(both.some(({ code }) => code === 0));
       await becomes('raced', ({ state, operation }) => state === 'ended' && operation?.state === 'succeeded');
-      await nothingLeft();
+      await nothingStays();
     });
 
     test('restarts what crashes, and gives up when its policy says so', async () => {
@@ -245,7 +259,7 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
       const over = await becomes('finisher', ({ state }) => state === 'ended');
       assert.equal(over.cause, 'exited');
       assert.equal(over.exit_code, 0);
-      await nothingLeft();
+      await nothingStays();
     });
 
     test('survives its agent, its controller and the word between them', async () => {
@@ -318,7 +332,7 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
           await becomes(id, ({ state }) => /running|hibernated|failed/.test(state));
         }
         await act('stop', id);
-        await nothingLeft();
+        await nothingStays();
       });
     }
   });

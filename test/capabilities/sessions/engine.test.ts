@@ -1,21 +1,26 @@
 // The capability on real engines: what sleeps keeps, what a crash leaves, and that nothing is left at the end.
 import assert from 'node:assert/strict';
-import { after, before, suite, test } from 'node:test';
+import { after, afterEach, before, suite, test } from 'node:test';
 import type { SessionsCapability } from '../../../src/capabilities/sessions/capability.ts';
 import { duration } from '../../../src/capabilities/sessions/wire.ts';
 import { parseEngineAddress } from '../../../src/platform/docker/engine-address.ts';
 import { DockerSessionEngine } from '../../../src/platform/docker/session-engine.ts';
+import { removeLabelled } from '../../fixtures/engine-query.ts';
 import { dockerMissing, podmanMissing, startDocker, startPodman, type TestEngine } from '../../fixtures/engines.ts';
 import { loadTestImages, TEST_IMAGE, testImageMissing } from '../../fixtures/test-image.ts';
 import { Sent, SessionCause, SessionState, SessionsWorld, startOf, up } from './sessions-fixture.ts';
 
 const forever = new AbortController().signal;
 
-/** Counts in memory and in its own file system, and takes connections. */
+/** Counts in memory and in its own file system, and takes connections. Renamed, so that no reader finds the file empty. */
 const PROGRAM = [
   'trap "exit 0" TERM; echo start >> /root/starts 2>/dev/null || echo start >> /tmp/starts; echo begun',
-  'nc -ll -p 5901 -e cat & i=0; while :; do i=$((i+1)); echo $i > /data/count; sleep 0.02; done',
+  'nc -ll -p 5901 -e cat & i=0',
+  'while :; do i=$((i+1)); echo $i > /data/next; mv /data/next /data/count; sleep 0.02; done',
 ].join('; ');
+
+/** Its count, which isn't there yet when the port answers already. */
+const COUNT = 'for try in $(seq 500); do [ -e /data/count ] && break; sleep 0.02; done; cat /data/count';
 
 const SPEC = {
   image: TEST_IMAGE,
@@ -40,7 +45,17 @@ function onEngine(name: string, start: () => Promise<TestEngine>, missing: strin
     after(async () => {
       await daemon?.dispose();
     });
-    const world = () => new SessionsWorld(new DockerSessionEngine(parseEngineAddress(daemon.host)));
+    let instanceId = '';
+    const world = () => {
+      const made = new SessionsWorld(new DockerSessionEngine(parseEngineAddress(daemon.host)));
+      instanceId = made.instanceId;
+      return made;
+    };
+    // What a failed test leaves, also a daemon that is down, must not fail those that follow.
+    afterEach(async () => {
+      await daemon.restart();
+      await removeLabelled(daemon.socketPath, `longline.sessions=${instanceId}`);
+    });
 
     const said = async (sessions: SessionsCapability, script: string) => {
       using visit = await sessions.visit('one', { wake: true }, forever);
@@ -64,10 +79,12 @@ function onEngine(name: string, start: () => Promise<TestEngine>, missing: strin
       const status = await up(sessions, 'one', SPEC);
       assert.equal(status.state, SessionState.RUNNING);
       assert.equal(status.ports[0]?.reachable, true);
-      const first = Number(await said(sessions, 'cat /data/count'));
+      const first = Number(await said(sessions, COUNT));
+      assert.ok(first > 0, `it counts, and the count is ${first}`);
       await act(sessions, 'hibernate', { tier: 1 });
       await act(sessions, 'wake');
-      assert.ok(Number(await said(sessions, 'cat /data/count')) >= first, 'the process went on where it was');
+      const second = Number(await said(sessions, COUNT));
+      assert.ok(second >= first, `the process counted to ${first} before its pause, and to ${second} after it`);
       assert.equal(await said(sessions, 'cat /root/starts /tmp/starts 2>/dev/null | wc -l'), '1');
       await act(sessions, 'hibernate', { tier: 2 });
       const woken = await act(sessions, 'wake');
