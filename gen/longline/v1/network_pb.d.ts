@@ -2,8 +2,9 @@
 // @generated from file longline/v1/network.proto (package longline.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file longline/v1/network.proto.
@@ -11,11 +12,26 @@ import type { Message } from "@bufbuild/protobuf";
 export declare const file_longline_v1_network: GenFile;
 
 /**
- * An action of the network capability. No action is defined yet: agents refuse it as unsupported.
+ * An action of the network capability. Networks are brought about by desired states, not by commands; what is here is only
+ * ever signed.
  *
  * @generated from message longline.v1.NetworkAction
  */
 export declare type NetworkAction = Message<"longline.v1.NetworkAction"> & {
+  /**
+   * What to do.
+   *
+   * @generated from oneof longline.v1.NetworkAction.action
+   */
+  action: {
+    /**
+     * Permits one desired state. Travels in DesiredState.statement; refused as a command.
+     *
+     * @generated from field: longline.v1.NetworkStatePermit permit = 1;
+     */
+    value: NetworkStatePermit;
+    case: "permit";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -25,7 +41,41 @@ export declare type NetworkAction = Message<"longline.v1.NetworkAction"> & {
 export declare const NetworkActionSchema: GenMessage<NetworkAction>;
 
 /**
- * How an action of the network capability ended.
+ * Permits one desired state of kind NETWORK.
+ *
+ * @generated from message longline.v1.NetworkStatePermit
+ */
+export declare type NetworkStatePermit = Message<"longline.v1.NetworkStatePermit"> & {
+  /**
+   * DesiredState.generation.
+   *
+   * @generated from field: uint64 generation = 1;
+   */
+  generation: bigint;
+
+  /**
+   * DesiredState.base_generation.
+   *
+   * @generated from field: uint64 base_generation = 2;
+   */
+  baseGeneration: bigint;
+
+  /**
+   * SHA-256 of the serialised NetworkDesiredState, 32 bytes.
+   *
+   * @generated from field: bytes body_sha256 = 3;
+   */
+  bodySha256: Uint8Array;
+};
+
+/**
+ * Describes the message longline.v1.NetworkStatePermit.
+ * Use `create(NetworkStatePermitSchema)` to create a new message.
+ */
+export declare const NetworkStatePermitSchema: GenMessage<NetworkStatePermit>;
+
+/**
+ * How an action of the network capability ended. There are no commands yet.
  *
  * @generated from message longline.v1.NetworkResult
  */
@@ -39,7 +89,7 @@ export declare type NetworkResult = Message<"longline.v1.NetworkResult"> & {
 export declare const NetworkResultSchema: GenMessage<NetworkResult>;
 
 /**
- * One step of an action of the network capability.
+ * One step of an action of the network capability. There are no commands yet.
  *
  * @generated from message longline.v1.NetworkProgress
  */
@@ -53,11 +103,243 @@ export declare type NetworkProgress = Message<"longline.v1.NetworkProgress"> & {
 export declare const NetworkProgressSchema: GenMessage<NetworkProgress>;
 
 /**
- * What the network capability should bring about and keep, as one generation.
+ * A WireGuard network on one host, as it is to be. Addresses and prefixes are texts in canonical form: "10.42.0.7/16", "fd42::1/64".
+ *
+ * @generated from message longline.v1.NetworkSpec
+ */
+export declare type NetworkSpec = Message<"longline.v1.NetworkSpec"> & {
+  /**
+   * Unique on the host: letters, digits, "_", "." and "-", at most 63.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Interface, at most 15 characters. Unique on the host.
+   *
+   * @generated from field: string interface = 2;
+   */
+  interface: string;
+
+  /**
+   * Addresses of the interface, each with the length of its prefix.
+   *
+   * @generated from field: repeated string addresses = 3;
+   */
+  addresses: string[];
+
+  /**
+   * UDP port, 1 to 65535; 0 leaves it to WireGuard.
+   *
+   * @generated from field: uint32 listen_port = 4;
+   */
+  listenPort: number;
+
+  /**
+   * Bytes, 1280 to 65455; 0 takes 1420.
+   *
+   * @generated from field: uint32 mtu = 5;
+   */
+  mtu: number;
+
+  /**
+   * Absolute path of a file on the host that holds the private key of epoch 0, readable by its owner only; empty for a key
+   * that the agent makes and keeps.
+   *
+   * @generated from field: string private_key_path = 6;
+   */
+  privateKeyPath: string;
+
+  /**
+   * Which of the host's keys is in use. Epoch 0 is the first; each rotation takes the next.
+   *
+   * @generated from field: uint32 key_epoch = 7;
+   */
+  keyEpoch: number;
+
+  /**
+   * A further key to have ready, not in use: made when it is first asked for, and reported. Equal to key_epoch for none.
+   * Keys of other epochs are forgotten, but never that of a private_key_path.
+   *
+   * @generated from field: uint32 next_key_epoch = 8;
+   */
+  nextKeyEpoch: number;
+
+  /**
+   * Peers. Of the same prefix at two, the later has it.
+   *
+   * @generated from field: repeated longline.v1.NetworkPeer peers = 9;
+   */
+  peers: NetworkPeer[];
+
+  /**
+   * Prefixes to route into the interface beside those of the peers.
+   *
+   * @generated from field: repeated string routes = 10;
+   */
+  routes: string[];
+
+  /**
+   * Routing table: "main" (also if empty), "off" for no routes, or a number from 1.
+   *
+   * @generated from field: string table = 11;
+   */
+  table: string;
+
+  /**
+   * Mark of WireGuard's own packets; 0 for none, unless a default route needs one.
+   *
+   * @generated from field: uint32 fwmark = 12;
+   */
+  fwmark: number;
+
+  /**
+   * Name servers reached through the interface.
+   *
+   * @generated from field: repeated string dns_servers = 13;
+   */
+  dnsServers: string[];
+
+  /**
+   * Domains that those serve. Empty: they are used for all names.
+   *
+   * @generated from field: repeated string dns_domains = 14;
+   */
+  dnsDomains: string[];
+
+  /**
+   * How name servers are set.
+   *
+   * @generated from field: longline.v1.NetworkDnsBackend dns_backend = 15;
+   */
+  dnsBackend: NetworkDnsBackend;
+
+  /**
+   * True to let packets through between the interface and others of the host.
+   *
+   * @generated from field: bool forward = 16;
+   */
+  forward: boolean;
+
+  /**
+   * Subnets, for example of containers, whose packets leave through the interface under its own address.
+   *
+   * @generated from field: repeated string nat_subnets = 17;
+   */
+  natSubnets: string[];
+
+  /**
+   * Which WireGuard.
+   *
+   * @generated from field: longline.v1.NetworkBackend backend = 18;
+   */
+  backend: NetworkBackend;
+
+  /**
+   * Peers that somebody else put there.
+   *
+   * @generated from field: longline.v1.ForeignPeers foreign_peers = 19;
+   */
+  foreignPeers: ForeignPeers;
+
+  /**
+   * True to take over an interface of this name that somebody else made; else it is refused.
+   *
+   * @generated from field: bool adopt_interface = 20;
+   */
+  adoptInterface: boolean;
+};
+
+/**
+ * Describes the message longline.v1.NetworkSpec.
+ * Use `create(NetworkSpecSchema)` to create a new message.
+ */
+export declare const NetworkSpecSchema: GenMessage<NetworkSpec>;
+
+/**
+ * A peer of a network.
+ *
+ * @generated from message longline.v1.NetworkPeer
+ */
+export declare type NetworkPeer = Message<"longline.v1.NetworkPeer"> & {
+  /**
+   * For people; may be empty.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * 32 bytes as 44 characters of base64.
+   *
+   * @generated from field: string public_key = 2;
+   */
+  publicKey: string;
+
+  /**
+   * "host:port", "192.0.2.1:51820" or "[2001:db8::1]:51820"; empty for a peer that comes to us.
+   *
+   * @generated from field: string endpoint = 3;
+   */
+  endpoint: string;
+
+  /**
+   * Prefixes it has.
+   *
+   * @generated from field: repeated string allowed_ips = 4;
+   */
+  allowedIps: string[];
+
+  /**
+   * Seconds, 0 to 65535; 0 sends none.
+   *
+   * @generated from field: uint32 persistent_keepalive_secs = 5;
+   */
+  persistentKeepaliveSecs: number;
+
+  /**
+   * Absolute path of a file on the host that holds a preshared key; empty for none.
+   *
+   * @generated from field: string preshared_key_path = 6;
+   */
+  presharedKeyPath: string;
+};
+
+/**
+ * Describes the message longline.v1.NetworkPeer.
+ * Use `create(NetworkPeerSchema)` to create a new message.
+ */
+export declare const NetworkPeerSchema: GenMessage<NetworkPeer>;
+
+/**
+ * What the network capability should bring about and keep, as one generation. Its digest, in DesiredStateRef and StateReport, is
+ * over the full state that results: `networks` in the order of their names, each with its peers in the order of their public
+ * keys, and nothing else, serialised in the order of field numbers without unknown fields.
  *
  * @generated from message longline.v1.NetworkDesiredState
  */
 export declare type NetworkDesiredState = Message<"longline.v1.NetworkDesiredState"> & {
+  /**
+   * Full state: all networks. Delta: networks that are new or changed in anything but peers, whole.
+   *
+   * @generated from field: repeated longline.v1.NetworkSpec networks = 1;
+   */
+  networks: NetworkSpec[];
+
+  /**
+   * Delta: names of networks that are no longer wanted.
+   *
+   * @generated from field: repeated string removed_networks = 2;
+   */
+  removedNetworks: string[];
+
+  /**
+   * Delta: changes of peers of networks that stay as they are otherwise.
+   *
+   * @generated from field: repeated longline.v1.NetworkPeerDelta peer_deltas = 3;
+   */
+  peerDeltas: NetworkPeerDelta[];
 };
 
 /**
@@ -67,11 +349,51 @@ export declare type NetworkDesiredState = Message<"longline.v1.NetworkDesiredSta
 export declare const NetworkDesiredStateSchema: GenMessage<NetworkDesiredState>;
 
 /**
+ * A change of the peers of one network.
+ *
+ * @generated from message longline.v1.NetworkPeerDelta
+ */
+export declare type NetworkPeerDelta = Message<"longline.v1.NetworkPeerDelta"> & {
+  /**
+   * Name of the network.
+   *
+   * @generated from field: string network = 1;
+   */
+  network: string;
+
+  /**
+   * Peers to add or replace, by public key.
+   *
+   * @generated from field: repeated longline.v1.NetworkPeer put = 2;
+   */
+  put: NetworkPeer[];
+
+  /**
+   * Public keys of peers to remove. An unknown one is ignored.
+   *
+   * @generated from field: repeated string removed = 3;
+   */
+  removed: string[];
+};
+
+/**
+ * Describes the message longline.v1.NetworkPeerDelta.
+ * Use `create(NetworkPeerDeltaSchema)` to create a new message.
+ */
+export declare const NetworkPeerDeltaSchema: GenMessage<NetworkPeerDelta>;
+
+/**
  * What the network capability reports of one generation, beyond whether it was applied.
  *
  * @generated from message longline.v1.NetworkStateDetail
  */
 export declare type NetworkStateDetail = Message<"longline.v1.NetworkStateDetail"> & {
+  /**
+   * All networks wanted, without their peers, and those whose removal has not succeeded.
+   *
+   * @generated from field: repeated longline.v1.NetworkStatus networks = 1;
+   */
+  networks: NetworkStatus[];
 };
 
 /**
@@ -81,11 +403,335 @@ export declare type NetworkStateDetail = Message<"longline.v1.NetworkStateDetail
 export declare const NetworkStateDetailSchema: GenMessage<NetworkStateDetail>;
 
 /**
+ * A network as it is observed.
+ *
+ * @generated from message longline.v1.NetworkStatus
+ */
+export declare type NetworkStatus = Message<"longline.v1.NetworkStatus"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Interface, by its real name on the host.
+   *
+   * @generated from field: string interface = 2;
+   */
+  interface: string;
+
+  /**
+   * How it is.
+   *
+   * @generated from field: longline.v1.NetworkState state = 3;
+   */
+  state: NetworkState;
+
+  /**
+   * Which WireGuard carries it.
+   *
+   * @generated from field: longline.v1.NetworkBackend backend = 4;
+   */
+  backend: NetworkBackend;
+
+  /**
+   * Public keys of the host by epoch: that in use, and one that is ready.
+   *
+   * @generated from field: repeated longline.v1.NetworkKey keys = 5;
+   */
+  keys: NetworkKey[];
+
+  /**
+   * Epoch of the key that the interface has.
+   *
+   * @generated from field: uint32 key_epoch = 6;
+   */
+  keyEpoch: number;
+
+  /**
+   * UDP port it listens on; 0 if not known.
+   *
+   * @generated from field: uint32 listen_port = 7;
+   */
+  listenPort: number;
+
+  /**
+   * Addresses it has.
+   *
+   * @generated from field: repeated string addresses = 8;
+   */
+  addresses: string[];
+
+  /**
+   * Bytes.
+   *
+   * @generated from field: uint32 mtu = 9;
+   */
+  mtu: number;
+
+  /**
+   * What is not as wanted, or should be known.
+   *
+   * @generated from field: repeated longline.v1.NetworkProblem problems = 10;
+   */
+  problems: NetworkProblem[];
+
+  /**
+   * Peers by health.
+   *
+   * @generated from field: longline.v1.NetworkPeerCounts counts = 11;
+   */
+  counts?: NetworkPeerCounts | undefined;
+
+  /**
+   * Peers, ordered by public key. At most as many as the agent's `network.peer_details`, those in trouble first. Not in
+   * NetworkStateDetail.
+   *
+   * @generated from field: repeated longline.v1.NetworkPeerStatus peers = 12;
+   */
+  peers: NetworkPeerStatus[];
+
+  /**
+   * Bytes received from all peers since the interface was made.
+   *
+   * @generated from field: uint64 received_bytes = 13;
+   */
+  receivedBytes: bigint;
+
+  /**
+   * Bytes sent to all peers since the interface was made.
+   *
+   * @generated from field: uint64 sent_bytes = 14;
+   */
+  sentBytes: bigint;
+
+  /**
+   * When it was last compared with what is wanted.
+   *
+   * @generated from field: google.protobuf.Timestamp reconcile_time = 15;
+   */
+  reconcileTime?: Timestamp | undefined;
+
+  /**
+   * "controller" or "local": who asked for it.
+   *
+   * @generated from field: string source = 16;
+   */
+  source: string;
+};
+
+/**
+ * Describes the message longline.v1.NetworkStatus.
+ * Use `create(NetworkStatusSchema)` to create a new message.
+ */
+export declare const NetworkStatusSchema: GenMessage<NetworkStatus>;
+
+/**
+ * A public key of the host.
+ *
+ * @generated from message longline.v1.NetworkKey
+ */
+export declare type NetworkKey = Message<"longline.v1.NetworkKey"> & {
+  /**
+   * Which.
+   *
+   * @generated from field: uint32 epoch = 1;
+   */
+  epoch: number;
+
+  /**
+   * 32 bytes as base64.
+   *
+   * @generated from field: string public_key = 2;
+   */
+  publicKey: string;
+};
+
+/**
+ * Describes the message longline.v1.NetworkKey.
+ * Use `create(NetworkKeySchema)` to create a new message.
+ */
+export declare const NetworkKeySchema: GenMessage<NetworkKey>;
+
+/**
+ * Something about a network that is not as wanted.
+ *
+ * @generated from message longline.v1.NetworkProblem
+ */
+export declare type NetworkProblem = Message<"longline.v1.NetworkProblem"> & {
+  /**
+   * What it is about: a field path such as "peers[3].endpoint", or "interface", "routes", "dns", "nat", "foreign_peers".
+   *
+   * @generated from field: string field = 1;
+   */
+  field: string;
+
+  /**
+   * For people.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * True if nothing is to be done: a warning.
+   *
+   * @generated from field: bool harmless = 3;
+   */
+  harmless: boolean;
+};
+
+/**
+ * Describes the message longline.v1.NetworkProblem.
+ * Use `create(NetworkProblemSchema)` to create a new message.
+ */
+export declare const NetworkProblemSchema: GenMessage<NetworkProblem>;
+
+/**
+ * Peers by health.
+ *
+ * @generated from message longline.v1.NetworkPeerCounts
+ */
+export declare type NetworkPeerCounts = Message<"longline.v1.NetworkPeerCounts"> & {
+  /**
+   * Keys are fresh.
+   *
+   * @generated from field: uint32 active = 1;
+   */
+  active: number;
+
+  /**
+   * Nothing is sent, so nothing is wrong.
+   *
+   * @generated from field: uint32 idle = 2;
+   */
+  idle: number;
+
+  /**
+   * A handshake is overdue.
+   *
+   * @generated from field: uint32 suspect = 3;
+   */
+  suspect: number;
+
+  /**
+   * Nothing can pass.
+   *
+   * @generated from field: uint32 stale = 4;
+   */
+  stale: number;
+};
+
+/**
+ * Describes the message longline.v1.NetworkPeerCounts.
+ * Use `create(NetworkPeerCountsSchema)` to create a new message.
+ */
+export declare const NetworkPeerCountsSchema: GenMessage<NetworkPeerCounts>;
+
+/**
+ * A peer as it is observed.
+ *
+ * @generated from message longline.v1.NetworkPeerStatus
+ */
+export declare type NetworkPeerStatus = Message<"longline.v1.NetworkPeerStatus"> & {
+  /**
+   * Of the spec; empty for a foreign one.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * 32 bytes as base64.
+   *
+   * @generated from field: string public_key = 2;
+   */
+  publicKey: string;
+
+  /**
+   * Where it was last heard from, or is sent to; empty if not known.
+   *
+   * @generated from field: string endpoint = 3;
+   */
+  endpoint: string;
+
+  /**
+   * Prefixes it has.
+   *
+   * @generated from field: repeated string allowed_ips = 4;
+   */
+  allowedIps: string[];
+
+  /**
+   * How it fares.
+   *
+   * @generated from field: longline.v1.NetworkPeerHealth health = 5;
+   */
+  health: NetworkPeerHealth;
+
+  /**
+   * Age of the last handshake; absent if there was none.
+   *
+   * @generated from field: google.protobuf.Duration handshake_age = 6;
+   */
+  handshakeAge?: Duration | undefined;
+
+  /**
+   * Bytes received from it.
+   *
+   * @generated from field: uint64 received_bytes = 7;
+   */
+  receivedBytes: bigint;
+
+  /**
+   * Bytes sent to it.
+   *
+   * @generated from field: uint64 sent_bytes = 8;
+   */
+  sentBytes: bigint;
+
+  /**
+   * Seconds; 0 sends none.
+   *
+   * @generated from field: uint32 persistent_keepalive_secs = 9;
+   */
+  persistentKeepaliveSecs: number;
+
+  /**
+   * True if a preshared key is set.
+   *
+   * @generated from field: bool has_preshared_key = 10;
+   */
+  hasPresharedKey: boolean;
+
+  /**
+   * True if somebody else put it there.
+   *
+   * @generated from field: bool foreign = 11;
+   */
+  foreign: boolean;
+};
+
+/**
+ * Describes the message longline.v1.NetworkPeerStatus.
+ * Use `create(NetworkPeerStatusSchema)` to create a new message.
+ */
+export declare const NetworkPeerStatusSchema: GenMessage<NetworkPeerStatus>;
+
+/**
  * Figures of the network capability.
  *
  * @generated from message longline.v1.NetworkTelemetry
  */
 export declare type NetworkTelemetry = Message<"longline.v1.NetworkTelemetry"> & {
+  /**
+   * One network with its peers.
+   *
+   * @generated from field: longline.v1.NetworkStatus network = 1;
+   */
+  network?: NetworkStatus | undefined;
 };
 
 /**
@@ -93,4 +739,225 @@ export declare type NetworkTelemetry = Message<"longline.v1.NetworkTelemetry"> &
  * Use `create(NetworkTelemetrySchema)` to create a new message.
  */
 export declare const NetworkTelemetrySchema: GenMessage<NetworkTelemetry>;
+
+/**
+ * Which WireGuard carries an interface.
+ *
+ * @generated from enum longline.v1.NetworkBackend
+ */
+export enum NetworkBackend {
+  /**
+   * The kernel's if it works, else one in user space.
+   *
+   * @generated from enum value: NETWORK_BACKEND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The kernel's.
+   *
+   * @generated from enum value: NETWORK_BACKEND_KERNEL = 1;
+   */
+  KERNEL = 1,
+
+  /**
+   * wireguard-go.
+   *
+   * @generated from enum value: NETWORK_BACKEND_WIREGUARD_GO = 2;
+   */
+  WIREGUARD_GO = 2,
+
+  /**
+   * boringtun.
+   *
+   * @generated from enum value: NETWORK_BACKEND_BORINGTUN = 3;
+   */
+  BORINGTUN = 3,
+}
+
+/**
+ * Describes the enum longline.v1.NetworkBackend.
+ */
+export declare const NetworkBackendSchema: GenEnum<NetworkBackend>;
+
+/**
+ * What becomes of peers on an interface that are not in the spec and were not put there by the agent.
+ *
+ * @generated from enum longline.v1.ForeignPeers
+ */
+export enum ForeignPeers {
+  /**
+   * They stay, and are reported.
+   *
+   * @generated from enum value: FOREIGN_PEERS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * They stay, and are reported.
+   *
+   * @generated from enum value: FOREIGN_PEERS_KEEP = 1;
+   */
+  KEEP = 1,
+
+  /**
+   * They are removed: the interface is to be exactly as the spec says.
+   *
+   * @generated from enum value: FOREIGN_PEERS_OWN = 2;
+   */
+  OWN = 2,
+}
+
+/**
+ * Describes the enum longline.v1.ForeignPeers.
+ */
+export declare const ForeignPeersSchema: GenEnum<ForeignPeers>;
+
+/**
+ * How name servers are set for an interface.
+ *
+ * @generated from enum longline.v1.NetworkDnsBackend
+ */
+export enum NetworkDnsBackend {
+  /**
+   * The first of those below that works on the host.
+   *
+   * @generated from enum value: NETWORK_DNS_BACKEND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * systemd-resolved, for this interface only.
+   *
+   * @generated from enum value: NETWORK_DNS_BACKEND_RESOLVED = 1;
+   */
+  RESOLVED = 1,
+
+  /**
+   * resolvconf or openresolv.
+   *
+   * @generated from enum value: NETWORK_DNS_BACKEND_RESOLVCONF = 2;
+   */
+  RESOLVCONF = 2,
+
+  /**
+   * An edit of resolv.conf that is taken back exactly.
+   *
+   * @generated from enum value: NETWORK_DNS_BACKEND_FILE = 3;
+   */
+  FILE = 3,
+
+  /**
+   * Entries by domain for a dnsmasq.
+   *
+   * @generated from enum value: NETWORK_DNS_BACKEND_DNSMASQ = 4;
+   */
+  DNSMASQ = 4,
+}
+
+/**
+ * Describes the enum longline.v1.NetworkDnsBackend.
+ */
+export declare const NetworkDnsBackendSchema: GenEnum<NetworkDnsBackend>;
+
+/**
+ * How a network is.
+ *
+ * @generated from enum longline.v1.NetworkState
+ */
+export enum NetworkState {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: NETWORK_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is being brought about for the first time, or anew.
+   *
+   * @generated from enum value: NETWORK_STATE_STARTING = 1;
+   */
+  STARTING = 1,
+
+  /**
+   * All is as wanted.
+   *
+   * @generated from enum value: NETWORK_STATE_UP = 2;
+   */
+  UP = 2,
+
+  /**
+   * It works, but not all is as wanted; `problems` say what.
+   *
+   * @generated from enum value: NETWORK_STATE_DEGRADED = 3;
+   */
+  DEGRADED = 3,
+
+  /**
+   * It doesn't work; `problems` say why. Tried again.
+   *
+   * @generated from enum value: NETWORK_STATE_FAILED = 4;
+   */
+  FAILED = 4,
+
+  /**
+   * It is being taken away.
+   *
+   * @generated from enum value: NETWORK_STATE_REMOVING = 5;
+   */
+  REMOVING = 5,
+}
+
+/**
+ * Describes the enum longline.v1.NetworkState.
+ */
+export declare const NetworkStateSchema: GenEnum<NetworkState>;
+
+/**
+ * How a peer fares, by the protocol's timers.
+ *
+ * @generated from enum longline.v1.NetworkPeerHealth
+ */
+export enum NetworkPeerHealth {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: NETWORK_PEER_HEALTH_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Keys are fresh: the last handshake is at most 135 s old.
+   *
+   * @generated from enum value: NETWORK_PEER_HEALTH_ACTIVE = 1;
+   */
+  ACTIVE = 1,
+
+  /**
+   * Nothing is sent, so nothing is wrong.
+   *
+   * @generated from enum value: NETWORK_PEER_HEALTH_IDLE = 2;
+   */
+  IDLE = 2,
+
+  /**
+   * A handshake is overdue; names of endpoints are resolved anew.
+   *
+   * @generated from enum value: NETWORK_PEER_HEALTH_SUSPECT = 3;
+   */
+  SUSPECT = 3,
+
+  /**
+   * The last handshake is over 180 s old: nothing can pass.
+   *
+   * @generated from enum value: NETWORK_PEER_HEALTH_STALE = 4;
+   */
+  STALE = 4,
+}
+
+/**
+ * Describes the enum longline.v1.NetworkPeerHealth.
+ */
+export declare const NetworkPeerHealthSchema: GenEnum<NetworkPeerHealth>;
 

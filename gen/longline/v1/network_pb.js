@@ -2,13 +2,14 @@
 // @generated from file longline/v1/network.proto (package longline.v1, syntax proto3)
 /* eslint-disable */
 
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file longline/v1/network.proto.
  */
 export const file_longline_v1_network = /*@__PURE__*/
-  fileDesc("Chlsb25nbGluZS92MS9uZXR3b3JrLnByb3RvEgtsb25nbGluZS52MSIPCg1OZXR3b3JrQWN0aW9uIg8KDU5ldHdvcmtSZXN1bHQiEQoPTmV0d29ya1Byb2dyZXNzIhUKE05ldHdvcmtEZXNpcmVkU3RhdGUiFAoSTmV0d29ya1N0YXRlRGV0YWlsIhIKEE5ldHdvcmtUZWxlbWV0cnliBnByb3RvMw");
+  fileDesc("Chlsb25nbGluZS92MS9uZXR3b3JrLnByb3RvEgtsb25nbGluZS52MSJMCg1OZXR3b3JrQWN0aW9uEjEKBnBlcm1pdBgBIAEoCzIfLmxvbmdsaW5lLnYxLk5ldHdvcmtTdGF0ZVBlcm1pdEgAQggKBmFjdGlvbiJWChJOZXR3b3JrU3RhdGVQZXJtaXQSEgoKZ2VuZXJhdGlvbhgBIAEoBBIXCg9iYXNlX2dlbmVyYXRpb24YAiABKAQSEwoLYm9keV9zaGEyNTYYAyABKAwiDwoNTmV0d29ya1Jlc3VsdCIRCg9OZXR3b3JrUHJvZ3Jlc3Mi/gMKC05ldHdvcmtTcGVjEgwKBG5hbWUYASABKAkSEQoJaW50ZXJmYWNlGAIgASgJEhEKCWFkZHJlc3NlcxgDIAMoCRITCgtsaXN0ZW5fcG9ydBgEIAEoDRILCgNtdHUYBSABKA0SGAoQcHJpdmF0ZV9rZXlfcGF0aBgGIAEoCRIRCglrZXlfZXBvY2gYByABKA0SFgoObmV4dF9rZXlfZXBvY2gYCCABKA0SJwoFcGVlcnMYCSADKAsyGC5sb25nbGluZS52MS5OZXR3b3JrUGVlchIOCgZyb3V0ZXMYCiADKAkSDQoFdGFibGUYCyABKAkSDgoGZndtYXJrGAwgASgNEhMKC2Ruc19zZXJ2ZXJzGA0gAygJEhMKC2Ruc19kb21haW5zGA4gAygJEjMKC2Ruc19iYWNrZW5kGA8gASgOMh4ubG9uZ2xpbmUudjEuTmV0d29ya0Ruc0JhY2tlbmQSDwoHZm9yd2FyZBgQIAEoCBITCgtuYXRfc3VibmV0cxgRIAMoCRIsCgdiYWNrZW5kGBIgASgOMhsubG9uZ2xpbmUudjEuTmV0d29ya0JhY2tlbmQSMAoNZm9yZWlnbl9wZWVycxgTIAEoDjIZLmxvbmdsaW5lLnYxLkZvcmVpZ25QZWVycxIXCg9hZG9wdF9pbnRlcmZhY2UYFCABKAgilQEKC05ldHdvcmtQZWVyEgwKBG5hbWUYASABKAkSEgoKcHVibGljX2tleRgCIAEoCRIQCghlbmRwb2ludBgDIAEoCRITCgthbGxvd2VkX2lwcxgEIAMoCRIhChlwZXJzaXN0ZW50X2tlZXBhbGl2ZV9zZWNzGAUgASgNEhoKEnByZXNoYXJlZF9rZXlfcGF0aBgGIAEoCSKPAQoTTmV0d29ya0Rlc2lyZWRTdGF0ZRIqCghuZXR3b3JrcxgBIAMoCzIYLmxvbmdsaW5lLnYxLk5ldHdvcmtTcGVjEhgKEHJlbW92ZWRfbmV0d29ya3MYAiADKAkSMgoLcGVlcl9kZWx0YXMYAyADKAsyHS5sb25nbGluZS52MS5OZXR3b3JrUGVlckRlbHRhIlsKEE5ldHdvcmtQZWVyRGVsdGESDwoHbmV0d29yaxgBIAEoCRIlCgNwdXQYAiADKAsyGC5sb25nbGluZS52MS5OZXR3b3JrUGVlchIPCgdyZW1vdmVkGAMgAygJIkIKEk5ldHdvcmtTdGF0ZURldGFpbBIsCghuZXR3b3JrcxgBIAMoCzIaLmxvbmdsaW5lLnYxLk5ldHdvcmtTdGF0dXMi9QMKDU5ldHdvcmtTdGF0dXMSDAoEbmFtZRgBIAEoCRIRCglpbnRlcmZhY2UYAiABKAkSKAoFc3RhdGUYAyABKA4yGS5sb25nbGluZS52MS5OZXR3b3JrU3RhdGUSLAoHYmFja2VuZBgEIAEoDjIbLmxvbmdsaW5lLnYxLk5ldHdvcmtCYWNrZW5kEiUKBGtleXMYBSADKAsyFy5sb25nbGluZS52MS5OZXR3b3JrS2V5EhEKCWtleV9lcG9jaBgGIAEoDRITCgtsaXN0ZW5fcG9ydBgHIAEoDRIRCglhZGRyZXNzZXMYCCADKAkSCwoDbXR1GAkgASgNEi0KCHByb2JsZW1zGAogAygLMhsubG9uZ2xpbmUudjEuTmV0d29ya1Byb2JsZW0SLgoGY291bnRzGAsgASgLMh4ubG9uZ2xpbmUudjEuTmV0d29ya1BlZXJDb3VudHMSLQoFcGVlcnMYDCADKAsyHi5sb25nbGluZS52MS5OZXR3b3JrUGVlclN0YXR1cxIWCg5yZWNlaXZlZF9ieXRlcxgNIAEoBBISCgpzZW50X2J5dGVzGA4gASgEEjIKDnJlY29uY2lsZV90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzb3VyY2UYECABKAkiLwoKTmV0d29ya0tleRINCgVlcG9jaBgBIAEoDRISCgpwdWJsaWNfa2V5GAIgASgJIkIKDk5ldHdvcmtQcm9ibGVtEg0KBWZpZWxkGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIaGFybWxlc3MYAyABKAgiUQoRTmV0d29ya1BlZXJDb3VudHMSDgoGYWN0aXZlGAEgASgNEgwKBGlkbGUYAiABKA0SDwoHc3VzcGVjdBgDIAEoDRINCgVzdGFsZRgEIAEoDSK5AgoRTmV0d29ya1BlZXJTdGF0dXMSDAoEbmFtZRgBIAEoCRISCgpwdWJsaWNfa2V5GAIgASgJEhAKCGVuZHBvaW50GAMgASgJEhMKC2FsbG93ZWRfaXBzGAQgAygJEi4KBmhlYWx0aBgFIAEoDjIeLmxvbmdsaW5lLnYxLk5ldHdvcmtQZWVySGVhbHRoEjAKDWhhbmRzaGFrZV9hZ2UYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOcmVjZWl2ZWRfYnl0ZXMYByABKAQSEgoKc2VudF9ieXRlcxgIIAEoBBIhChlwZXJzaXN0ZW50X2tlZXBhbGl2ZV9zZWNzGAkgASgNEhkKEWhhc19wcmVzaGFyZWRfa2V5GAogASgIEg8KB2ZvcmVpZ24YCyABKAgiPwoQTmV0d29ya1RlbGVtZXRyeRIrCgduZXR3b3JrGAEgASgLMhoubG9uZ2xpbmUudjEuTmV0d29ya1N0YXR1cyqOAQoOTmV0d29ya0JhY2tlbmQSHwobTkVUV09SS19CQUNLRU5EX1VOU1BFQ0lGSUVEEAASGgoWTkVUV09SS19CQUNLRU5EX0tFUk5FTBABEiAKHE5FVFdPUktfQkFDS0VORF9XSVJFR1VBUkRfR08QAhIdChlORVRXT1JLX0JBQ0tFTkRfQk9SSU5HVFVOEAMqXAoMRm9yZWlnblBlZXJzEh0KGUZPUkVJR05fUEVFUlNfVU5TUEVDSUZJRUQQABIWChJGT1JFSUdOX1BFRVJTX0tFRVAQARIVChFGT1JFSUdOX1BFRVJTX09XThACKr0BChFOZXR3b3JrRG5zQmFja2VuZBIjCh9ORVRXT1JLX0ROU19CQUNLRU5EX1VOU1BFQ0lGSUVEEAASIAocTkVUV09SS19ETlNfQkFDS0VORF9SRVNPTFZFRBABEiIKHk5FVFdPUktfRE5TX0JBQ0tFTkRfUkVTT0xWQ09ORhACEhwKGE5FVFdPUktfRE5TX0JBQ0tFTkRfRklMRRADEh8KG05FVFdPUktfRE5TX0JBQ0tFTkRfRE5TTUFTURAEKrEBCgxOZXR3b3JrU3RhdGUSHQoZTkVUV09SS19TVEFURV9VTlNQRUNJRklFRBAAEhoKFk5FVFdPUktfU1RBVEVfU1RBUlRJTkcQARIUChBORVRXT1JLX1NUQVRFX1VQEAISGgoWTkVUV09SS19TVEFURV9ERUdSQURFRBADEhgKFE5FVFdPUktfU1RBVEVfRkFJTEVEEAQSGgoWTkVUV09SS19TVEFURV9SRU1PVklORxAFKrYBChFOZXR3b3JrUGVlckhlYWx0aBIjCh9ORVRXT1JLX1BFRVJfSEVBTFRIX1VOU1BFQ0lGSUVEEAASHgoaTkVUV09SS19QRUVSX0hFQUxUSF9BQ1RJVkUQARIcChhORVRXT1JLX1BFRVJfSEVBTFRIX0lETEUQAhIfChtORVRXT1JLX1BFRVJfSEVBTFRIX1NVU1BFQ1QQAxIdChlORVRXT1JLX1BFRVJfSEVBTFRIX1NUQUxFEARiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Describes the message longline.v1.NetworkAction.
@@ -18,37 +19,170 @@ export const NetworkActionSchema = /*@__PURE__*/
   messageDesc(file_longline_v1_network, 0);
 
 /**
+ * Describes the message longline.v1.NetworkStatePermit.
+ * Use `create(NetworkStatePermitSchema)` to create a new message.
+ */
+export const NetworkStatePermitSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 1);
+
+/**
  * Describes the message longline.v1.NetworkResult.
  * Use `create(NetworkResultSchema)` to create a new message.
  */
 export const NetworkResultSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_network, 1);
+  messageDesc(file_longline_v1_network, 2);
 
 /**
  * Describes the message longline.v1.NetworkProgress.
  * Use `create(NetworkProgressSchema)` to create a new message.
  */
 export const NetworkProgressSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_network, 2);
+  messageDesc(file_longline_v1_network, 3);
+
+/**
+ * Describes the message longline.v1.NetworkSpec.
+ * Use `create(NetworkSpecSchema)` to create a new message.
+ */
+export const NetworkSpecSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 4);
+
+/**
+ * Describes the message longline.v1.NetworkPeer.
+ * Use `create(NetworkPeerSchema)` to create a new message.
+ */
+export const NetworkPeerSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 5);
 
 /**
  * Describes the message longline.v1.NetworkDesiredState.
  * Use `create(NetworkDesiredStateSchema)` to create a new message.
  */
 export const NetworkDesiredStateSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_network, 3);
+  messageDesc(file_longline_v1_network, 6);
+
+/**
+ * Describes the message longline.v1.NetworkPeerDelta.
+ * Use `create(NetworkPeerDeltaSchema)` to create a new message.
+ */
+export const NetworkPeerDeltaSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 7);
 
 /**
  * Describes the message longline.v1.NetworkStateDetail.
  * Use `create(NetworkStateDetailSchema)` to create a new message.
  */
 export const NetworkStateDetailSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_network, 4);
+  messageDesc(file_longline_v1_network, 8);
+
+/**
+ * Describes the message longline.v1.NetworkStatus.
+ * Use `create(NetworkStatusSchema)` to create a new message.
+ */
+export const NetworkStatusSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 9);
+
+/**
+ * Describes the message longline.v1.NetworkKey.
+ * Use `create(NetworkKeySchema)` to create a new message.
+ */
+export const NetworkKeySchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 10);
+
+/**
+ * Describes the message longline.v1.NetworkProblem.
+ * Use `create(NetworkProblemSchema)` to create a new message.
+ */
+export const NetworkProblemSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 11);
+
+/**
+ * Describes the message longline.v1.NetworkPeerCounts.
+ * Use `create(NetworkPeerCountsSchema)` to create a new message.
+ */
+export const NetworkPeerCountsSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 12);
+
+/**
+ * Describes the message longline.v1.NetworkPeerStatus.
+ * Use `create(NetworkPeerStatusSchema)` to create a new message.
+ */
+export const NetworkPeerStatusSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_network, 13);
 
 /**
  * Describes the message longline.v1.NetworkTelemetry.
  * Use `create(NetworkTelemetrySchema)` to create a new message.
  */
 export const NetworkTelemetrySchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_network, 5);
+  messageDesc(file_longline_v1_network, 14);
+
+/**
+ * Describes the enum longline.v1.NetworkBackend.
+ */
+export const NetworkBackendSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_network, 0);
+
+/**
+ * Which WireGuard carries an interface.
+ *
+ * @generated from enum longline.v1.NetworkBackend
+ */
+export const NetworkBackend = /*@__PURE__*/
+  tsEnum(NetworkBackendSchema);
+
+/**
+ * Describes the enum longline.v1.ForeignPeers.
+ */
+export const ForeignPeersSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_network, 1);
+
+/**
+ * What becomes of peers on an interface that are not in the spec and were not put there by the agent.
+ *
+ * @generated from enum longline.v1.ForeignPeers
+ */
+export const ForeignPeers = /*@__PURE__*/
+  tsEnum(ForeignPeersSchema);
+
+/**
+ * Describes the enum longline.v1.NetworkDnsBackend.
+ */
+export const NetworkDnsBackendSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_network, 2);
+
+/**
+ * How name servers are set for an interface.
+ *
+ * @generated from enum longline.v1.NetworkDnsBackend
+ */
+export const NetworkDnsBackend = /*@__PURE__*/
+  tsEnum(NetworkDnsBackendSchema);
+
+/**
+ * Describes the enum longline.v1.NetworkState.
+ */
+export const NetworkStateSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_network, 3);
+
+/**
+ * How a network is.
+ *
+ * @generated from enum longline.v1.NetworkState
+ */
+export const NetworkState = /*@__PURE__*/
+  tsEnum(NetworkStateSchema);
+
+/**
+ * Describes the enum longline.v1.NetworkPeerHealth.
+ */
+export const NetworkPeerHealthSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_network, 4);
+
+/**
+ * How a peer fares, by the protocol's timers.
+ *
+ * @generated from enum longline.v1.NetworkPeerHealth
+ */
+export const NetworkPeerHealth = /*@__PURE__*/
+  tsEnum(NetworkPeerHealthSchema);
 

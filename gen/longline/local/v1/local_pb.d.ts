@@ -10,6 +10,7 @@ import type { AgentFacts, AgentUsage } from "../../v1/agent_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { JobSpec } from "../../v1/job_pb.js";
 import type { SessionSpec } from "../../v1/session_pb.js";
+import type { NetworkProblem, NetworkSpec, NetworkStatus } from "../../v1/network_pb.js";
 
 /**
  * Describes the file longline/local/v1/local.proto.
@@ -427,6 +428,128 @@ export declare type RefusedSetting = Message<"longline.local.v1.RefusedSetting">
 export declare const RefusedSettingSchema: GenMessage<RefusedSetting>;
 
 /**
+ * Makes a network.
+ *
+ * @generated from message longline.local.v1.ApplyNetworkRequest
+ */
+export declare type ApplyNetworkRequest = Message<"longline.local.v1.ApplyNetworkRequest"> & {
+  /**
+   * What.
+   *
+   * @generated from field: longline.v1.NetworkSpec spec = 1;
+   */
+  spec?: NetworkSpec | undefined;
+
+  /**
+   * True to check it only.
+   *
+   * @generated from field: bool validate_only = 2;
+   */
+  validateOnly: boolean;
+};
+
+/**
+ * Describes the message longline.local.v1.ApplyNetworkRequest.
+ * Use `create(ApplyNetworkRequestSchema)` to create a new message.
+ */
+export declare const ApplyNetworkRequestSchema: GenMessage<ApplyNetworkRequest>;
+
+/**
+ * What came of it.
+ *
+ * @generated from message longline.local.v1.ApplyNetworkResponse
+ */
+export declare type ApplyNetworkResponse = Message<"longline.local.v1.ApplyNetworkResponse"> & {
+  /**
+   * As it is now; absent with validate_only.
+   *
+   * @generated from field: longline.v1.NetworkStatus network = 1;
+   */
+  network?: NetworkStatus | undefined;
+
+  /**
+   * What should be known, for example which of two peers has a prefix.
+   *
+   * @generated from field: repeated longline.v1.NetworkProblem warnings = 2;
+   */
+  warnings: NetworkProblem[];
+};
+
+/**
+ * Describes the message longline.local.v1.ApplyNetworkResponse.
+ * Use `create(ApplyNetworkResponseSchema)` to create a new message.
+ */
+export declare const ApplyNetworkResponseSchema: GenMessage<ApplyNetworkResponse>;
+
+/**
+ * Takes a network away.
+ *
+ * @generated from message longline.local.v1.RemoveNetworkRequest
+ */
+export declare type RemoveNetworkRequest = Message<"longline.local.v1.RemoveNetworkRequest"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message longline.local.v1.RemoveNetworkRequest.
+ * Use `create(RemoveNetworkRequestSchema)` to create a new message.
+ */
+export declare const RemoveNetworkRequestSchema: GenMessage<RemoveNetworkRequest>;
+
+/**
+ * It is gone.
+ *
+ * @generated from message longline.local.v1.RemoveNetworkResponse
+ */
+export declare type RemoveNetworkResponse = Message<"longline.local.v1.RemoveNetworkResponse"> & {
+};
+
+/**
+ * Describes the message longline.local.v1.RemoveNetworkResponse.
+ * Use `create(RemoveNetworkResponseSchema)` to create a new message.
+ */
+export declare const RemoveNetworkResponseSchema: GenMessage<RemoveNetworkResponse>;
+
+/**
+ * Asks for networks.
+ *
+ * @generated from message longline.local.v1.ListNetworksRequest
+ */
+export declare type ListNetworksRequest = Message<"longline.local.v1.ListNetworksRequest"> & {
+};
+
+/**
+ * Describes the message longline.local.v1.ListNetworksRequest.
+ * Use `create(ListNetworksRequestSchema)` to create a new message.
+ */
+export declare const ListNetworksRequestSchema: GenMessage<ListNetworksRequest>;
+
+/**
+ * The networks.
+ *
+ * @generated from message longline.local.v1.ListNetworksResponse
+ */
+export declare type ListNetworksResponse = Message<"longline.local.v1.ListNetworksResponse"> & {
+  /**
+   * Ordered by name.
+   *
+   * @generated from field: repeated longline.v1.NetworkStatus networks = 1;
+   */
+  networks: NetworkStatus[];
+};
+
+/**
+ * Describes the message longline.local.v1.ListNetworksResponse.
+ * Use `create(ListNetworksResponseSchema)` to create a new message.
+ */
+export declare const ListNetworksResponseSchema: GenMessage<ListNetworksResponse>;
+
+/**
  * What the agent is doing, for people and programs on the host.
  *
  * @generated from service longline.local.v1.LocalService
@@ -481,6 +604,37 @@ export declare const LocalService: GenService<{
     methodKind: "unary";
     input: typeof ReloadRequestSchema;
     output: typeof ReloadResponseSchema;
+  },
+  /**
+   * Makes a network of this host be so, and keeps it so. The answer comes once it is up, or says why it isn't: it is tried
+   * again all the same. A name or interface that the controller asked for is refused.
+   *
+   * @generated from rpc longline.local.v1.LocalService.ApplyNetwork
+   */
+  applyNetwork: {
+    methodKind: "unary";
+    input: typeof ApplyNetworkRequestSchema;
+    output: typeof ApplyNetworkResponseSchema;
+  },
+  /**
+   * Takes a network away that was asked for here.
+   *
+   * @generated from rpc longline.local.v1.LocalService.RemoveNetwork
+   */
+  removeNetwork: {
+    methodKind: "unary";
+    input: typeof RemoveNetworkRequestSchema;
+    output: typeof RemoveNetworkResponseSchema;
+  },
+  /**
+   * The host's networks with their peers, as they are now.
+   *
+   * @generated from rpc longline.local.v1.LocalService.ListNetworks
+   */
+  listNetworks: {
+    methodKind: "unary";
+    input: typeof ListNetworksRequestSchema;
+    output: typeof ListNetworksResponseSchema;
   },
 }>;
 
