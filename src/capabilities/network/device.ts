@@ -1,9 +1,9 @@
 // A WireGuard interface as WireGuard sees it: the same form for what is wanted and for what is found, so that the two can be
 // compared field by field. Pure.
 import { type FieldViolation, invalid } from '../../core/errors.ts';
+import { isResolved } from '../../core/network/endpoint.ts';
+import type { NetworkSpec } from '../../core/network/network-spec.ts';
 import type { SecretKey } from '../../core/wireguard-keys.ts';
-import { isResolved } from './endpoint.ts';
-import type { NetworkSpec } from './spec.ts';
 
 /** A peer in either role. */
 export interface PeerState {

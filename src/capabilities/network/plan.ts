@@ -1,9 +1,9 @@
 // What to write so that an interface becomes what is wanted: the smallest change, in an order under which no address that a
 // peer has before and after is ever without it, and none that moves is ever without an owner. Pure.
 
+import { MAX_PEERS } from '../../core/network/network-spec.ts';
 import type { SecretKey } from '../../core/wireguard-keys.ts';
 import type { FoundDevice, PeerState, WantedDevice } from './device.ts';
-import { MAX_PEERS } from './spec.ts';
 
 /**
  * A peer that takes away prefixes nobody is to have any more, and is then removed with them: WireGuard can otherwise only

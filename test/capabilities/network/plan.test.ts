@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { FoundDevice, PeerState, WantedDevice } from '../../../src/capabilities/network/device.ts';
 import { endpointsAfter, isEmptyChange, planDevice, SINK_KEY } from '../../../src/capabilities/network/plan.ts';
-import { MAX_PEERS } from '../../../src/capabilities/network/spec.ts';
+import { MAX_PEERS } from '../../../src/core/network/network-spec.ts';
 import { SecretKey } from '../../../src/core/wireguard-keys.ts';
 import { asFound, DeviceModel } from './device-model.ts';
 

@@ -1,7 +1,7 @@
 // A WireGuard network as it is asked for: complete, canonical and within bounds, or refused with every wrong field. Pure.
-// Keys that are secret are named here by path only; device.ts joins them to it.
+// Keys that are secret are named here by path only; the network capability joins them to it.
 
-import { parsePublicKey } from '../../core/wireguard-keys.ts';
+import { parsePublicKey } from '../wireguard-keys.ts';
 import { endpointForm, parseEndpoint } from './endpoint.ts';
 import { coveringPrefixes, parseAddress, parseInterfaceAddress, parsePrefix } from './prefix.ts';
 

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { inspect } from 'node:util';
 import { wantedDevice } from '../../../src/capabilities/network/device.ts';
-import { parseEndpoint } from '../../../src/capabilities/network/endpoint.ts';
-import { readNetworkFile } from '../../../src/capabilities/network/network-file.ts';
-import { coveringPrefixes, parseInterfaceAddress, parsePrefix } from '../../../src/capabilities/network/prefix.ts';
-import { checkNetwork, MAX_PEERS, type NetworkDraft, type PeerDraft } from '../../../src/capabilities/network/spec.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
+import { parseEndpoint } from '../../../src/core/network/endpoint.ts';
+import { readNetworkFile } from '../../../src/core/network/network-file.ts';
+import { checkNetwork, MAX_PEERS, type NetworkDraft, type PeerDraft } from '../../../src/core/network/network-spec.ts';
+import { coveringPrefixes, parseInterfaceAddress, parsePrefix } from '../../../src/core/network/prefix.ts';
 import { SecretKey } from '../../../src/core/wireguard-keys.ts';
 
 const key = (n: number) => Buffer.alloc(32, n).toString('base64');

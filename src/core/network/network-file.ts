@@ -1,7 +1,7 @@
 // Reads the file of networks: [network.NAME] tables in TOML, several of them, each with its [[network.NAME.peers]].
 // Everything that is wrong is told at once, with path and line. Reads text, not files.
-import { readToml, type TomlTable } from '../../core/toml/toml-table.ts';
-import { checkNetwork, type NetworkSpec, type PeerDraft } from './spec.ts';
+import { readToml, type TomlTable } from '../toml/toml-table.ts';
+import { checkNetwork, type NetworkSpec, type PeerDraft } from './network-spec.ts';
 
 /** One network of the file. */
 export interface FiledNetwork {

@@ -10,7 +10,7 @@ import {
   keysAtPeers,
   type Rotation,
   undoRotation,
-} from '../../../src/capabilities/network/rotation.ts';
+} from '../../../src/controller/mesh/rotation.ts';
 
 const begin = (...peers: string[]) => beginRotation('hub', 'old', 'new', peers);
 
