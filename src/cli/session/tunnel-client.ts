@@ -5,12 +5,11 @@ import type { TunnelTargetSchema } from '#gen/longline/v1/tunnel_pb.js';
 import { Channel } from '../../core/channel.ts';
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { TunnelEnd } from '../../core/tunnel/tunnel-end.ts';
-import type { TunnelFrame } from '../../core/tunnel/tunnel-frame.ts';
+import { inwardMessage, outwardFrame } from '../../core/tunnel/tunnel-message.ts';
 import type { Fleet } from '../fleet-connection.ts';
 import { type SigningOptions, signedAction } from './signing.ts';
 
 type Request = MessageInitShape<typeof TunnelRequestSchema>;
-type RequestMessage = NonNullable<Request['message']>;
 
 /** What to reach. */
 export interface TunnelAsk {
@@ -56,7 +55,7 @@ export async function openTunnel(fleet: Fleet, ask: TunnelAsk, signal: AbortSign
     if (opened?.case !== 'opened')
       throw new LonglineError('internal', 'the controller opened no tunnel and said no why');
     const tunnel = new TunnelEnd(async (frame) => {
-      if (!(await requests.send({ message: requestMessage(frame) }))) throw ended();
+      if (!(await requests.send({ message: inwardMessage(frame) }))) throw ended();
     });
     signal.removeEventListener('abort', leave);
     void receive(fleet, answers, tunnel, leaving.signal).finally(leave);
@@ -76,7 +75,7 @@ async function receive(
 ): Promise<void> {
   try {
     for (let next = await answers.next(); !next.done; next = await answers.next()) {
-      const frame = frameOf(next.value);
+      const frame = outwardFrame(next.value.message);
       if (frame !== undefined) tunnel.accept(frame);
       if (tunnel.failed.aborted) return;
     }
@@ -91,40 +90,6 @@ async function receive(
 
 function lostText({ context }: Fleet): string {
   return `the connection to the controller at ${context.url} was lost`;
-}
-
-/** Undefined for a kind of a later version. */
-function frameOf({ message }: TunnelResponse): TunnelFrame | undefined {
-  switch (message.case) {
-    case 'data':
-    case 'stderr':
-      return { kind: message.case, data: message.value };
-    case 'halfClose':
-      return { kind: 'half_close' };
-    case 'window':
-      return { kind: 'window', taken: Number(message.value.taken) };
-    case 'exit':
-      return { kind: 'exit', code: message.value.code, signal: message.value.signal };
-    default:
-      return undefined;
-  }
-}
-
-function requestMessage(frame: TunnelFrame): RequestMessage {
-  switch (frame.kind) {
-    case 'data':
-      return { case: 'data', value: frame.data };
-    case 'half_close':
-      return { case: 'halfClose', value: {} };
-    case 'window':
-      return { case: 'window', value: { taken: BigInt(frame.taken) } };
-    case 'resize':
-      return { case: 'resize', value: frame.size };
-    case 'signal':
-      return { case: 'signal', value: { name: frame.signal } };
-    default:
-      throw new LonglineError('internal', `a caller sends no "${frame.kind}"`);
-  }
 }
 
 function ended(): LonglineError {

@@ -9,9 +9,9 @@ import {
 } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { Channel } from '../../core/channel.ts';
 import type { Clock } from '../../core/clock.ts';
-import { LonglineError, toLonglineError } from '../../core/errors.ts';
+import { LonglineError } from '../../core/errors.ts';
 import { TunnelEnd } from '../../core/tunnel/tunnel-end.ts';
-import type { TunnelFrame } from '../../core/tunnel/tunnel-frame.ts';
+import { inwardFrame, outwardMessage } from '../../core/tunnel/tunnel-message.ts';
 import type { TunnelBroker } from './tunnel-broker.ts';
 import type { Bearer } from './tunnel-tickets.ts';
 
@@ -40,7 +40,7 @@ export async function* serveTunnelCall(
   const open = await firstMessage(parts, incoming);
   const out = new Channel<TunnelResponse>(OUT_CAPACITY);
   const client = new TunnelEnd(async (frame) => {
-    if (!(await out.send(response(responseMessage(frame))))) throw left();
+    if (!(await out.send(response(outwardMessage(frame))))) throw left();
   });
   // Also at shutdown, which has a reason of its own.
   const leave = () => client.fail(isShutdown(signal.reason) ? stopping() : left());
@@ -107,7 +107,7 @@ async function firstMessage({ clock, firstMessageMs }: TunnelCallParts, incoming
 async function receive(incoming: AsyncIterator<TunnelRequest>, client: TunnelEnd): Promise<void> {
   try {
     for (let next = await incoming.next(); !next.done; next = await incoming.next()) {
-      const frame = frameOf(next.value);
+      const frame = inwardFrame(next.value.message);
       if (frame !== undefined) client.accept(frame);
       if (client.failed.aborted) return;
     }
@@ -120,42 +120,8 @@ async function receive(incoming: AsyncIterator<TunnelRequest>, client: TunnelEnd
   }
 }
 
-function frameOf({ message }: TunnelRequest): TunnelFrame | undefined {
-  switch (message.case) {
-    case 'data':
-      return { kind: 'data', data: message.value };
-    case 'halfClose':
-      return { kind: 'half_close' };
-    case 'window':
-      return { kind: 'window', taken: Number(message.value.taken) };
-    case 'resize':
-      return { kind: 'resize', size: { columns: message.value.columns, rows: message.value.rows } };
-    case 'signal':
-      return { kind: 'signal', signal: message.value.name };
-    default:
-      return undefined;
-  }
-}
-
 function response(message: ResponseInit): TunnelResponse {
   return create(TunnelResponseSchema, { message });
-}
-
-function responseMessage(frame: TunnelFrame): ResponseInit {
-  switch (frame.kind) {
-    case 'data':
-      return { case: 'data', value: frame.data };
-    case 'stderr':
-      return { case: 'stderr', value: frame.data };
-    case 'half_close':
-      return { case: 'halfClose', value: {} };
-    case 'window':
-      return { case: 'window', value: { taken: BigInt(frame.taken) } };
-    case 'exit':
-      return { case: 'exit', value: { code: frame.code, signal: frame.signal } };
-    default:
-      throw toLonglineError(new Error(`a controller sends no "${frame.kind}" to a caller`));
-  }
 }
 
 function isShutdown(reason: unknown): boolean {
