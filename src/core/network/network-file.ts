@@ -8,7 +8,7 @@ export interface FiledNetwork {
   /** False: the interface is to be down. */
   readonly enabled: boolean;
   readonly spec: NetworkSpec;
-  /** Where an application of this network listens; kept for it, no business of ours. */
+  /** Where health and metrics of this network are served. */
   readonly http: { readonly bindAddress: string; readonly bindPort: number } | undefined;
 }
 
@@ -48,6 +48,9 @@ function readNetwork(name: string, table: TomlTable, warnings: string[]): FiledN
     routes: table.strings('routes'),
     table: table.string('table'),
     fwmark: table.number('fwmark', 0, 0xffff_ffff, true),
+    backend: table.string('backend'),
+    foreignPeers: table.string('foreign_peers'),
+    adoptInterface: table.boolean('adopt_interface'),
     peers: table.tables('peers').map(readPeer),
   };
   const spec = checkNetwork(

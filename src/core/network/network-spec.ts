@@ -13,6 +13,12 @@ export const MIN_MTU = 1280;
 export const MAX_MTU = 65_455;
 export const DEFAULT_MTU = 1420;
 
+/** WireGuards that can carry an interface. */
+export const BACKENDS = ['kernel', 'wireguard-go', 'boringtun'] as const;
+export type Backend = (typeof BACKENDS)[number];
+/** `auto`: the kernel's if it works, else one in user space. */
+export type BackendChoice = 'auto' | Backend;
+
 /** Notes that a field is wrong, or that something about it should be known. */
 export type Note = (field: string, description: string) => void;
 
@@ -28,6 +34,11 @@ export interface NetworkDraft {
   readonly routes?: readonly string[] | undefined;
   readonly table?: string | undefined;
   readonly fwmark?: number | undefined;
+  readonly keyEpoch?: number | undefined;
+  readonly nextKeyEpoch?: number | undefined;
+  readonly backend?: string | undefined;
+  readonly foreignPeers?: string | undefined;
+  readonly adoptInterface?: boolean | undefined;
   readonly peers: readonly PeerDraft[];
 }
 
@@ -45,7 +56,12 @@ export interface PeerDraft {
 export interface NetworkSpec {
   readonly name: string;
   readonly interface: string;
-  readonly privateKeyPath: string;
+  /** File of the key of epoch 0; undefined for one that the host makes and keeps. */
+  readonly privateKeyPath: string | undefined;
+  /** Which of the host's keys is in use. */
+  readonly keyEpoch: number;
+  /** A further key to have ready; the same for none. */
+  readonly nextKeyEpoch: number;
   readonly addresses: readonly string[];
   /** Undefined leaves it to WireGuard. */
   readonly listenPort: number | undefined;
@@ -57,6 +73,11 @@ export interface NetworkSpec {
   readonly table: 'main' | 'off' | number;
   /** 0 marks nothing. */
   readonly fwmark: number;
+  readonly backend: BackendChoice;
+  /** What becomes of peers that somebody else put there. */
+  readonly foreignPeers: 'keep' | 'own';
+  /** True to take over an interface that somebody else made. */
+  readonly adoptInterface: boolean;
   readonly peers: readonly PeerSpec[];
 }
 
@@ -84,10 +105,13 @@ export function checkNetwork(draft: NetworkDraft, refuse: Note, warn: Note): Net
   };
   const all = (field: string, given: readonly string[] | undefined, read: Read, form: string) =>
     readAll(field, given ?? [], read, form, refuse);
+  const { keyEpoch = 0, privateKeyPath: path } = draft;
   return {
-    name: draft.name,
+    name: networkName(draft.name, refuse),
     interface: interfaceName(draft.interface, refuse),
-    privateKeyPath: keyPath('private_key_path', draft.privateKeyPath ?? '', refuse),
+    privateKeyPath: path === undefined ? undefined : keyPath('private_key_path', path, refuse),
+    keyEpoch,
+    nextKeyEpoch: draft.nextKeyEpoch ?? keyEpoch,
     addresses: all('addresses', draft.addresses, parseInterfaceAddress, 'an address such as "10.42.0.7/16"'),
     listenPort: draft.listenPort === undefined ? undefined : within('listen_port', draft.listenPort, 0, 1, 65_535),
     mtu: within('mtu', draft.mtu, DEFAULT_MTU, MIN_MTU, MAX_MTU),
@@ -95,6 +119,9 @@ export function checkNetwork(draft: NetworkDraft, refuse: Note, warn: Note): Net
     routes: all('routes', draft.routes, parsePrefix, PREFIX_FORM),
     table: tableOf(draft.table, refuse),
     fwmark: within('fwmark', draft.fwmark, 0, 0, 0xffff_ffff),
+    backend: oneOf('backend', draft.backend, ['auto', ...BACKENDS], refuse),
+    foreignPeers: oneOf('foreign_peers', draft.foreignPeers, ['keep', 'own'], refuse),
+    adoptInterface: draft.adoptInterface ?? false,
     peers: checkPeers(draft.peers, within, refuse, warn),
   };
 }
@@ -112,6 +139,24 @@ function readAll(field: string, given: readonly string[], read: Read, form: stri
     else values.add(value);
   }
   return [...values];
+}
+
+function networkName(name: string, refuse: Note): string {
+  if (/^[A-Za-z0-9_.-]{1,63}$/.test(name)) return name;
+  refuse('name', `"${name.slice(0, 100)}" must be 1 to 63 of letters, digits, "_", "." and "-"`);
+  return '';
+}
+
+/** One of the words; the first if nothing was said. */
+function oneOf<Word extends string>(
+  field: string,
+  given: string | undefined,
+  words: readonly [Word, ...Word[]],
+  refuse: Note,
+): Word {
+  const found = given === undefined ? words[0] : words.find((word) => word === given);
+  if (found === undefined) refuse(field, `"${given!.slice(0, 100)}" must be one of ${words.join(', ')}`);
+  return found ?? words[0];
 }
 
 function interfaceName(name: string | undefined, refuse: Note): string {

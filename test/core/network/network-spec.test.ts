@@ -31,12 +31,16 @@ describe('network spec', () => {
     assert.equal(spec.mtu, 1420);
     assert.equal(spec.table, 'main');
     assert.equal(spec.listenPort, undefined);
+    assert.deepEqual([spec.backend, spec.foreignPeers, spec.keyEpoch, spec.nextKeyEpoch], ['auto', 'keep', 0, 0]);
     assert.deepEqual(spec.peers[0]!.prefixes, []);
   });
 
   it('names every wrong field at once', () => {
     const { refused } = check({
+      name: 'a b',
       interface: 'wg0/../x',
+      backend: 'openvpn',
+      foreignPeers: 'eat',
       privateKeyPath: key(7),
       mtu: 1279,
       listenPort: 0,
@@ -54,11 +58,14 @@ describe('network spec', () => {
     });
     assert.deepEqual([...refused.keys()].sort(), [
       'addresses[0]',
+      'backend',
       'dns[0]',
+      'foreign_peers',
       'fwmark',
       'interface',
       'listen_port',
       'mtu',
+      'name',
       'peers[0].endpoint',
       'peers[0].persistent_keepalive_secs',
       'peers[0].preshared_key_path',
