@@ -23,7 +23,7 @@ import { openJobs } from './jobs-setup.ts';
 import type { LiveSettings } from './live-settings.ts';
 import { agentView } from './local/agent-view.ts';
 import { LocalServer } from './local/local-server.ts';
-import { type Reloaded, type Rules, reloadRules } from './rules.ts';
+import { type Reloaded, type Rules, reloader, reloadRules } from './rules.ts';
 import { openSessions, sessionsConfigOf } from './sessions-setup.ts';
 import { StateFile } from './state-file.ts';
 import { ENROLLMENT_TRUST_FILE, writeEnrollmentTrust } from './trust/enrollment-trust.ts';
@@ -54,6 +54,7 @@ export interface Agent extends Foundation {
 /** Filled while the parts come up; nothing calls through it before all are there. */
 interface Holder {
   link?: Link;
+  tunnelTargets?: SessionTargets;
 }
 
 /** Opens audit log, identity (enrolling if needed), capabilities, link and local server. */
@@ -84,7 +85,10 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     link.letGo();
     stopping.abort(new LonglineError('cancelled', 'the agent stops'));
   });
-  const reload = () => reloadRules(base, base.settings, audit, log);
+  const reload = reloader(
+    () => reloadRules(base, base.settings, audit, log),
+    () => holder.tunnelTargets?.recheck(),
+  );
   const local = stack.use(makeLocalServer(base, { identity, link, report, reload }));
   return { ...base, identity, link, registry, sessions, local, reload };
 }
@@ -169,13 +173,14 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
       offerCheckpoints(audit, holder, log);
     },
   };
+  holder.tunnelTargets = new SessionTargets({ access: sessions, judge: new TunnelAdmission(gate), log });
   return await Link.open({
     dataDir: folder.file('link'),
     targets,
     admission: new DiskGuard(admission, folder.path, config.spool.minFreeBytes, clock),
     executor: auditedExecutor(registry, audit, log),
     report,
-    tunnelTargets: new SessionTargets({ access: sessions, judge: new TunnelAdmission(gate), log }),
+    tunnelTargets: holder.tunnelTargets,
     clock,
     log,
     limits: {

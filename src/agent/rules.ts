@@ -65,6 +65,21 @@ export interface Reloaded {
   readonly refused: readonly RefusedSetting[];
 }
 
+/**
+ * Reads them anew when it is called, one call after the other: of two at once the later must not put older files in force.
+ * @param after hears of each reload that changed what is in force.
+ */
+export function reloader(reload: () => Promise<Reloaded>, after: () => void): () => Promise<Reloaded> {
+  let last: Promise<unknown> = Promise.resolve();
+  return async () => {
+    const mine = last.then(reload);
+    last = mine.catch(() => undefined);
+    const reloaded = await mine;
+    after();
+    return reloaded;
+  };
+}
+
 /** Reads settings, policy and trust anew. If any of it is bad, that is recorded and thrown, and all stays as it was. */
 export async function reloadRules(
   { policy, trust }: Rules,

@@ -8,7 +8,7 @@ import { type AgentConfig, agentConfig } from '../../src/agent/config.ts';
 import { LiveSettings } from '../../src/agent/live-settings.ts';
 import { hostPaths } from '../../src/agent/policy/host-paths.ts';
 import { PolicyStore } from '../../src/agent/policy/policy-store.ts';
-import { reloadRules } from '../../src/agent/rules.ts';
+import { reloader, reloadRules } from '../../src/agent/rules.ts';
 import { formatTrustEntry } from '../../src/agent/trust/trust-entry-text.ts';
 import { TrustStore } from '../../src/agent/trust/trust-store.ts';
 import { configError, resolveConfig } from '../../src/core/config/resolve.ts';
@@ -101,4 +101,38 @@ test('settings that can change while the agent runs do, at once; others keep the
   assert.deepEqual([jobs.limits.cpus, jobs.maxConcurrent, jobs.imagePatterns[0]!.text], [2, 5, 'busybox']);
   assert.deepEqual([settings.config.clockSkewMs, settings.config.region], [60_000, '']);
   assert.equal((await settings.read()).refused.length, 3, 'they are told until the agent is started anew');
+});
+
+test('of two reloads at once the later reads after the earlier has ended, also one that failed', async () => {
+  const steps: string[] = [];
+  const waiting: PromiseWithResolvers<void>[] = [];
+  let after = 0;
+  const reload = reloader(
+    async () => {
+      const number = waiting.push(Promise.withResolvers<void>());
+      steps.push(`begin ${number}`);
+      await waiting[number - 1]!.promise;
+      steps.push(`end ${number}`);
+      return { files: [], settings: [], refused: [] };
+    },
+    () => {
+      after += 1;
+    },
+  );
+  const begun = async (number: number) => {
+    while (waiting.length < number) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const [first, second, third] = [reload(), reload(), reload()];
+  await begun(1);
+  waiting[0]!.resolve();
+  await first;
+  assert.deepEqual(steps.slice(0, 2), ['begin 1', 'end 1']);
+  await begun(2);
+  waiting[1]!.reject(new Error('a bad file'));
+  await assert.rejects(second, /a bad file/);
+  await begun(3);
+  waiting[2]!.resolve();
+  await third;
+  assert.deepEqual(steps, ['begin 1', 'end 1', 'begin 2', 'begin 3', 'end 3']);
+  assert.equal(after, 2, 'a reload that failed changed nothing');
 });

@@ -5,16 +5,26 @@ import type { TunnelAttach, TunnelExec, TunnelResize } from '#gen/longline/v1/tu
 import { type FieldViolation, invalid, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { SessionAccess, SessionCommand, SessionFacts, SessionVisit } from '../../core/session-access.ts';
+import { unlessAborted } from '../../core/tunnel/unless-aborted.ts';
 import type { TunnelTarget, TunnelTargets } from '../../link/ports.ts';
 import { portTarget } from './port-target.ts';
 import { TerminalTarget } from './terminal-target.ts';
 
 /** Decides whether a tunnel may be opened, and keeps a record of that. */
 export interface TunnelJudge {
-  /** Throws a LonglineError to refuse. Resolves once the decision is on record. `session` is undefined if there is none. */
-  admit(ask: OpenTunnel, session: SessionFacts | undefined): Promise<void>;
+  /**
+   * Throws a LonglineError to refuse. Resolves once the decision is on record, with a function that throws if the rules as
+   * they are when it is called would refuse it. `session` is undefined if there is none.
+   */
+  admit(ask: OpenTunnel, session: SessionFacts | undefined): Promise<() => void>;
   /** What became of an admitted one. Must not throw. */
   ended(ask: OpenTunnel, outcome: string): void;
+}
+
+/** A tunnel that was admitted and is not over. */
+interface OpenTarget {
+  allowed(): void;
+  readonly refused: AbortController;
 }
 
 /** What targets are made from. */
@@ -30,27 +40,43 @@ const MAX_ARGUMENTS = 1024;
 /** Targets in the sessions of this host. */
 export class SessionTargets implements TunnelTargets {
   readonly #parts: SessionTargetsParts;
+  readonly #open = new Set<OpenTarget>();
 
   constructor(parts: SessionTargetsParts) {
     this.#parts = parts;
+  }
+
+  /** Ends tunnels that the rules as they are now would refuse. */
+  recheck(): void {
+    for (const { allowed, refused } of this.#open) {
+      try {
+        allowed();
+      } catch (error) {
+        refused.abort(toLonglineError(error));
+      }
+    }
   }
 
   async reach(ask: OpenTunnel, signal: AbortSignal): Promise<TunnelTarget> {
     const { judge, access } = this.#parts;
     check(ask);
     const judged = access.facts(ask.sessionId);
-    await judge.admit(ask, judged);
+    const open: OpenTarget = { allowed: await judge.admit(ask, judged), refused: new AbortController() };
+    this.#open.add(open);
     try {
       const target = await this.#connect(ask, judged, signal);
       return {
         woken: target.woken,
-        run: (tunnel) => target.run(tunnel),
+        run: (tunnel) => unlessAborted(open.refused.signal, target.run(tunnel)),
         [Symbol.asyncDispose]: async () => {
+          this.#open.delete(open);
           await target[Symbol.asyncDispose]();
-          judge.ended(ask, 'succeeded');
+          const { aborted, reason } = open.refused.signal;
+          judge.ended(ask, aborted ? toLonglineError(reason).reason : 'succeeded');
         },
       };
     } catch (error) {
+      this.#open.delete(open);
       judge.ended(ask, toLonglineError(error).reason);
       throw error;
     }

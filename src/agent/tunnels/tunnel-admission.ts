@@ -37,7 +37,7 @@ export class TunnelAdmission implements TunnelJudge {
     this.#startedMs = parts.clock.now();
   }
 
-  async admit(ask: OpenTunnel, session: SessionFacts | undefined): Promise<void> {
+  async admit(ask: OpenTunnel, session: SessionFacts | undefined): Promise<() => void> {
     const { audit } = this.#parts;
     let verified: VerifiedStatement | undefined;
     try {
@@ -51,6 +51,7 @@ export class TunnelAdmission implements TunnelJudge {
       throw refusal;
     }
     await audit.append({ ...entryOf(ask, verified), event: 'admitted', outcome: 'allowed', summary: summaryOf(ask) });
+    return () => this.#judgeAgain(ask, session, verified);
   }
 
   ended(ask: OpenTunnel, outcome: string): void {
@@ -91,6 +92,17 @@ export class TunnelAdmission implements TunnelJudge {
       throw new LonglineError('limit', `${MAX_NONCES} statements of tunnels are remembered already`);
     }
     this.#nonces.set(keyOf(statement.nonce), expiresAtMs + this.#parts.maxSkewMs);
+  }
+
+  /** Neither expiry nor nonce matter for what is open; the key and the rules do. */
+  #judgeAgain(ask: OpenTunnel, session: SessionFacts | undefined, verified: VerifiedStatement | undefined): void {
+    const keyId = verified?.signer?.keyId;
+    if (keyId !== undefined && this.#parts.trust.find(keyId) === undefined) {
+      throw new LonglineError('policy', `key ${keyId}, which allowed the tunnel, is no longer trusted here`, {
+        rule: 'statement.signatures',
+      });
+    }
+    this.#judge(ask, session, verified);
   }
 
   #judge(ask: OpenTunnel, session: SessionFacts | undefined, verified: VerifiedStatement | undefined): void {

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { describe, it } from 'node:test';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { OpenTunnelSchema } from '#gen/longline/link/v1/link_pb.js';
@@ -6,10 +8,12 @@ import { SessionTargets } from '../../../src/agent/tunnels/session-targets.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import type { SessionFacts, SessionVisit } from '../../../src/core/session-access.ts';
+import { TunnelEnd } from '../../../src/core/tunnel/tunnel-end.ts';
 
 function make(replacedBy?: SessionFacts) {
   const seen: string[] = [];
   let left = 0;
+  let forbidden: number | undefined;
   let facts = { image: 'desktop:1', user: '' };
   const visit: SessionVisit = {
     endpoint: { containerId: 'c', addresses: ['127.0.0.1'], pid: undefined, ports: [1] },
@@ -34,12 +38,36 @@ function make(replacedBy?: SessionFacts) {
         return visit;
       },
     },
-    judge: { admit: async () => void seen.push('admit'), ended: (_ask, outcome) => void seen.push(`ended ${outcome}`) },
+    judge: {
+      admit: async ({ port }) => {
+        seen.push('admit');
+        return () => {
+          if (forbidden === port) throw new LonglineError('policy', 'no longer');
+        };
+      },
+      ended: (_ask, outcome) => void seen.push(`ended ${outcome}`),
+    },
     log: silentLogger,
   });
   const reach = async (init: MessageInitShape<typeof OpenTunnelSchema>, signal = new AbortController().signal) =>
     await targets.reach(create(OpenTunnelSchema, { sessionId: 'desk', ...init }), signal);
-  return { reach, seen, left: () => left };
+  const forbid = (port: number) => {
+    forbidden = port;
+    targets.recheck();
+  };
+  return { reach, seen, left: () => left, forbid };
+}
+
+async function echoServer(owner: AsyncDisposableStack): Promise<number> {
+  const server = createServer((socket) => socket.on('error', () => undefined).pipe(socket));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  owner.defer(() => void server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+/** An end whose other side says nothing. */
+function tunnelEnd(): TunnelEnd {
+  return new TunnelEnd(async () => undefined);
 }
 
 const exec = (argv: string[]) => ({ process: { case: 'exec' as const, value: { argv } } });
@@ -85,6 +113,31 @@ describe('targets of tunnels', () => {
     gone.abort(new LonglineError('cancelled', 'the link went'));
     await assert.rejects(reach({ port: 1 }, gone.signal), /the link went/);
     assert.equal(left(), 1);
+  });
+
+  it('are left while they are open once the rules forbid them, and others go on', async () => {
+    await using servers = new AsyncDisposableStack();
+    const [first, second] = await Promise.all([echoServer(servers), echoServer(servers)]);
+    const { reach, seen, forbid } = make();
+    const [refused, kept] = [await reach({ port: first }), await reach({ port: second })];
+    const runs = [refused.run(tunnelEnd()), kept.run(tunnelEnd())];
+    let over = false;
+    const ended = runs[1]!.then(
+      () => {
+        over = true;
+      },
+      () => {
+        over = true;
+      },
+    );
+    forbid(first);
+    await assert.rejects(runs[0]!, { reason: 'policy', message: 'no longer' });
+    await refused[Symbol.asyncDispose]();
+    assert.equal(seen.at(-1), 'ended policy');
+    assert.equal(over, false);
+    await kept[Symbol.asyncDispose]();
+    await ended;
+    assert.equal(seen.at(-1), 'ended succeeded');
   });
 
   it('are not reached in a session that took the place of the one that was judged', async () => {

@@ -18,24 +18,25 @@ const DESK: SessionFacts = { image: 'desktop:1', user: '1000:1000' };
 const EXEC = { argv: ['sh'], env: {}, tty: true, user: '', workingDir: '' };
 
 function make(options: { require?: readonly string[]; tunnels?: readonly TunnelKind[]; startedMs?: number } = {}) {
-  const {
-    require = ['jobs', 'programs'],
-    tunnels = DEFAULT_POLICY.sessions.tunnels,
-    startedMs = NOW_MS - 5000,
-  } = options;
-  const policy = {
+  const { require = ['jobs', 'programs'], startedMs = NOW_MS - 5000 } = options;
+  const rules = { tunnels: options.tunnels ?? DEFAULT_POLICY.sessions.tunnels, trusted: true };
+  const policy = () => ({
     ...DEFAULT_POLICY,
     signatures: { ...DEFAULT_POLICY.signatures, require },
-    sessions: { ...DEFAULT_POLICY.sessions, tunnels },
-  };
+    sessions: { ...DEFAULT_POLICY.sessions, tunnels: rules.tunnels },
+  });
   const host = { paths: { resolve: () => undefined, protectedPaths: [] }, defaultUser: '', defaultRuntime: '' };
   const entries: AuditEntry[] = [];
   let nowMs = startedMs;
   const admission = new TunnelAdmission({
     trust: {
-      find: (id: string) => (id === key.keyId ? trustIn(key, { capabilities: ['sessions'] }) : undefined),
+      find: (id: string) =>
+        rules.trusted && id === key.keyId ? trustIn(key, { capabilities: ['sessions'] }) : undefined,
     } as never,
-    policy: { policy, evaluate: (request: never) => evaluatePolicy(policy, request, host as never) } as never,
+    policy: {
+      policy: policy(),
+      evaluate: (request: never) => evaluatePolicy(policy(), request, host as never),
+    } as never,
     audit: {
       append: async (...added: AuditEntry[]) => void entries.push(...added),
       note: (...added: AuditEntry[]) => void entries.push(...added),
@@ -47,7 +48,7 @@ function make(options: { require?: readonly string[]; tunnels?: readonly TunnelK
   });
   nowMs = NOW_MS;
   const admit = (asked: OpenTunnel, session: SessionFacts | undefined = DESK) => admission.admit(asked, session);
-  return { admission, entries, admit };
+  return { admission, entries, admit, rules };
 }
 
 function ask(init: MessageInitShape<typeof OpenTunnelSchema> = {}): OpenTunnel {
@@ -84,6 +85,21 @@ describe('admission of tunnels', () => {
     assert.deepEqual(entries[0]?.summary, { action: 'tunnel', session_id: 'desk', creator: 'alice', port: 5901 });
     assert.equal(entries[1]?.summary?.['exec'], 'sh');
     assert.doesNotMatch(JSON.stringify(entries), /secret/);
+  });
+
+  it('is looked at again by the rules and keys as they are later', async () => {
+    const { admit, rules } = make({ require: ['sessions'] });
+    const [allowed, other] = [
+      await admit(ask({ statement: statement(port(5901)) })),
+      await admit(ask({ statement: statement(port(5901)) })),
+    ];
+    allowed();
+    rules.tunnels = ['exec'];
+    assert.throws(allowed, { reason: 'policy', rule: 'sessions.tunnels' });
+    rules.tunnels = ['port'];
+    allowed();
+    rules.trusted = false;
+    assert.throws(other, { reason: 'policy', message: /key ops, which allowed the tunnel, is no longer trusted/ });
   });
 
   it('takes an unsigned one only where sessions need no signature', async () => {
