@@ -33,8 +33,8 @@ export interface FoundPeer extends PeerState {
   readonly sentBytes: number;
 }
 
-/** The interface that is found. */
-export interface FoundDevice {
+/** As much of an interface as a plan is made from. */
+export interface KnownDevice {
   /**
    * The own key by its public half; undefined if it has none yet. The private one would not compare: WireGuard stores it
    * with bits set and cleared as the curve wants them, and boringtun doesn't give it out.
@@ -42,6 +42,11 @@ export interface FoundDevice {
   readonly publicKey: string | undefined;
   readonly listenPort: number | undefined;
   readonly fwmark: number;
+  readonly peers: ReadonlyMap<string, PeerState>;
+}
+
+/** The interface that is found. */
+export interface FoundDevice extends KnownDevice {
   readonly peers: ReadonlyMap<string, FoundPeer>;
 }
 

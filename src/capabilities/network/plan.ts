@@ -3,7 +3,7 @@
 
 import { MAX_PEERS } from '../../core/network/network-spec.ts';
 import type { SecretKey } from '../../core/wireguard-keys.ts';
-import type { FoundDevice, PeerState, WantedDevice } from './device.ts';
+import type { KnownDevice, PeerState, WantedDevice } from './device.ts';
 
 /**
  * A peer that takes away prefixes nobody is to have any more, and is then removed with them: WireGuard can otherwise only
@@ -51,12 +51,12 @@ export interface PlanContext {
 }
 
 /** Compares and plans. A plan for equal states is empty. */
-export function planDevice(wanted: WantedDevice, found: FoundDevice, context: PlanContext): DeviceChange {
+export function planDevice(wanted: WantedDevice, found: KnownDevice, context: PlanContext): DeviceChange {
   const kept: PeerChange[] = [];
   for (const peer of wanted.peers.values()) {
     const before = found.peers.get(peer.publicKey);
     const fields = before === undefined ? allFields(peer) : changedFields(peer, before, context);
-    if (before !== undefined && Object.keys(fields).length === 0) continue;
+    if (fields === undefined) continue;
     const kind = before === undefined ? 'add' : 'update';
     // What an adapter that can't update needs to add the peer anew: where it was last seen beats where it was told to be.
     kept.push({
@@ -105,7 +105,25 @@ export function endpointsAfter(
   return written;
 }
 
-function ownFields(wanted: WantedDevice, found: FoundDevice): Omit<DeviceChange, 'peers'> {
+/** What an interface is once a plan for it has been written, whole and without a word of refusal. */
+export function knownAfter(wanted: WantedDevice, before: KnownDevice, context: PlanContext): KnownDevice {
+  const peers = new Map<string, PeerState>();
+  const staying = [...(context.foreign ?? [])].filter((key) => before.peers.has(key) && !wanted.peers.has(key));
+  const taken = staying.length === 0 ? undefined : prefixesOf(wanted);
+  for (const key of staying) {
+    const peer = before.peers.get(key)!;
+    peers.set(key, { ...peer, prefixes: peer.prefixes.difference(taken!) });
+  }
+  for (const [key, peer] of wanted.peers) {
+    const was = before.peers.get(key);
+    const endpoint = was !== undefined && keepsEndpoint(peer, was, context) ? was.endpoint : peer.endpoint;
+    peers.set(key, endpoint === peer.endpoint ? peer : { ...peer, endpoint });
+  }
+  const { fwmark, listenPort = before.listenPort, privateKey } = wanted;
+  return { publicKey: privateKey.publicKey(), listenPort, fwmark, peers };
+}
+
+function ownFields(wanted: WantedDevice, found: KnownDevice): Omit<DeviceChange, 'peers'> {
   const { privateKey, listenPort, fwmark } = wanted;
   return {
     ...(privateKey.publicKey() === found.publicKey ? {} : { privateKey }),
@@ -123,28 +141,50 @@ function allFields(peer: PeerState): PeerFields {
   };
 }
 
-function changedFields(wanted: PeerState, found: PeerState, context: PlanContext): PeerFields {
+/** Undefined if nothing changed, which on a large interface is the case for nearly all: that must cost next to nothing. */
+function changedFields(wanted: PeerState, found: PeerState, context: PlanContext): PeerFields | undefined {
   const { presharedKey, endpoint, keepaliveSecs } = wanted;
   const sameSecret =
     presharedKey === undefined ? found.presharedKey === undefined : presharedKey.equals(found.presharedKey);
-  const lastKnown = found.endpoint === undefined ? undefined : context.writtenEndpoints.get(wanted.publicKey);
-  const sameEndpoint = endpoint === undefined || endpoint === (lastKnown ?? found.endpoint);
-  const addPrefixes = [...wanted.prefixes].filter((prefix) => !found.prefixes.has(prefix));
+  const sameEndpoint = keepsEndpoint(wanted, found, context);
+  const sameKeepalive = keepaliveSecs === found.keepaliveSecs;
+  const addPrefixes = missingFrom(found.prefixes, wanted.prefixes);
+  if (sameSecret && sameEndpoint && sameKeepalive && addPrefixes.length === 0) return undefined;
   return {
     ...(sameSecret ? {} : { presharedKey: presharedKey ?? null }),
-    ...(sameEndpoint ? {} : { endpoint }),
-    ...(keepaliveSecs === found.keepaliveSecs ? {} : { keepaliveSecs }),
+    ...(endpoint === undefined || sameEndpoint ? {} : { endpoint }),
+    ...(sameKeepalive ? {} : { keepaliveSecs }),
     ...(addPrefixes.length === 0 ? {} : { addPrefixes }),
   };
 }
 
+/** True if a peer's endpoint is not written. */
+function keepsEndpoint({ endpoint, publicKey }: PeerState, found: PeerState, context: PlanContext): boolean {
+  const lastKnown = found.endpoint === undefined ? undefined : context.writtenEndpoints.get(publicKey);
+  return endpoint === undefined || endpoint === (lastKnown ?? found.endpoint);
+}
+
+const NONE: readonly string[] = [];
+
+/** What `from` has and `set` lacks. */
+function missingFrom(set: ReadonlySet<string>, from: ReadonlySet<string>): readonly string[] {
+  let missing = NONE;
+  for (const prefix of from) if (!set.has(prefix)) missing = [...missing, prefix];
+  return missing;
+}
+
 /** Prefixes that a kept peer has and nobody is to have. Those of removed peers go with them. */
-function ownerlessPrefixes(wanted: WantedDevice, found: FoundDevice): ReadonlySet<string> {
-  const taken = new Set([...wanted.peers.values()].flatMap(({ prefixes }) => [...prefixes]));
-  const ownerless = [...found.peers.values()]
-    .filter(({ publicKey }) => wanted.peers.has(publicKey))
-    .flatMap(({ prefixes }) => [...prefixes].filter((prefix) => !taken.has(prefix)));
-  return new Set(ownerless);
+function ownerlessPrefixes(wanted: WantedDevice, found: KnownDevice): ReadonlySet<string> {
+  const ownerless = new Set<string>();
+  for (const peer of wanted.peers.values()) {
+    const before = found.peers.get(peer.publicKey);
+    if (before !== undefined) for (const prefix of missingFrom(peer.prefixes, before.prefixes)) ownerless.add(prefix);
+  }
+  return ownerless.size === 0 ? ownerless : ownerless.difference(prefixesOf(wanted));
+}
+
+function prefixesOf({ peers }: WantedDevice): ReadonlySet<string> {
+  return new Set([...peers.values()].flatMap(({ prefixes }) => [...prefixes]));
 }
 
 function* sink(prefixes: ReadonlySet<string>): Generator<PeerChange> {
@@ -161,7 +201,7 @@ function* sink(prefixes: ReadonlySet<string>): Generator<PeerChange> {
 }
 
 /** Where an interface is so full that the sink doesn't fit, peers that lose a prefix are made anew, and lose packets. */
-function* renewed(wanted: WantedDevice, found: FoundDevice, ownerless: ReadonlySet<string>): Generator<PeerChange> {
+function* renewed(wanted: WantedDevice, found: KnownDevice, ownerless: ReadonlySet<string>): Generator<PeerChange> {
   for (const before of found.peers.values()) {
     const peer = wanted.peers.get(before.publicKey);
     if (peer === undefined || ownerless.isDisjointFrom(before.prefixes)) continue;

@@ -2,9 +2,18 @@
 // planned again, and written peer by peer, so that one that can't be had costs the others nothing and is named. Fails if the
 // interface can't be reached, or refuses what isn't a peer's.
 import { LonglineError } from '../../core/errors.ts';
-import type { WantedDevice } from './device.ts';
-import { endpointsAfter, isEmptyChange, type PlanContext, planDevice } from './plan.ts';
+import type { KnownDevice, WantedDevice } from './device.ts';
+import { endpointsAfter, isEmptyChange, knownAfter, type PlanContext, planDevice } from './plan.ts';
 import type { DeviceChange, WireguardDevice } from './ports.ts';
+
+/** What is known before. */
+export interface ReconcileContext extends PlanContext {
+  /**
+   * The interface as the last reconciliation left it. Saves the read, which with many peers takes longer than all the rest:
+   * for a change that is to be in place at once. It may be out of date, so whoever gives it reconciles again without it.
+   */
+  readonly known?: KnownDevice | undefined;
+}
 
 /** What came of it. */
 export interface Reconciled {
@@ -12,6 +21,8 @@ export interface Reconciled {
   readonly change: DeviceChange;
   /** To be kept, and given to the next plan. */
   readonly writtenEndpoints: ReadonlyMap<string, string>;
+  /** The interface as it was left; undefined if a part was refused. */
+  readonly known: KnownDevice | undefined;
   /** Why, by public key of each peer that was refused. */
   readonly refused: ReadonlyMap<string, LonglineError>;
 }
@@ -20,10 +31,11 @@ export interface Reconciled {
 export async function reconcile(
   device: WireguardDevice,
   wanted: WantedDevice,
-  context: PlanContext,
+  context: ReconcileContext,
   signal?: AbortSignal,
 ): Promise<Reconciled> {
-  const change = planDevice(wanted, await device.read(signal), context);
+  const before = context.known ?? (await device.read(signal));
+  const change = planDevice(wanted, before, context);
   const refused = new Map<string, LonglineError>();
   if (!isEmptyChange(change)) {
     try {
@@ -34,7 +46,9 @@ export async function reconcile(
       await writeOneByOne(device, again, refused, signal);
     }
   }
-  return { change, writtenEndpoints: endpointsAfter(wanted, context, new Set(refused.keys())), refused };
+  const writtenEndpoints = endpointsAfter(wanted, context, new Set(refused.keys()));
+  const known = refused.size > 0 ? undefined : knownAfter(wanted, before, context);
+  return { change, writtenEndpoints, known, refused };
 }
 
 async function writeOneByOne(

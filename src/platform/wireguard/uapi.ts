@@ -2,7 +2,7 @@
 // Replies carry private keys, so no error made here shows a line of one.
 import type { DeviceChange, FoundDevice, FoundPeer, PeerChange, PeerFields } from '../../capabilities/network/ports.ts';
 import { LonglineError } from '../../core/errors.ts';
-import { parsePublicKey, SecretKey } from '../../core/wireguard-keys.ts';
+import { SecretKey } from '../../core/wireguard-keys.ts';
 
 /** In what implementations differ. */
 export interface UapiQuirks {
@@ -77,51 +77,64 @@ export function errnoOf(reply: string): number {
   return Number(match[1]);
 }
 
-/** What the reply to a get says. */
+/** What the reply to a get says. That of a large interface has megabytes, so it is walked once and never split. */
 export function decodeDevice(reply: string, quirks: UapiQuirks, nowMs: number): FoundDevice {
-  const own: Fields = new Map();
-  const sections: Fields[] = [];
-  let fields = own;
-  for (const line of reply.split('\n')) {
-    const equals = line.indexOf('=');
-    if (equals <= 0) continue;
-    const key = line.slice(0, equals);
-    if (key === 'errno') continue;
-    if (key === 'public_key') {
-      fields = new Map();
-      sections.push(fields);
+  const own: Section = { fields: new Map(), prefixes: [] };
+  const sections: Section[] = [];
+  let section = own;
+  for (let start = 0; start < reply.length; ) {
+    const newline = reply.indexOf('\n', start);
+    const end = newline < 0 ? reply.length : newline;
+    const equals = reply.indexOf('=', start);
+    if (equals > start && equals < end) {
+      const key = reply.slice(start, equals);
+      const value = reply.slice(equals + 1, end);
+      if (key === 'public_key') {
+        section = { fields: new Map(), prefixes: [] };
+        sections.push(section);
+      }
+      if (key === 'allowed_ip') section.prefixes.push(value);
+      else section.fields.set(key, value);
     }
-    const values = fields.get(key);
-    if (values === undefined) fields.set(key, [line.slice(equals + 1)]);
-    else values.push(line.slice(equals + 1));
+    start = end + 1;
   }
-  const peers = sections.map((section) => decodePeer(section, quirks, nowMs));
+  const peers = new Map<string, FoundPeer>();
+  for (const one of sections) {
+    const peer = decodePeer(one, quirks, nowMs);
+    peers.set(peer.publicKey, peer);
+  }
   return {
-    publicKey: ownKey(own),
-    listenPort: number(own, 'listen_port') || undefined,
-    fwmark: number(own, 'fwmark'),
-    peers: new Map(peers.map((peer) => [peer.publicKey, peer])),
+    publicKey: ownKey(own.fields),
+    listenPort: number(own.fields, 'listen_port') || undefined,
+    fwmark: number(own.fields, 'fwmark'),
+    peers,
   };
 }
 
-type Fields = Map<string, string[]>;
+type Fields = Map<string, string>;
+
+/** The interface itself, or one peer. */
+interface Section {
+  readonly fields: Fields;
+  readonly prefixes: string[];
+}
 
 function ownKey(own: Fields): string | undefined {
-  const shown = own.get('own_public_key')?.[0];
+  const shown = own.get('own_public_key');
   if (shown !== undefined) return publicKeyOf('own_public_key', shown);
   return secret(own, 'private_key')?.publicKey();
 }
 
-function decodePeer(fields: Fields, quirks: UapiQuirks, nowMs: number): FoundPeer {
+function decodePeer({ fields, prefixes }: Section, quirks: UapiQuirks, nowMs: number): FoundPeer {
   const handshake =
     number(fields, 'last_handshake_time_sec') * 1000 + Math.floor(number(fields, 'last_handshake_time_nsec') / 1e6);
   const never = quirks.handshakeIsAge ? !fields.has('last_handshake_time_sec') : handshake === 0;
   return {
-    publicKey: publicKeyOf('public_key', fields.get('public_key')![0]!),
+    publicKey: publicKeyOf('public_key', fields.get('public_key')!),
     presharedKey: secret(fields, 'preshared_key'),
-    endpoint: fields.get('endpoint')?.[0],
+    endpoint: fields.get('endpoint'),
     keepaliveSecs: number(fields, 'persistent_keepalive_interval'),
-    prefixes: new Set(fields.get('allowed_ip')),
+    prefixes: new Set(prefixes),
     lastHandshakeMs: never ? undefined : quirks.handshakeIsAge ? nowMs - handshake : handshake,
     receivedBytes: number(fields, 'rx_bytes'),
     sentBytes: number(fields, 'tx_bytes'),
@@ -129,27 +142,31 @@ function decodePeer(fields: Fields, quirks: UapiQuirks, nowMs: number): FoundPee
 }
 
 function number(fields: Fields, key: string): number {
-  const text = fields.get(key)?.[0] ?? '0';
+  const text = fields.get(key);
+  if (text === undefined || text === '0') return 0;
   if (!/^\d{1,20}$/.test(text)) throw malformed(key);
   return Number(text);
 }
 
+/** All zero is how WireGuard says that there is no key. */
+const NO_KEY = '0'.repeat(64);
+
 function secret(fields: Fields, key: string): SecretKey | undefined {
-  const text = fields.get(key)?.[0];
-  // All zero is how WireGuard says that there is none.
-  if (text === undefined || /^0{64}$/.test(text)) return undefined;
-  return SecretKey.parse(base64(key, text));
+  const text = fields.get(key);
+  return text === undefined || text === NO_KEY ? undefined : SecretKey.parse(base64(key, text));
 }
 
 function publicKeyOf(key: string, text: string): string {
-  const parsed = parsePublicKey(base64(key, text));
-  if (parsed === undefined) throw malformed(key);
-  return parsed;
+  if (text === NO_KEY) throw malformed(key);
+  return base64(key, text);
 }
 
 function base64(key: string, text: string): string {
-  if (!/^[0-9a-f]{64}$/i.test(text)) throw malformed(key);
-  return Buffer.from(text, 'hex').toString('base64');
+  if (text.length !== 64) throw malformed(key);
+  const bytes = Buffer.from(text, 'hex');
+  // What isn't hexadecimal ends it early.
+  if (bytes.length !== 32) throw malformed(key);
+  return bytes.toString('base64');
 }
 
 function hex(key: string): string {

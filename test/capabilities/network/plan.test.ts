@@ -1,8 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { FoundDevice, PeerState, WantedDevice } from '../../../src/capabilities/network/device.ts';
-import { endpointsAfter, isEmptyChange, planDevice, SINK_KEY } from '../../../src/capabilities/network/plan.ts';
+import type { FoundDevice, KnownDevice, PeerState, WantedDevice } from '../../../src/capabilities/network/device.ts';
+import {
+  endpointsAfter,
+  isEmptyChange,
+  knownAfter,
+  planDevice,
+  SINK_KEY,
+} from '../../../src/capabilities/network/plan.ts';
 import { MAX_PEERS } from '../../../src/core/network/network-spec.ts';
 import { SecretKey } from '../../../src/core/wireguard-keys.ts';
 import { asFound, DeviceModel } from './device-model.ts';
@@ -62,6 +68,29 @@ describe('plan of a device', () => {
         const writtenEndpoints = endpointsAfter(wanted, NONE, new Set());
         assert.ok(isEmptyChange(planDevice(wanted, state, { writtenEndpoints })));
         assert.ok(isEmptyChange(planDevice(wanted, state, NONE)));
+      }),
+    );
+  });
+
+  it('is the same from what the last one is known to have left as from what is there', () => {
+    const steps = fc.array(wantedDevice, { minLength: 2, maxLength: 4 });
+    const others = fc.uniqueArray(fc.nat(6).map(key), { maxLength: 2 });
+    fc.assert(
+      fc.property(steps, foundDevice, others, (wanted, found, theirs) => {
+        const model = new DeviceModel(found);
+        let known: KnownDevice = found;
+        let context = { ...NONE, foreign: new Set(theirs) };
+        for (const one of wanted) {
+          const fromKnown = planDevice(one, known, context);
+          const twin = new DeviceModel(model.state);
+          twin.write(fromKnown);
+          const plan = planDevice(one, model.state, context);
+          model.write(plan);
+          assert.deepEqual(twin.state, model.state);
+          assert.equal(isEmptyChange(fromKnown), isEmptyChange(plan));
+          known = knownAfter(one, known, context);
+          context = { ...context, writtenEndpoints: new Map(endpointsAfter(one, context, new Set())) };
+        }
       }),
     );
   });
