@@ -24,7 +24,7 @@ import { ImageCollector } from './image-collector.ts';
 import { LetGo } from './interruptions.ts';
 import type { StepReport } from './plan.ts';
 import type { SessionEngine, SessionEngineFacts, SessionLogs, SessionReports } from './ports.ts';
-import { type SessionRecord, SessionRecords } from './record.ts';
+import { firstRecord, type SessionRecord, SessionRecords } from './record.ts';
 import { sampleSessions } from './sampler.ts';
 import type { SessionServices } from './services.ts';
 import { Session } from './session.ts';
@@ -200,7 +200,12 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
       emit: (event) => host.emit(event),
       nextReport: () => ++this.#report,
     };
-    const found = await records.all((sessionId) => log.error('the record of a session is damaged', { sessionId }));
+    const found = await records.all();
+    for (const sessionId of records.unreadable) {
+      log.error('the record of a session can not be read; what it has is left alone until it is stopped', {
+        sessionId,
+      });
+    }
     this.#report = LEAP + found.reduce((most, { report }) => Math.max(most, report), 0);
     for (const record of found) this.#add(services, { ...record, revision: record.revision + LEAP });
     this.#services = services;
@@ -291,6 +296,7 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     const services = this.#services;
     if (services === undefined)
       throw new LonglineError('wrong_state', 'sessions were not opened before a command came');
+    if (services.records.unreadable.has(request.sessionId)) return await this.#unreadable(services, request);
     if (request.kind === 'start') return await this.#start(services, request, options);
     const session = this.#sessions.get(request.sessionId);
     if (session === undefined)
@@ -302,6 +308,17 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     if (request.kind === 'stop') return await stopSession(session, request, options);
     if (request.kind === 'hibernate') return await hibernateSession(session, request, options);
     return await wakeSession(session, request, options);
+  }
+
+  /** Nothing is known of it but its id: it can only be stopped, which takes away what carries its label. */
+  async #unreadable({ records }: SessionServices, { kind, sessionId }: SessionRequest): Promise<boolean> {
+    if (kind !== 'stop') {
+      const why = `the record of session ${sessionId} can't be read; stop it before anything else is done with it`;
+      throw new LonglineError('wrong_state', why);
+    }
+    await records.delete(sessionId);
+    await this.#supervisor?.look(() => false);
+    return false;
   }
 
   async #start(
@@ -330,7 +347,10 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
       // Its name is free once it is cleared away.
       await known.enqueue(async () => undefined);
     }
-    const session = this.#add(services, newRecord(request, spec, services));
+    const session = this.#add(
+      services,
+      firstRecord({ sessionId, generation, specHash, spec }, services.bootId, services.clock.now()),
+    );
     try {
       options.tell({ step: 'admit', state: 'begun', subject: '' });
       this.#admit(session, NOTHING);
@@ -354,29 +374,4 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     this.#options.reports.changed(session.sessionId, encodeStatus(session.view()), true);
     await this.#services!.records.delete(session.sessionId);
   }
-}
-
-function newRecord(
-  { sessionId, generation, specHash }: Extract<SessionRequest, { kind: 'start' }>,
-  spec: SessionRecord['spec'],
-  { clock, bootId }: SessionServices,
-): SessionRecord {
-  const nowMs = clock.now();
-  return {
-    ...{ sessionId, generation, specHash, spec, bootId },
-    goal: { kind: 'running' },
-    state: { kind: 'starting' },
-    cause: 'requested',
-    reason: '',
-    revision: 0,
-    report: 0,
-    containerId: '',
-    image: '',
-    imageId: '',
-    starts: 0,
-    restarts: 0,
-    oomKilled: false,
-    createdAtMs: nowMs,
-    changedAtMs: nowMs,
-  };
 }

@@ -47,6 +47,7 @@ const PREFIX = 'session/';
 /** Records over the capability's state store. */
 export class SessionRecords {
   readonly #state: StateStore;
+  readonly #unreadable = new Set<string>();
 
   constructor(state: StateStore) {
     this.#state = state;
@@ -59,19 +60,54 @@ export class SessionRecords {
 
   async delete(sessionId: string): Promise<void> {
     await this.#state.delete(PREFIX + sessionId);
+    this.#unreadable.delete(sessionId);
   }
 
-  /** All records; ids of those that can't be read are given to `damaged`. */
-  async all(damaged: (sessionId: string) => void): Promise<readonly SessionRecord[]> {
+  /**
+   * Ids of sessions whose record could not be read: damaged, or written by a later version. What they are to do is not known,
+   * so what they have is left alone until somebody stops them.
+   */
+  get unreadable(): ReadonlySet<string> {
+    return this.#unreadable;
+  }
+
+  /** All records that can be read; the ids of the others are in `unreadable` from then on. */
+  async all(): Promise<readonly SessionRecord[]> {
     const records: SessionRecord[] = [];
     for (const key of await this.#state.list(PREFIX)) {
       const bytes = await this.#state.get(key);
       const record = bytes === undefined ? undefined : decode(bytes);
-      if (record === undefined) damaged(key.slice(PREFIX.length));
+      if (record === undefined) this.#unreadable.add(key.slice(PREFIX.length));
       else records.push(record);
     }
     return records;
   }
+}
+
+/** The record of a session that nothing was done for yet. */
+export function firstRecord(
+  asked: Pick<SessionRecord, 'sessionId' | 'generation' | 'specHash' | 'spec'>,
+  bootId: string,
+  nowMs: number,
+): SessionRecord {
+  return {
+    ...asked,
+    bootId,
+    goal: { kind: 'running' },
+    state: { kind: 'starting' },
+    cause: 'requested',
+    reason: '',
+    revision: 0,
+    report: 0,
+    containerId: '',
+    image: '',
+    imageId: '',
+    starts: 0,
+    restarts: 0,
+    oomKilled: false,
+    createdAtMs: nowMs,
+    changedAtMs: nowMs,
+  };
 }
 
 function decode(bytes: Uint8Array): SessionRecord | undefined {

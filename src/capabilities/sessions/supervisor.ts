@@ -299,8 +299,9 @@ export class Supervisor implements AsyncDisposable {
 
   /** Takes away what is ours by its label and belongs to no session that is still there. */
   async #sweep(rows: readonly SessionContainerRow[]): Promise<void> {
-    const { engine, instanceId, log } = this.#services;
+    const { engine, instanceId, log, records } = this.#services;
     const wanted = (sessionId: string) => {
+      if (records.unreadable.has(sessionId)) return true;
       const session = this.#sessions.get(sessionId);
       return session !== undefined && (session.busy || !isOver(session.state));
     };

@@ -169,6 +169,30 @@ suite('sessions found again', () => {
   });
 });
 
+suite('a session whose record can not be read', () => {
+  test('is left alone until it is stopped', async () => {
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine);
+    await up(await world.start(), 'one');
+    await world.letGo();
+    await world.state.put('session/one', Buffer.from('{"sessionId":"one","form":"of a later version"}'));
+    const second = await world.start();
+    assert.equal(engine.only.facts().state, 'running');
+    for (const action of [hibernate('one', 1), startOf('one', {}, 2)]) {
+      const refused = await new Sent(second, action).result();
+      assert.equal(refused.error?.reason, 'wrong_state');
+      assert.match(refused.error!.message, /record of session one can't be read; stop it/);
+    }
+    await world.letGo();
+    const third = await world.start();
+    assert.equal(engine.only.facts().state, 'running', 'also by the next agent');
+    const stopped = await new Sent(third, { case: 'stop', value: { sessionId: 'one' } }).result();
+    assert.equal(stopped.outcome, 'succeeded', stopped.error?.message ?? '');
+    assert.deepEqual(await engine.listContainers('longline.sessions', world.instanceId), []);
+    await up(third, 'one');
+  });
+});
+
 suite('a session that ends by itself', () => {
   test('is started again after a while, and left as failed after too many restarts in a row', async () => {
     const engine = new FakeSessionEngine({ program: async ({ run, stopped }) => (run === 1 ? await stopped : 4) });
