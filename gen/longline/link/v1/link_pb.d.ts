@@ -347,6 +347,14 @@ export declare type DesiredStateRef = Message<"longline.link.v1.DesiredStateRef"
    * @generated from field: bytes digest = 3;
    */
   digest: Uint8Array;
+
+  /**
+   * First 8 bytes of the SHA-256 of the serialised StateReport that tells how it is now; empty before there is one, and for
+   * SESSIONS.
+   *
+   * @generated from field: bytes report_digest = 4;
+   */
+  reportDigest: Uint8Array;
 };
 
 /**
@@ -878,21 +886,22 @@ export declare type StateReport = Message<"longline.link.v1.StateReport"> & {
   kind: DesiredStateKind;
 
   /**
-   * Generation applied, wholly or as far as the items say.
+   * Generation applied, wholly or as far as the items say. With `error`, the one that was refused.
    *
    * @generated from field: uint64 generation = 2;
    */
   generation: bigint;
 
   /**
-   * First 16 bytes of the SHA-256 of the applied body.
+   * First 16 bytes of the SHA-256 of the applied body. Empty with `error`.
    *
    * @generated from field: bytes digest = 3;
    */
   digest: Uint8Array;
 
   /**
-   * Set if the whole generation was refused, for example a delta on an unknown base.
+   * Set if the whole generation was refused: STALE asks for the full state, for example after a delta on an unknown base;
+   * UNSUPPORTED says that this host can't bring it about now; it reports again once it can.
    *
    * @generated from field: longline.v1.Error error = 4;
    */
