@@ -7,6 +7,8 @@ export type AgentSignal =
   | { readonly kind: 'commands' }
   /** Cancels are stored, and perhaps new commands. */
   | { readonly kind: 'cancels' }
+  /** Desired states are stored. */
+  | { readonly kind: 'desired_states' }
   /** A tunnel is wanted: send this serialised OpenTunnel. */
   | { readonly kind: 'open_tunnel'; readonly message: Uint8Array }
   /** The agent was revoked: end its streams. */
@@ -53,6 +55,13 @@ export type SessionChange = {
   readonly sessionId: string;
 };
 
+/** What is wanted of an agent changed, or what it said of that. */
+export type DesiredStateChange = {
+  readonly agentId: string;
+  /** Number of longline.link.v1.DesiredStateKind. */
+  readonly stateKind: number;
+};
+
 /** A log grew or was closed. */
 export type LogChange = {
   readonly closed: boolean;
@@ -66,4 +75,5 @@ export const eventsTopic: Topic<EventStored> = { name: 'events' };
 export const jobTopic = (jobId: string): Topic<JobChange> => ({ name: `job/${jobId}` });
 export const sessionsTopic: Topic<SessionChange> = { name: 'sessions' };
 export const sessionTopic = (sessionId: string): Topic<SessionChange> => ({ name: `session/${sessionId}` });
+export const desiredStatesTopic: Topic<DesiredStateChange> = { name: 'desired-states' };
 export const logTopic = (logId: string): Topic<LogChange> => ({ name: `log/${logId}` });

@@ -229,7 +229,7 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
       if (this.#state === 'serving') this.#write({ case: 'openTunnel', value: fromBinary(OpenTunnelSchema, message) });
     } else if (event.message.kind === 'revoked')
       this.#end(new LonglineError('identity', `agent ${this.agentId} was revoked`));
-    else if (event.message.connectionId !== this.connectionId) this.#replaced();
+    else if (event.message.kind === 'replaced' && event.message.connectionId !== this.connectionId) this.#replaced();
   }
 
   #replaced(): void {

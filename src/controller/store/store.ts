@@ -7,6 +7,7 @@ import type { AgentRepository } from './agent.ts';
 import type { AgentEventRepository } from './agent-event.ts';
 import type { AuditCheckpointRepository } from './audit-checkpoint.ts';
 import type { CommandRepository } from './command.ts';
+import type { DesiredStateRepository } from './desired-state.ts';
 import type { JobRepository } from './job.ts';
 import type { SessionRepository } from './session.ts';
 import type { TemplateRepository } from './session-template.ts';
@@ -21,5 +22,6 @@ export interface Store extends IdentityRepositories, AsyncDisposable {
   readonly templates: TemplateRepository;
   readonly agentEvents: AgentEventRepository;
   readonly auditCheckpoints: AuditCheckpointRepository;
+  readonly desiredStates: DesiredStateRepository;
   readonly stateReports: StateReportRepository;
 }

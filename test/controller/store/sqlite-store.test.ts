@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Database } from '../../../src/controller/store/sqlite/database.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
 import { identityRepositoryContract } from '../identity/repository-contract.ts';
+import { desiredStateContract } from './desired-state-contract.ts';
 import { sessionStoreContract } from './session-store-contract.ts';
 import { type StoreUnderTest, storeContract } from './store-contract.ts';
 
@@ -33,6 +34,7 @@ async function open(): Promise<StoreUnderTest> {
 
 storeContract('sqlite', open);
 sessionStoreContract('sqlite', open);
+desiredStateContract('sqlite', open);
 identityRepositoryContract('sqlite', async () => {
   const { store, close } = await open();
   return { repositories: store, close };

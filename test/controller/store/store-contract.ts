@@ -23,7 +23,7 @@ const ALL = { matchLabels: {}, hasLabels: [], agentIds: [] };
 const FIRST = { pageSize: 100, pageToken: '' };
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-function connection(agentId: string, patch: Partial<AgentConnection> = {}): AgentConnection {
+export function connection(agentId: string, patch: Partial<AgentConnection> = {}): AgentConnection {
   return {
     agentId,
     connectionId: newId(),

@@ -18,6 +18,7 @@ import { SELECT_AGENT, STATE_SQL, selectorConditions, toAgent, toCandidate } fro
 import { labels, number, optionalBlob, sameBytes, text } from './column.ts';
 import { endLocally, isOfSession, MOVE_COLUMNS, STATE } from './command-transitions.ts';
 import type { Database, Sql } from './database.ts';
+import { deleteDesiredStates } from './desired-states.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
 import { loseSession } from './session-transitions.ts';
 
@@ -124,6 +125,7 @@ function* deleteUnit(sql: Sql, agentId: string, atMs: number): Generator<void, D
     sessionIds.push(text(session, 'id'));
     yield;
   }
+  deleteDesiredStates(sql, agentId);
   sql.run('DELETE FROM state_reports WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_events WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_identities WHERE agent_id = ?', agentId);

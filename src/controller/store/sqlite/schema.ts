@@ -2,6 +2,7 @@
 // Commands are numbered 1 stored, 2 sent, 3 received, 4 ended, 5 rejected; job states are those of longline.v1.JobState.
 
 import { EVENTS_MIGRATION } from './agent-events.ts';
+import { DESIRED_STATES_MIGRATION } from './desired-states.ts';
 import { SESSIONS_MIGRATION } from './session-schema.ts';
 
 /** All migrations, oldest first. */
@@ -160,4 +161,5 @@ export const MIGRATIONS: readonly string[] = [
   SESSIONS_MIGRATION,
   EVENTS_MIGRATION,
   'CREATE TABLE doomed_logs (log_id TEXT PRIMARY KEY) STRICT',
+  DESIRED_STATES_MIGRATION,
 ];

@@ -5,6 +5,7 @@ import { SqliteAgentEvents } from './agent-events.ts';
 import { SqliteAgents } from './agents.ts';
 import { SqliteCommands } from './commands.ts';
 import { Database, type Pace } from './database.ts';
+import { SqliteDesiredStates } from './desired-states.ts';
 import { SqliteAgentIdentities, SqliteApiTokens, SqliteEnrollmentTokens } from './identities.ts';
 import { SqliteJobs } from './jobs.ts';
 import { SqliteAuditCheckpoints, SqliteStateReports } from './reports.ts';
@@ -23,6 +24,7 @@ export function openSqliteStore(path: string, pace?: Pace): Store {
     templates: new SqliteTemplates(db),
     agentEvents: new SqliteAgentEvents(db),
     auditCheckpoints: new SqliteAuditCheckpoints(db),
+    desiredStates: new SqliteDesiredStates(db),
     stateReports: new SqliteStateReports(db),
     enrollmentTokens: new SqliteEnrollmentTokens(db),
     apiTokens: new SqliteApiTokens(db),
