@@ -1,4 +1,5 @@
 // What the network capability needs of a WireGuard, whichever it is: the kernel's, wireguard-go or boringtun.
+import type { SecretKey } from '../../core/wireguard-keys.ts';
 import type { FoundDevice } from './device.ts';
 import type { DeviceChange } from './plan.ts';
 
@@ -14,4 +15,87 @@ export interface WireguardDevice {
    * the interface has to be read and the change planned again.
    */
   write(change: DeviceChange, signal?: AbortSignal): Promise<void>;
+}
+
+/** How a WireGuard is had on a host. `kernel` is wireguard-nt on Windows, and not to be had on macOS. */
+export type BackendKind = 'kernel' | 'wireguard-go' | 'boringtun';
+
+/** `auto`: the kernel's if it works, else one in user space. */
+export type BackendChoice = 'auto' | BackendKind;
+
+/** Whether a backend can be had here. */
+export interface BackendStatus {
+  readonly kind: BackendKind;
+  /** Why not, with the mend; undefined if it can be had. */
+  readonly missing: string | undefined;
+}
+
+/** An interface that is to be there. */
+export interface InterfaceRequest {
+  readonly name: string;
+  readonly backend: BackendChoice;
+  readonly mtu: number;
+  /** True: a WireGuard interface of this name that somebody else made is configured too, but never taken away. */
+  readonly adoptForeign: boolean;
+}
+
+/** An interface that is there. Letting go of it changes nothing: it works on without us. */
+export interface OpenInterface {
+  /** As it was asked for. */
+  readonly name: string;
+  /** As the system has it: utunN on macOS, elsewhere the same. Routes and addresses need this one. */
+  readonly realName: string;
+  readonly kind: BackendKind;
+  /** False: it was made anew, and has no key, peers, addresses or routes yet. */
+  readonly adopted: boolean;
+  /** True: somebody else made it. */
+  readonly foreign: boolean;
+  readonly device: WireguardDevice;
+  /**
+   * Resolves with what happened once it is not whole any more: daemon ended, socket removed, link gone or made anew by others.
+   * To mend it, open it again. Rejects with the signal's reason.
+   */
+  lost(signal: AbortSignal): Promise<string>;
+}
+
+/** An interface that we made or adopted, whether or not it is whole. */
+export interface KnownInterface {
+  readonly name: string;
+  readonly realName: string;
+  readonly kind: BackendKind;
+  readonly foreign: boolean;
+}
+
+/** Makes, adopts and takes away interfaces. Calls for the same name run one after another; all end within a limit. */
+export interface WireguardInterfaces {
+  /** What can be had here, in order of preference. Leaves nothing behind. */
+  backends(signal?: AbortSignal): Promise<readonly BackendStatus[]>;
+  /**
+   * Adopts what is there and ours, mends or makes the rest. Cheap if nothing is amiss, so that it may be called before each
+   * pass. Throws `already_exists` naming who has the name, and `unavailable` or `unsupported` naming what is missing and
+   * how to get it.
+   */
+  open(request: InterfaceRequest, signal?: AbortSignal): Promise<OpenInterface>;
+  list(signal?: AbortSignal): Promise<readonly KnownInterface[]>;
+  /** Takes away one of ours with its daemon; a foreign one is only forgotten. Nothing happens if it isn't known. */
+  remove(name: string, signal?: AbortSignal): Promise<void>;
+}
+
+/** Where secret keys come from. A source is an absolute path, or "env:NAME". */
+export interface KeyStore {
+  /** Throws `not_found`, `policy` if others may read the file, `invalid` if it holds no key; never shows what it holds. */
+  read(source: string): Promise<SecretKey>;
+  /** Makes a key in a new file that only its owner may read; `already_exists` if there is one. */
+  generate(path: string): Promise<SecretKey>;
+  /** Why keys could be swapped to disk, with the mend; undefined if the memory that holds them is locked. */
+  readonly unlocked: string | undefined;
+}
+
+/** Finds addresses of endpoints that are given by name. */
+export interface EndpointResolver {
+  /**
+   * Address and port by endpoint, for those that could be resolved now or earlier: the last good answer stands until there is
+   * a new one. Ends within a limit; doesn't throw for a name that can't be resolved.
+   */
+  resolve(endpoints: Iterable<string>, signal?: AbortSignal): Promise<ReadonlyMap<string, string>>;
 }
