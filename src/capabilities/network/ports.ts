@@ -1,9 +1,14 @@
-// What the network capability needs of a WireGuard, whichever it is: the kernel's, wireguard-go or boringtun.
+// What the network capability needs of a host: a WireGuard, whichever it is (the kernel's, wireguard-go or boringtun), and the
+// system's links, name servers and forwarding.
+
+import type { LonglineError } from '../../core/errors.ts';
 import type { SecretKey } from '../../core/wireguard-keys.ts';
 import type { FoundDevice } from './device.ts';
+import type { FoundLink, LinkStep } from './link.ts';
 import type { DeviceChange } from './plan.ts';
 
 export type { FoundDevice, FoundPeer, PeerState } from './device.ts';
+export type { FoundLink, FoundRoute, LinkStep, Origin, Route, Rule } from './link.ts';
 export type { DeviceChange, PeerChange, PeerFields } from './plan.ts';
 
 /** One interface that exists. Both calls end within a limit of the adapter's. */
@@ -98,4 +103,33 @@ export interface EndpointResolver {
    * a new one. Ends within a limit; doesn't throw for a name that can't be resolved.
    */
   resolve(endpoints: Iterable<string>, signal?: AbortSignal): Promise<ReadonlyMap<string, string>>;
+}
+
+/** A step that the system refused. */
+export interface LinkRefusal {
+  readonly step: LinkStep;
+  readonly error: LonglineError;
+}
+
+/** Network interfaces of the system: addresses, MTU, routes and rules. Every call ends within a limit of the adapter's. */
+export interface LinkDriver {
+  /** True if the system keeps with a route whose it is; else the record has to. */
+  readonly marksRoutes: boolean;
+  /** True if packets can be told by a mark which table they go by. */
+  readonly hasRules: boolean;
+  /** What is there of an interface, which may be absent. */
+  read(name: string, signal?: AbortSignal): Promise<FoundLink>;
+  /**
+   * Takes steps in order. It is no transaction: a refused one keeps none of the others from being taken. Throws only if it is
+   * unknown which were.
+   */
+  apply(name: string, steps: readonly LinkStep[], signal?: AbortSignal): Promise<readonly LinkRefusal[]>;
+}
+
+/** Settings of the kernel by path: "net/ipv4/ip_forward". */
+export interface Sysctls {
+  /** Undefined if the kernel has no such setting. */
+  read(key: string): Promise<string | undefined>;
+  /** Writes only what isn't so already, and is true if it wrote. Throws `wrong_state` if it can't be had. */
+  ensure(key: string, value: string): Promise<boolean>;
 }

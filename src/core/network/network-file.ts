@@ -2,6 +2,7 @@
 // Everything that is wrong is told at once, with path and line. Reads text, not files.
 import { readToml, type TomlTable } from '../toml/toml-table.ts';
 import { checkNetwork, type NetworkSpec, type PeerDraft } from './network-spec.ts';
+import { isDefaultPrefix } from './prefix.ts';
 
 /** One network of the file. */
 export interface FiledNetwork {
@@ -31,8 +32,25 @@ export function readNetworkFile(text: string): NetworkFile {
       if (other !== undefined) section.fail(`${spec.name}.interface`, `"${spec.interface}" is also that of ${other}`);
       if (spec.interface !== '') placeOf.set(spec.interface, `network.${spec.name}`);
     }
+    for (const [name, other] of sameDefaults(networks)) {
+      section.fail(name, `has the default route, as network.${other} does; set "table" of one to a number or "off"`);
+    }
     return { networks, warnings };
   });
+}
+
+/** Pairs of networks that both take all of a family's addresses for the main table. */
+function* sameDefaults(networks: readonly FiledNetwork[]): Generator<readonly [string, string]> {
+  const owner = new Map<string, string>();
+  for (const { enabled, spec } of networks) {
+    if (!enabled || spec.table !== 'main') continue;
+    const prefixes = new Set([spec.routes, ...spec.peers.map((peer) => peer.prefixes)].flat().filter(isDefaultPrefix));
+    for (const prefix of prefixes) {
+      const other = owner.get(prefix);
+      if (other === undefined) owner.set(prefix, spec.name);
+      else yield [spec.name, other];
+    }
+  }
 }
 
 function readNetwork(name: string, table: TomlTable, warnings: string[]): FiledNetwork {
@@ -45,8 +63,12 @@ function readNetwork(name: string, table: TomlTable, warnings: string[]): FiledN
     listenPort: table.number('listen_port', 1, 65_535, true),
     mtu: table.number('mtu', Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, true),
     dns: table.strings('dns'),
+    dnsDomains: table.strings('dns_domains'),
+    dnsBackend: table.string('dns_backend'),
+    natSubnets: table.strings('nat_subnets'),
+    forward: table.boolean('forward'),
     routes: table.strings('routes'),
-    table: table.string('table'),
+    table: table.stringOrWhole('table'),
     fwmark: table.number('fwmark', 0, 0xffff_ffff, true),
     backend: table.string('backend'),
     foreignPeers: table.string('foreign_peers'),

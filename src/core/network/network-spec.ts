@@ -1,9 +1,11 @@
 // A WireGuard network as it is asked for: complete, canonical and within bounds, or refused with every wrong field. Pure.
 // Keys that are secret are named here by path only; the network capability joins them to it.
 
+import { crc32c } from '../crc32c.ts';
 import { parsePublicKey } from '../wireguard-keys.ts';
 import { endpointForm, parseEndpoint } from './endpoint.ts';
-import { coveringPrefixes, parseAddress, parseInterfaceAddress, parsePrefix } from './prefix.ts';
+import { DNS_BACKENDS, type DnsBackend, domainForm, parseDnsBackend, parseDomain } from './name-servers.ts';
+import { coveringPrefixes, isDefaultPrefix, parseAddress, parseInterfaceAddress, parsePrefix } from './prefix.ts';
 
 /** What WireGuard holds at most on one interface. */
 export const MAX_PEERS = 65_536;
@@ -12,6 +14,9 @@ export const MIN_MTU = 1280;
 /** What fits in an IPv4 packet with WireGuard's own bytes around it. */
 export const MAX_MTU = 65_455;
 export const DEFAULT_MTU = 1420;
+/** Clear of the bits that Kubernetes (0x4000, 0x8000), Tailscale (0xff0000) and Cilium (0x0f00) give a meaning to. */
+const FIRST_MARK = 0x2000;
+const MARKS = 0x100;
 
 /** WireGuards that can carry an interface. */
 export const BACKENDS = ['kernel', 'wireguard-go', 'boringtun'] as const;
@@ -31,6 +36,10 @@ export interface NetworkDraft {
   readonly listenPort?: number | undefined;
   readonly mtu?: number | undefined;
   readonly dns?: readonly string[] | undefined;
+  readonly dnsDomains?: readonly string[] | undefined;
+  readonly dnsBackend?: string | undefined;
+  readonly natSubnets?: readonly string[] | undefined;
+  readonly forward?: boolean | undefined;
   readonly routes?: readonly string[] | undefined;
   readonly table?: string | undefined;
   readonly fwmark?: number | undefined;
@@ -67,11 +76,18 @@ export interface NetworkSpec {
   readonly listenPort: number | undefined;
   readonly mtu: number;
   readonly dns: readonly string[];
+  /** Searched, and asked for at `dns`; with "~" in front only asked for there. None: all names are asked for there. */
+  readonly dnsDomains: readonly string[];
+  readonly dnsBackend: DnsBackend;
+  /** Packets that others send from here leave through the interface under its own address. */
+  readonly natSubnets: readonly string[];
+  /** True: this host passes packets on between the interface and others, as it has to for `natSubnets`. */
+  readonly forward: boolean;
   /** Beside those that follow from the peers' prefixes. */
   readonly routes: readonly string[];
   /** Routing table; 'off' sets no routes. */
   readonly table: 'main' | 'off' | number;
-  /** 0 marks nothing. */
+  /** 0 marks nothing. Never 0 where the main table is to have the default route. */
   readonly fwmark: number;
   readonly backend: BackendChoice;
   /** What becomes of peers that somebody else put there. */
@@ -106,6 +122,11 @@ export function checkNetwork(draft: NetworkDraft, refuse: Note, warn: Note): Net
   const all = (field: string, given: readonly string[] | undefined, read: Read, form: string) =>
     readAll(field, given ?? [], read, form, refuse);
   const { keyEpoch = 0, privateKeyPath: path } = draft;
+  const peers = checkPeers(draft.peers, within, refuse, warn);
+  const routes = all('routes', draft.routes, parsePrefix, PREFIX_FORM);
+  const table = tableOf(draft.table, refuse);
+  const hasDefault =
+    table === 'main' && [routes, ...peers.map(({ prefixes }) => prefixes)].flat().some(isDefaultPrefix);
   return {
     name: networkName(draft.name, refuse),
     interface: interfaceName(draft.interface, refuse),
@@ -115,18 +136,20 @@ export function checkNetwork(draft: NetworkDraft, refuse: Note, warn: Note): Net
     addresses: all('addresses', draft.addresses, parseInterfaceAddress, 'an address such as "10.42.0.7/16"'),
     listenPort: draft.listenPort === undefined ? undefined : within('listen_port', draft.listenPort, 0, 1, 65_535),
     mtu: within('mtu', draft.mtu, DEFAULT_MTU, MIN_MTU, MAX_MTU),
-    dns: all('dns', draft.dns, parseAddress, 'the address of a name server such as "10.100.0.2"'),
-    routes: all('routes', draft.routes, parsePrefix, PREFIX_FORM),
-    table: tableOf(draft.table, refuse),
-    fwmark: within('fwmark', draft.fwmark, 0, 0, 0xffff_ffff),
+    ...checkDns(draft, all, refuse),
+    ...checkForwarding(draft, all),
+    routes,
+    table,
+    fwmark: markOf(within('fwmark', draft.fwmark, 0, 0, 0xffff_ffff), hasDefault, draft.interface ?? '', refuse),
     backend: oneOf('backend', draft.backend, ['auto', ...BACKENDS], refuse),
     foreignPeers: oneOf('foreign_peers', draft.foreignPeers, ['keep', 'own'], refuse),
     adoptInterface: draft.adoptInterface ?? false,
-    peers: checkPeers(draft.peers, within, refuse, warn),
+    peers,
   };
 }
 
 type Read = (text: string) => string | undefined;
+type ReadList = (field: string, given: readonly string[] | undefined, read: Read, form: string) => readonly string[];
 type Within = (field: string, value: number | undefined, fallback: number, least: number, most: number) => number;
 
 const PREFIX_FORM = 'a prefix such as "10.42.0.0/16" or "fd42:1::/48"';
@@ -175,11 +198,44 @@ function keyPath(field: string, path: string, refuse: Note): string {
 }
 
 function tableOf(text: string | undefined, refuse: Note): NetworkSpec['table'] {
-  if (text === undefined || text === 'main') return 'main';
+  if (text === undefined || text === 'main' || text === '254') return 'main';
   if (text === 'off') return text;
-  if (/^[1-9]\d{0,9}$/.test(text) && Number(text) <= 0xffff_ffff) return Number(text);
-  refuse('table', `"${text.slice(0, 100)}" must be "main", "off" or the number of a routing table from 1`);
+  if (/^[1-9]\d{0,9}$/.test(text) && Number(text) <= 0xffff_ffff && text !== '255') return Number(text);
+  refuse(
+    'table',
+    `"${text.slice(0, 100)}" must be "main", "off" or the number of a routing table from 1, but not 255, the system's`,
+  );
   return 'main';
+}
+
+/** The mark is that of the table too where the network has the default route. */
+function markOf(given: number, hasDefault: boolean, interfaceName: string, refuse: Note): number {
+  if (!hasDefault) return given;
+  if (given >= 253 && given <= 255) {
+    refuse(
+      'fwmark',
+      `${given} is the number of a table of the system's; with a default route the mark names a table too`,
+    );
+  }
+  return given === 0 ? FIRST_MARK + (crc32c(Buffer.from(interfaceName)) % MARKS) : given;
+}
+
+function checkDns(draft: NetworkDraft, all: ReadList, refuse: Note) {
+  const dns = all('dns', draft.dns, parseAddress, 'the address of a name server such as "10.100.0.2"');
+  const dnsDomains = all('dns_domains', draft.dnsDomains, parseDomain, domainForm);
+  const dnsBackend = parseDnsBackend(draft.dnsBackend ?? 'auto');
+  if (dnsBackend === undefined) {
+    refuse('dns_backend', `"${draft.dnsBackend!.slice(0, 100)}" must be one of ${DNS_BACKENDS.join(', ')}`);
+  }
+  if (dnsDomains.length > 0 && (draft.dns ?? []).length === 0) {
+    refuse('dns_domains', 'there is nobody to ask for them: dns names no server');
+  }
+  return { dns, dnsDomains, dnsBackend: dnsBackend ?? 'auto' } as const;
+}
+
+function checkForwarding(draft: NetworkDraft, all: ReadList) {
+  const natSubnets = all('nat_subnets', draft.natSubnets, parsePrefix, PREFIX_FORM);
+  return { natSubnets, forward: draft.forward === true || natSubnets.length > 0 };
 }
 
 function checkPeers(drafts: readonly PeerDraft[], within: Within, refuse: Note, warn: Note): readonly PeerSpec[] {

@@ -27,6 +27,11 @@ export function parseAddress(text: string): string | undefined {
   return address === undefined ? undefined : format(address);
 }
 
+/** True for a prefix that takes all addresses of its family. */
+export function isDefaultPrefix(prefix: string): boolean {
+  return prefix.endsWith('/0');
+}
+
 /** Every canonical prefix, from the next shorter to /0, that covers this one. */
 export function* coveringPrefixes(prefix: string): Generator<string> {
   const parsed = parts(prefix);

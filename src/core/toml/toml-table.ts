@@ -71,6 +71,13 @@ export class TomlTable {
     return value;
   }
 
+  /** A string, or a whole number as text. */
+  stringOrWhole(key: string): string | undefined {
+    const value = this.#take(key);
+    if (value === undefined || typeof value === 'string') return value;
+    return Number.isSafeInteger(value) ? String(value) : this.#wrong(key, value, 'a string or a whole number');
+  }
+
   requiredString(key: string, pattern?: RegExp, form?: string): string | undefined {
     if (!this.has(key)) return this.#absent(key, form ?? 'a string');
     return this.string(key, pattern, form);

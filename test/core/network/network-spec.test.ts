@@ -48,6 +48,9 @@ describe('network spec', () => {
       fwmark: -1,
       addresses: ['10.0.0.1/33'],
       dns: ['name'],
+      dnsDomains: ['a..b', 'corp.example'],
+      dnsBackend: 'hosts',
+      natSubnets: ['172.17.0.0/16', '172.17.0.0/33'],
       routes: ['10.0.0.0/08'],
       peers: [
         peer(1, { endpoint: 'host', keepaliveSecs: 65_536, presharedKeyPath: 'psk' }),
@@ -60,12 +63,15 @@ describe('network spec', () => {
       'addresses[0]',
       'backend',
       'dns[0]',
+      'dns_backend',
+      'dns_domains[0]',
       'foreign_peers',
       'fwmark',
       'interface',
       'listen_port',
       'mtu',
       'name',
+      'nat_subnets[1]',
       'peers[0].endpoint',
       'peers[0].persistent_keepalive_secs',
       'peers[0].preshared_key_path',
@@ -130,6 +136,22 @@ describe('network spec', () => {
     assert.deepEqual([...coveringPrefixes('192.0.0.0/2')], ['128.0.0.0/1', '0.0.0.0/0']);
   });
 
+  it('reads whom to ask for names, and what to pass on', () => {
+    const { refused, spec } = check({
+      dns: ['10.100.0.2', 'FD00::0:53'],
+      dnsDomains: ['Corp.Example.', '~internal.example', '~.'],
+      natSubnets: ['172.17.0.1/16'],
+    });
+    assert.deepEqual([...refused], []);
+    assert.deepEqual(spec.dns, ['10.100.0.2', 'fd00::53']);
+    assert.deepEqual(spec.dnsDomains, ['corp.example', '~internal.example', '~.']);
+    assert.deepEqual([spec.natSubnets, spec.forward, spec.dnsBackend], [['172.17.0.0/16'], true, 'auto']);
+    assert.match(check({ dnsDomains: ['a'] }).refused.get('dns_domains')!, /dns names no server/);
+    assert.equal(check({}).spec.forward, false);
+    assert.equal(check({ table: '254' }).spec.table, 'main');
+    assert.match(check({ table: '255' }).refused.get('table')!, /not 255, the system's/);
+  });
+
   it('reads endpoints', () => {
     assert.equal(parseEndpoint('Hub.Example.org:51820'), 'hub.example.org:51820');
     assert.equal(parseEndpoint('[2001:DB8::0:1]:1'), '[2001:db8::1]:1');
@@ -169,6 +191,18 @@ persistent_keepalive_secs = 25
     assert.equal(spec.mtu, 1280);
     assert.deepEqual(spec.peers[0]!.prefixes, ['10.42.0.0/16', 'fd42:1::/48']);
     assert.equal(spec.peers[0]!.keepaliveSecs, 25);
+  });
+
+  it('takes the number of a table as a number, and one network alone has the default route', () => {
+    const open = TEXT.replace('"10.42.0.0/16"', '"0.0.0.0/0"');
+    const other = open.replaceAll('network.default', 'network.other').replace('"wg0"', '"wg1"');
+    const [first, second] = readNetworkFile(`${open}${other.replace('mtu = 1280', 'table = 51820')}`).networks;
+    assert.deepEqual([first!.spec.table, second!.spec.table], ['main', 51_820]);
+    assert.throws(
+      () => readNetworkFile(`${open}${other}`),
+      /network\.other: has the default route, as network\.default/,
+    );
+    assert.throws(() => readNetworkFile(TEXT.replace('mtu = 1280', 'table = 1.5')), /a string or a whole number/);
   });
 
   it('tells field and line of what is wrong, and refuses an interface that two networks want', () => {
