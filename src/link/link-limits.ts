@@ -16,6 +16,8 @@ export interface LinkLimits {
   readonly logWindowBytes: number;
   /** Output in one batch. Two batches at most wait for the socket. */
   readonly logBatchBytes: number;
+  /** How long a Logs stream that has no log is kept. */
+  readonly logIdleMs: number;
   readonly spoolBytes: number;
   readonly spoolLogBytes: number;
   readonly segmentBytes: number;
@@ -41,6 +43,7 @@ export const LINK_LIMITS: LinkLimits = {
   },
   logWindowBytes: 4 * 1024 * 1024,
   logBatchBytes: 63 * 1024,
+  logIdleMs: 60_000,
   spoolBytes: 1024 * 1024 * 1024,
   spoolLogBytes: 256 * 1024 * 1024,
   segmentBytes: 4 * 1024 * 1024,

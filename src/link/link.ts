@@ -215,6 +215,7 @@ export class Link implements AsyncDisposable {
       bringUpMs: this.#limits.bringUpMs,
       heartbeatMostMs: this.#limits.heartbeatMostMs,
       logWindowBytes: this.#limits.logWindowBytes,
+      logIdleMs: this.#limits.logIdleMs,
       logBatchBytes: this.#limits.logBatchBytes,
       onCheckpointAck: onCheckpointAck ?? (() => undefined),
       onLogDamage: (logId, message) => this.emit({ type: 'log.damaged', message, attributes: { log_id: logId } }),

@@ -28,6 +28,8 @@ export interface ShipperOptions {
   readonly windowBytes: number;
   /** Data bytes in one batch. */
   readonly batchBytes: number;
+  /** How long a stream without a log is kept: it costs both sides memory. */
+  readonly idleMs: number;
   /** Resolves when nothing more urgent waits on another stream. */
   readonly quiet: (signal: AbortSignal) => Promise<void>;
   /** A log that could not be delivered whole, for a HostEvent. */
@@ -37,6 +39,8 @@ export interface ShipperOptions {
 /** Logs open on the stream at once; live ones come first. */
 const MAX_OPEN_LOGS = 256;
 const MAX_RESENDS = 2;
+/** Longest wait for the controller to end an idle stream that was ended here. */
+const GOODBYE_MS = 5000;
 
 /** One per Logs stream. */
 export class LogShipper {
@@ -66,7 +70,7 @@ export class LogShipper {
     this.#wakeup.ring();
   }
 
-  /** Ships until the signal aborts or the stream ends; throws why it ended. */
+  /** Ships until there was no log for a while or the signal aborts; throws why the stream ended before. */
   async run(signal: AbortSignal): Promise<void> {
     const { spool, call } = this.#options;
     const stop = new AbortController();
@@ -78,16 +82,25 @@ export class LogShipper {
     const reading = this.#read().finally(onAbort);
     // It is awaited below; until then its failure must not count as unhandled.
     reading.catch(() => undefined);
+    let idle = false;
     try {
-      await this.#write(stop.signal);
+      idle = (await this.#write(stop.signal)) === 'idle';
     } finally {
-      if (signal.aborted) call.end();
+      if (signal.aborted || idle) call.end();
       else call.cancel();
       signal.removeEventListener('abort', onAbort);
       spool.onWritten(undefined);
       for (const shipment of this.#shipments.values()) await shipment.dispose();
     }
-    if (!signal.aborted) await reading;
+    if (idle) await this.#goodbye(reading);
+    else if (!signal.aborted) await reading;
+  }
+
+  /** A controller that doesn't answer the end of the stream must not keep the next one from being opened. */
+  async #goodbye(reading: Promise<void>): Promise<void> {
+    const limit = setTimeout(() => this.#options.call.cancel(), GOODBYE_MS);
+    await reading.catch((error: unknown) => this.#options.log.debug('an idle log stream ended badly', { err: error }));
+    clearTimeout(limit);
   }
 
   #noticed(log: SpooledLog): void {
@@ -101,13 +114,13 @@ export class LogShipper {
     this.#wakeup.ring();
   }
 
-  async #write(signal: AbortSignal): Promise<void> {
+  async #write(signal: AbortSignal): Promise<'idle' | 'ended'> {
     const { call, quiet } = this.#options;
     let before: Promise<void> = Promise.resolve();
     while (!signal.aborted) {
       const message = await this.#next();
       if (message === undefined) {
-        await this.#wakeup.wait(signal);
+        if (!(await this.#rung(signal)) && this.#empty) break;
         continue;
       }
       await quiet(signal);
@@ -118,6 +131,28 @@ export class LogShipper {
       before = writing;
     }
     await before;
+    return signal.aborted ? 'ended' : 'idle';
+  }
+
+  get #empty(): boolean {
+    return this.#shipments.size + this.#liveWaiting.size + this.#closedWaiting.size === 0;
+  }
+
+  /** Waits for something to do; false if nothing came for so long that the stream may be given up. */
+  async #rung(signal: AbortSignal): Promise<boolean> {
+    if (!this.#empty) {
+      await this.#wakeup.wait(signal);
+      return true;
+    }
+    const limit = new AbortController();
+    const give = () => limit.abort();
+    const timer = setTimeout(give, this.#options.idleMs);
+    signal.addEventListener('abort', give, { once: true });
+    if (signal.aborted) give();
+    await this.#wakeup.wait(limit.signal);
+    clearTimeout(timer);
+    signal.removeEventListener('abort', give);
+    return !limit.signal.aborted;
   }
 
   /** The next message: input acknowledgements, then new logs, then data in turn. */

@@ -10,6 +10,7 @@ import type { SpoolGapReason } from './spool-record.ts';
 import { loadLog } from './spool-segment.ts';
 import { type LogName, SpooledLog, type SpoolHost } from './spooled-log.ts';
 import { storageError } from './storage-error.ts';
+import { Wakeup } from './wakeup.ts';
 
 /** Output stream of a job. */
 export type StreamName = 'stdout' | 'stderr';
@@ -55,6 +56,7 @@ export class LogSpool implements AsyncDisposable {
   readonly #logs = new Map<string, SpooledLog>();
   readonly #charged = new Map<SpooledLog, number>();
   readonly #losses = new Map<string, readonly RecordFileLoss[]>();
+  readonly #opened = new Wakeup();
   #totalBytes = 0;
   #listener: ((log: SpooledLog) => void) | undefined;
 
@@ -104,6 +106,11 @@ export class LogSpool implements AsyncDisposable {
     return this.#logs.values();
   }
 
+  /** Resolves once there is a log, or the signal aborts. One waiter at a time. */
+  async whenFilled(signal: AbortSignal): Promise<void> {
+    while (this.#logs.size === 0 && !signal.aborted) await this.#opened.wait(signal);
+  }
+
   /** Calls back whenever a log was opened, can be read further or was closed. One listener; undefined takes it away. */
   onWritten(listener: ((log: SpooledLog) => void) | undefined): void {
     this.#listener = listener;
@@ -120,6 +127,7 @@ export class LogSpool implements AsyncDisposable {
     if (log === undefined) {
       log = new SpooledLog({ id, attempt, kind }, join(this.#options.folder, key), this.#host, undefined);
       this.#logs.set(key, log);
+      this.#opened.ring();
       try {
         // Durable with the first sync of the log: a job waits for this.
         await mkdir(log.folder, { mode: 0o700 });

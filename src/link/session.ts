@@ -38,6 +38,7 @@ export interface SessionHost {
   readonly heartbeatMostMs: number;
   readonly logWindowBytes: number;
   readonly logBatchBytes: number;
+  readonly logIdleMs: number;
   readonly onCheckpointAck: (chainId: string, sequence: bigint) => void;
   readonly onLogDamage: (logId: string, message: string) => void;
 }
@@ -241,14 +242,23 @@ export class Session {
     clearTimeout(timer);
   }
 
+  /** Most agents have no output most of the time: the stream is there while there is a log, and a while longer. */
   async #shipLogs(signal: AbortSignal): Promise<void> {
-    const { spool, inputs, log, logWindowBytes, outbox, onLogDamage } = this.#host;
+    while (!signal.aborted) {
+      await this.#host.spool.whenFilled(signal);
+      if (!signal.aborted) await this.#ship(signal);
+    }
+  }
+
+  async #ship(signal: AbortSignal): Promise<void> {
+    const { spool, inputs, log, logWindowBytes, logIdleMs, outbox, onLogDamage } = this.#host;
     const shipper = new LogShipper({
       call: this.#connection.call(AgentLinkService.method.logs),
       spool,
       inputs,
       log,
       windowBytes: logWindowBytes,
+      idleMs: logIdleMs,
       batchBytes: Math.min(this.#host.logBatchBytes, this.terms.maxMessageBytes / 2),
       quiet: (sending) => outbox.whenEmpty(sending),
       onDamage: onLogDamage,

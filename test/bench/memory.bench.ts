@@ -1,5 +1,5 @@
-// What ten thousand attached agents cost a controller: resident memory with a control and a log stream each over mTLS, beside a
-// raw HTTP/2 server that holds the same connections and streams and does nothing else.
+// What ten thousand attached agents without output cost a controller: resident memory with a control stream each over mTLS,
+// beside a raw HTTP/2 server that holds the same connections and streams and does nothing else.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Bench } from './bench.ts';
 import { FleetGround, fleetMissing, GroundController, LightFleet, RawPeer, residentMiB } from './fleet/light-fleet.ts';

@@ -85,6 +85,8 @@ export class TestController implements AsyncDisposable {
   readonly telemetry: TelemetryRequest[] = [];
   readonly inputAcks: { logId: string; offset: bigint; closed: boolean }[] = [];
   logsCall: LogsCall | undefined;
+  /** Logs streams so far, and those that the agent has not ended. */
+  readonly logStreams = { opened: 0, open: 0 };
   /** Every Tunnel call that came, oldest first. */
   readonly tunnels: TunnelCall[] = [];
   /** Most control streams that were open at the same time. */
@@ -233,9 +235,14 @@ export class TestController implements AsyncDisposable {
 
   #logs(call: LogsCall): void {
     this.logsCall = call;
+    this.logStreams.opened += 1;
+    this.logStreams.open += 1;
     const handles = new Map<number, StoredLog>();
     call.on('error', () => handles.clear());
-    call.on('end', () => call.end());
+    call.on('end', () => {
+      this.logStreams.open -= 1;
+      call.end();
+    });
     const say = (message: MessageInitShape<typeof LogsResponseSchema>['message']) =>
       call.write(create(LogsResponseSchema, { message: message! }));
     call.on('data', ({ message }: LogsRequest) => {

@@ -337,6 +337,28 @@ describe('link', () => {
     assert.equal(controller.inputAcks.at(-1)?.offset, 6n);
   });
 
+  it('has a log stream only while there is a log, and a while longer', async () => {
+    await using folder = await scratchFolder();
+    await using controller = await TestController.start();
+    await using agent = await AgentSide.open(folder.path, () => controller.port, { limits: { logIdleMs: 1 } });
+    await agent.start();
+    await until('the link is open', () => open(agent));
+    controller.send({ case: 'command', value: controller.command() });
+    await until('a result came', () => controller.results.size === 1);
+    assert.equal(controller.logStreams.opened, 0, 'a command without output needs none');
+    for (const round of [1, 2]) {
+      const log = await agent.link.logs.open(`log-${round}`);
+      await until('the stream is open', () => controller.logStreams.opened === round);
+      await log.append({ stream: 'stdout', data: Buffer.from(`${round}`) }, Date.now());
+      await log.close();
+      await until('the log came whole', () => !!controller.logs.get(`log-${round}`)?.close);
+      assert.equal(String(controller.logs.get(`log-${round}`)?.bytes('stdout')), `${round}`);
+      await until('the stream was ended', () => controller.logStreams.open === 0);
+    }
+    assert.equal(controller.connections.length, 1);
+    assert.ok(!agent.log.lines.some(({ message }) => /log stream failed/.test(message)));
+  });
+
   it('measures round trips and tells them with the usage of the host', async () => {
     await using folder = await scratchFolder();
     await using controller = await TestController.start();

@@ -13,14 +13,14 @@ import {
 } from '#gen/longline/link/v1/link_pb.js';
 import { describeError, LonglineError } from '../../core/errors.ts';
 import { TaskGroup } from '../../core/task-group.ts';
-import { fleetTopic, inputStateTopic } from '../bus/topics.ts';
+import { fleetTopic } from '../bus/topics.ts';
 import { Admission } from '../front/admission.ts';
 import { type GrpcServiceRegistry, serveGrpc } from '../front/grpc-service.ts';
 import type { AgentRoutes } from '../front/routes.ts';
 import type { TunnelCall } from './agent-tunnel.ts';
 import { BeatWheel } from './beat-wheel.ts';
 import { type ControlCall, ControlSession } from './control-session.ts';
-import { InputRelay } from './input-relay.ts';
+import { InputRelays } from './input-relays.ts';
 import type { LinkDependencies } from './link-options.ts';
 import { decodeLogsRequest } from './logs-request.ts';
 import { type LogsCall, LogsSession } from './logs-session.ts';
@@ -40,7 +40,7 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
   readonly #wheel: BeatWheel<ControlSession>;
   readonly #logStreams = new Set<LogsSession>();
   readonly #otherCalls = new Set<() => void>();
-  readonly #relays = new Map<string, InputRelay>();
+  readonly #inputs: InputRelays;
   readonly #tasks = new TaskGroup();
   #draining = false;
 
@@ -48,6 +48,7 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
     this.#needs = needs;
     const { clock, options } = needs;
     this.tunnels = new TunnelRegistry(clock);
+    this.#inputs = new InputRelays(needs.bus);
     this.#admission = new Admission(options.admission, clock);
     this.#wheel = new BeatWheel(options.heartbeatMs, WHEEL_SLOTS, clock);
     this.#tasks.spawn((signal) => this.#wheel.run(signal));
@@ -106,6 +107,7 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
   async #control(call: ControlCall): Promise<void> {
     this.#admit();
     const agentId = await this.#identify(call);
+    await using _input = await this.#inputs.hold(agentId);
     const session = new ControlSession(this.#needs, call, agentId);
     this.#wheel.add(session);
     try {
@@ -117,24 +119,14 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
 
   async #logs(call: LogsCall): Promise<void> {
     const agentId = await this.#identify(call);
-    const session = new LogsSession(this.#needs, call, agentId, this.#relay(agentId));
+    await using input = await this.#inputs.hold(agentId);
+    const session = new LogsSession(this.#needs, call, agentId, input.relay);
     this.#logStreams.add(session);
     try {
       await session.run();
     } finally {
       this.#logStreams.delete(session);
-      if (this.#relays.get(agentId)?.idle) this.#relays.delete(agentId);
     }
-  }
-
-  #relay(agentId: string): InputRelay {
-    let relay = this.#relays.get(agentId);
-    if (relay === undefined) {
-      const { bus } = this.#needs;
-      relay = new InputRelay((executionId, state) => bus.publish(inputStateTopic(executionId), state));
-      this.#relays.set(agentId, relay);
-    }
-    return relay;
   }
 
   async #telemetry(call: TelemetryCall): Promise<void> {

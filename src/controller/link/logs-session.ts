@@ -14,7 +14,7 @@ import {
 } from '#gen/longline/link/v1/link_pb.js';
 import { Channel } from '../../core/channel.ts';
 import { invalid, LonglineError, toLonglineError } from '../../core/errors.ts';
-import { agentInputTopic, logTopic } from '../bus/topics.ts';
+import { logTopic } from '../bus/topics.ts';
 import type { LogAppend, LogWriter } from '../logs/log-store.ts';
 import type { InputRelay, InputSink } from './input-relay.ts';
 import type { LinkDependencies } from './link-options.ts';
@@ -78,10 +78,6 @@ export class LogsSession implements InputSink {
   /** Serves until the agent leaves or `end` is called. */
   async run(): Promise<void> {
     if (this.#call.cancelled) return;
-    const { bus } = this.#needs;
-    using _listening = await bus.listen(agentInputTopic(this.#agentId), (event) => {
-      if (event.kind === 'message') this.#relay.take(event.message);
-    });
     this.#relay.attach(this);
     try {
       for await (const request of this.#requests) {

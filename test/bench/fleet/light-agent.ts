@@ -1,4 +1,4 @@
-// An agent that costs almost nothing: raw HTTP/2 over mTLS, a control and a log stream as a real agent keeps them, the real
+// An agent that costs almost nothing: raw HTTP/2 over mTLS, a control stream as a real agent without output keeps it, the real
 // messages, real backoff, TLS resumption. It carries nothing out: a command is confirmed and ended at once.
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
@@ -35,7 +35,6 @@ export class LightState {
 }
 
 const CONTROL = '/longline.link.v1.AgentLinkService/Control';
-const LOGS = '/longline.link.v1.AgentLinkService/Logs';
 const BACKOFF = { baseMs: 500, capMs: 30_000 } as const;
 const BRING_UP_MS = 10_000;
 /** Field numbers of AgentMessage, ControllerMessage and what is in them. */
@@ -140,7 +139,7 @@ export class LightAgent {
   }
 
   #introduce(session: ClientHttp2Session, socket: TLSSocket, late: NodeJS.Timeout): void {
-    const control = this.#open(session, CONTROL);
+    const control = this.#open(session);
     this.#control = control;
     const deframer = new Deframer();
     control.on('data', (chunk: Buffer) => {
@@ -167,10 +166,10 @@ export class LightAgent {
     );
   }
 
-  #open(session: ClientHttp2Session, path: string): ClientHttp2Stream {
+  #open(session: ClientHttp2Session): ClientHttp2Stream {
     const stream = session.request({
       ':method': 'POST',
-      ':path': path,
+      ':path': CONTROL,
       'content-type': 'application/grpc',
       te: 'trailers',
     });
@@ -190,7 +189,6 @@ export class LightAgent {
       this.#attached = true;
       this.#state.counts.attached += 1;
       if (socket.isSessionReused()) this.#state.counts.resumed += 1;
-      this.#open(session, LOGS).resume();
       this.heartbeat();
       this.#whenAttached.resolve();
     } else if (field === HEARS.command) this.#confirm(reader);

@@ -1,5 +1,5 @@
-// The peer of the fleet benches: node:http2 with TLS and nothing behind it. It answers each Control call with a fixed Welcome,
-// each Logs call with headers, and writes one fixed message to all when told; it stores nothing and knows nobody.
+// The peer of the fleet benches: node:http2 with TLS and nothing behind it. It answers each call with a fixed Welcome, and
+// writes one fixed message to all when told; it stores nothing and knows nobody.
 import { readFileSync } from 'node:fs';
 import { createSecureServer, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
@@ -22,13 +22,9 @@ const server = createSecureServer({
   sessionIdContext: 'raw-peer',
 });
 server.on('sessionError', () => undefined);
-server.on('stream', (stream: ServerHttp2Stream, headers) => {
+server.on('stream', (stream: ServerHttp2Stream) => {
   stream.on('error', () => undefined);
   stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
-  if (!String(headers[':path']).endsWith('/Control')) {
-    stream.resume();
-    return;
-  }
   const deframer = new Deframer();
   let introduced = false;
   stream.on('data', (chunk: Buffer) => {
