@@ -133,3 +133,19 @@ export interface Sysctls {
   /** Writes only what isn't so already, and is true if it wrote. Throws `wrong_state` if it can't be had. */
   ensure(key: string, value: string): Promise<boolean>;
 }
+
+/** Rules of a firewall that belong to one interface. */
+export interface FirewallRules {
+  /** Packets that others send from these prefixes leave by the interface under its own address. */
+  readonly masquerade: readonly string[];
+  /** Replies to packets with this mark get it too, so that a strict check of sources knows which way they came. */
+  readonly replyMark: number | undefined;
+}
+
+/** A firewall in which each interface has a table of ours. */
+export interface Firewall {
+  /** Makes the table be so in one transaction; undefined takes it away. Writes only what isn't so; true if it wrote. */
+  apply(interfaceName: string, rules: FirewallRules | undefined, signal?: AbortSignal): Promise<boolean>;
+  /** True if rules of somebody else translate addresses or judge packets that are passed on. */
+  othersForward(signal?: AbortSignal): Promise<boolean>;
+}
