@@ -19,6 +19,8 @@ export interface PeerFields {
   readonly keepaliveSecs?: number;
   /** Given to this peer, whoever had them. */
   readonly addPrefixes?: readonly string[];
+  /** True if it is to be spoken to at once, though there may be nothing to send. */
+  readonly greet?: boolean;
 }
 
 /** One step for one peer. */
@@ -52,24 +54,18 @@ export interface PlanContext {
 
 /** Compares and plans. A plan for equal states is empty. */
 export function planDevice(wanted: WantedDevice, found: KnownDevice, context: PlanContext): DeviceChange {
+  const { emptied, ownerless, removed } = survey(wanted, found, context);
   const kept: PeerChange[] = [];
   for (const peer of wanted.peers.values()) {
     const before = found.peers.get(peer.publicKey);
-    const fields = before === undefined ? allFields(peer) : changedFields(peer, before, context);
+    const fields = before === undefined ? newFields(peer, emptied) : changedFields(peer, before, context);
     if (fields === undefined) continue;
     const kind = before === undefined ? 'add' : 'update';
     // What an adapter that can't update needs to add the peer anew: where it was last seen beats where it was told to be.
-    kept.push({
-      kind,
-      publicKey: peer.publicKey,
-      fields,
-      whole: { ...peer, endpoint: fields.endpoint ?? before?.endpoint },
-    });
+    const whole = { ...peer, endpoint: fields.endpoint ?? before?.endpoint };
+    kept.push({ kind, publicKey: peer.publicKey, fields, whole });
   }
-  const removals: PeerChange[] = [...found.peers.keys()]
-    .filter((key) => !wanted.peers.has(key) && !context.foreign?.has(key))
-    .map((publicKey) => ({ kind: 'remove', publicKey }));
-  const ownerless = ownerlessPrefixes(wanted, found);
+  const removals = removed.map((publicKey): PeerChange => ({ kind: 'remove', publicKey }));
   const additions = kept.filter(({ kind }) => kind === 'add').length;
   const room = MAX_PEERS - found.peers.size - additions;
   const sunk = room + removals.length > 0 ? [...sink(ownerless)] : [...renewed(wanted, found, ownerless)];
@@ -79,6 +75,32 @@ export function planDevice(wanted: WantedDevice, found: KnownDevice, context: Pl
     ...ownFields(wanted, found),
     peers: roomy ? [...kept, ...sunk, ...removals] : [...removals, ...kept, ...sunk],
   };
+}
+
+/** What peers that are there lose. */
+interface Losses {
+  /** Keys of peers that go. */
+  readonly removed: readonly string[];
+  /** Prefixes that a kept peer has and nobody is to have. Those of removed peers go with them. */
+  readonly ownerless: ReadonlySet<string>;
+  /** Peers that go or keep no prefix, by the first that they had. */
+  readonly emptied: ReadonlyMap<string, PeerState>;
+}
+
+function survey(wanted: WantedDevice, found: KnownDevice, context: PlanContext): Losses {
+  const removed: string[] = [];
+  const lost = new Set<string>();
+  const emptied = new Map<string, PeerState>();
+  for (const before of found.peers.values()) {
+    const after = wanted.peers.get(before.publicKey);
+    if (after === undefined) {
+      if (context.foreign?.has(before.publicKey)) continue;
+      removed.push(before.publicKey);
+    } else for (const prefix of missingFrom(after.prefixes, before.prefixes)) lost.add(prefix);
+    const [first] = before.prefixes;
+    if (first !== undefined && (after === undefined || after.prefixes.size === 0)) emptied.set(first, before);
+  }
+  return { removed, emptied, ownerless: lost.size === 0 ? lost : lost.difference(prefixesOf(wanted)) };
 }
 
 /** True if there is nothing to do. */
@@ -106,17 +128,24 @@ export function endpointsAfter(
 }
 
 /** What an interface is once a plan for it has been written, whole and without a word of refusal. */
-export function knownAfter(wanted: WantedDevice, before: KnownDevice, context: PlanContext): KnownDevice {
+export function knownAfter(
+  wanted: WantedDevice,
+  before: KnownDevice,
+  change: DeviceChange,
+  context: PlanContext,
+): KnownDevice {
   const peers = new Map<string, PeerState>();
-  const staying = [...(context.foreign ?? [])].filter((key) => before.peers.has(key) && !wanted.peers.has(key));
-  const taken = staying.length === 0 ? undefined : prefixesOf(wanted);
-  for (const key of staying) {
-    const peer = before.peers.get(key)!;
-    peers.set(key, { ...peer, prefixes: peer.prefixes.difference(taken!) });
+  const staying = [...before.peers.values()].filter(({ publicKey }) => {
+    return !wanted.peers.has(publicKey) && context.foreign?.has(publicKey);
+  });
+  const taken: ReadonlySet<string> = staying.length === 0 ? new Set() : prefixesOf(wanted);
+  for (const peer of staying) peers.set(peer.publicKey, { ...peer, prefixes: peer.prefixes.difference(taken) });
+  const told = new Map<string, string>();
+  for (const one of change.peers) {
+    if (one.kind !== 'remove' && one.fields.endpoint !== undefined) told.set(one.publicKey, one.fields.endpoint);
   }
   for (const [key, peer] of wanted.peers) {
-    const was = before.peers.get(key);
-    const endpoint = was !== undefined && keepsEndpoint(peer, was, context) ? was.endpoint : peer.endpoint;
+    const endpoint = told.get(key) ?? before.peers.get(key)?.endpoint;
     peers.set(key, endpoint === peer.endpoint ? peer : { ...peer, endpoint });
   }
   const { fwmark, listenPort = before.listenPort, privateKey } = wanted;
@@ -130,6 +159,18 @@ function ownFields(wanted: WantedDevice, found: KnownDevice): Omit<DeviceChange,
     ...(listenPort === undefined || listenPort === found.listenPort ? {} : { listenPort }),
     ...(fwmark === found.fwmark ? {} : { fwmark }),
   };
+}
+
+/**
+ * A key that takes over all prefixes of another is that of the same host. It is where that one was last seen, and is greeted:
+ * a host that changed its key holds back what it has to send until there is a handshake, but not for long.
+ */
+function newFields(peer: PeerState, emptied: Losses['emptied']): PeerFields {
+  const [first] = peer.prefixes;
+  const before = first === undefined ? undefined : emptied.get(first);
+  if (before === undefined || before.prefixes.symmetricDifference(peer.prefixes).size > 0) return allFields(peer);
+  const endpoint = peer.endpoint ?? before.endpoint;
+  return { ...allFields(peer), ...(endpoint === undefined ? {} : { endpoint, greet: true }) };
 }
 
 function allFields(peer: PeerState): PeerFields {
@@ -146,22 +187,17 @@ function changedFields(wanted: PeerState, found: PeerState, context: PlanContext
   const { presharedKey, endpoint, keepaliveSecs } = wanted;
   const sameSecret =
     presharedKey === undefined ? found.presharedKey === undefined : presharedKey.equals(found.presharedKey);
-  const sameEndpoint = keepsEndpoint(wanted, found, context);
+  const lastKnown = found.endpoint === undefined ? undefined : context.writtenEndpoints.get(wanted.publicKey);
+  const sameEndpoint = endpoint === undefined || endpoint === (lastKnown ?? found.endpoint);
   const sameKeepalive = keepaliveSecs === found.keepaliveSecs;
   const addPrefixes = missingFrom(found.prefixes, wanted.prefixes);
   if (sameSecret && sameEndpoint && sameKeepalive && addPrefixes.length === 0) return undefined;
   return {
     ...(sameSecret ? {} : { presharedKey: presharedKey ?? null }),
-    ...(endpoint === undefined || sameEndpoint ? {} : { endpoint }),
+    ...(sameEndpoint ? {} : { endpoint }),
     ...(sameKeepalive ? {} : { keepaliveSecs }),
     ...(addPrefixes.length === 0 ? {} : { addPrefixes }),
   };
-}
-
-/** True if a peer's endpoint is not written. */
-function keepsEndpoint({ endpoint, publicKey }: PeerState, found: PeerState, context: PlanContext): boolean {
-  const lastKnown = found.endpoint === undefined ? undefined : context.writtenEndpoints.get(publicKey);
-  return endpoint === undefined || endpoint === (lastKnown ?? found.endpoint);
 }
 
 const NONE: readonly string[] = [];
@@ -171,16 +207,6 @@ function missingFrom(set: ReadonlySet<string>, from: ReadonlySet<string>): reado
   let missing = NONE;
   for (const prefix of from) if (!set.has(prefix)) missing = [...missing, prefix];
   return missing;
-}
-
-/** Prefixes that a kept peer has and nobody is to have. Those of removed peers go with them. */
-function ownerlessPrefixes(wanted: WantedDevice, found: KnownDevice): ReadonlySet<string> {
-  const ownerless = new Set<string>();
-  for (const peer of wanted.peers.values()) {
-    const before = found.peers.get(peer.publicKey);
-    if (before !== undefined) for (const prefix of missingFrom(peer.prefixes, before.prefixes)) ownerless.add(prefix);
-  }
-  return ownerless.size === 0 ? ownerless : ownerless.difference(prefixesOf(wanted));
 }
 
 function prefixesOf({ peers }: WantedDevice): ReadonlySet<string> {

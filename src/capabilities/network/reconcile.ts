@@ -47,7 +47,7 @@ export async function reconcile(
     }
   }
   const writtenEndpoints = endpointsAfter(wanted, context, new Set(refused.keys()));
-  const known = refused.size > 0 ? undefined : knownAfter(wanted, before, context);
+  const known = refused.size > 0 ? undefined : knownAfter(wanted, before, change, context);
   return { change, writtenEndpoints, known, refused };
 }
 

@@ -41,8 +41,14 @@ function peerLines(change: PeerChange): string[] {
   const publicKey = `public_key=${hex(change.publicKey)}`;
   // update_only counts only right behind the key; without it a removal would first make the peer that it removes.
   if (change.kind === 'remove') return [publicKey, 'update_only=true', 'remove=true'];
-  return [publicKey, ...(change.kind === 'update' ? ['update_only=true'] : []), ...fieldLines(change.fields)];
+  const lines = [publicKey, ...(change.kind === 'update' ? ['update_only=true'] : []), ...fieldLines(change.fields)];
+  if (!change.fields.greet || change.fields.keepaliveSecs !== undefined) return lines;
+  // Keepalives that are switched on send one at once; a second section switches them off again.
+  return [...lines, KEEPALIVE_ON, publicKey, 'update_only=true', KEEPALIVE_OFF];
 }
+
+const KEEPALIVE_ON = 'persistent_keepalive_interval=65535';
+const KEEPALIVE_OFF = 'persistent_keepalive_interval=0';
 
 function renewPeer(change: PeerChange): string[][] {
   const publicKey = `public_key=${hex(change.publicKey)}`;

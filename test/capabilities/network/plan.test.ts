@@ -47,6 +47,12 @@ function ownerOf(state: WantedDevice | FoundDevice, prefix: string): string | un
 }
 
 const NONE = { writtenEndpoints: new Map<string, string>() };
+const OWN = { privateKey: secret(9), listenPort: undefined, fwmark: 0 };
+
+function peer(n: number): PeerState {
+  const prefixes = new Set([`10.0.${n}.0/24`]);
+  return { publicKey: key(n), presharedKey: undefined, endpoint: endpointOf(n), keepaliveSecs: 0, prefixes };
+}
 
 describe('plan of a device', () => {
   it('converges from any state to any other, and a second plan is empty', () => {
@@ -88,7 +94,7 @@ describe('plan of a device', () => {
           model.write(plan);
           assert.deepEqual(twin.state, model.state);
           assert.equal(isEmptyChange(fromKnown), isEmptyChange(plan));
-          known = knownAfter(one, known, context);
+          known = knownAfter(one, known, fromKnown, context);
           context = { ...context, writtenEndpoints: new Map(endpointsAfter(one, context, new Set())) };
         }
       }),
@@ -162,6 +168,23 @@ describe('plan of a device', () => {
       { kind: 'remove', publicKey: key(1) },
       { kind: 'remove', publicKey: SINK_KEY },
     ]);
+  });
+
+  it('greets a key that takes over from another, where that one was last seen', () => {
+    const roamed = new Map([[key(0), { ...peer(0), endpoint: endpointOf(7) }]]);
+    const found = asFound({ ...OWN, peers: roamed });
+    const heir = { ...peer(1), endpoint: undefined, prefixes: peer(0).prefixes };
+    const retired = { ...peer(0), endpoint: undefined, prefixes: new Set<string>() };
+    for (const peers of [[heir], [retired, heir], [heir, retired]]) {
+      const wanted = { ...OWN, peers: new Map(peers.map((one) => [one.publicKey, one])) };
+      const added = planDevice(wanted, found, NONE).peers.find(({ kind }) => kind === 'add');
+      assert.ok(added?.kind === 'add' && added.publicKey === key(1));
+      const { endpoint, greet } = added.fields;
+      assert.deepEqual({ endpoint, greet }, { endpoint: endpointOf(7), greet: true });
+    }
+    const other = { ...heir, prefixes: new Set([...heir.prefixes, '10.1.0.0/24']) };
+    const [added] = planDevice({ ...OWN, peers: new Map([[key(1), other]]) }, found, NONE).peers;
+    assert.ok(added?.kind === 'add' && added.fields.greet === undefined && added.fields.endpoint === undefined);
   });
 
   it('fits into a full interface', () => {

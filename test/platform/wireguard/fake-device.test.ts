@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { planDevice } from '../../../src/capabilities/network/plan.ts';
-import { BORINGTUN, decodeDevice, PLAIN } from '../../../src/platform/wireguard/uapi.ts';
+import { BORINGTUN, decodeDevice, encodeChange, PLAIN } from '../../../src/platform/wireguard/uapi.ts';
 import { UapiDevice, uapiPath } from '../../../src/platform/wireguard/uapi-device.ts';
 import { FakeWireguard, type Flavour } from '../../fixtures/fake-wireguard.ts';
 import { bringAbout, contractDevice, contractPeer, declareDeviceContract, type OpenDevice } from './device-contract.ts';
@@ -48,6 +48,19 @@ describe('what is sent to WireGuard', () => {
         'remove=true',
       ].join('\n'),
     ]);
+  });
+
+  it('switches keepalives on to greet a peer, and off again where none are wanted', () => {
+    const hex = Buffer.alloc(32, 1).toString('hex');
+    const greeting = (keepaliveSecs?: number) => {
+      const whole = contractPeer(1);
+      const fields = { greet: true, ...(keepaliveSecs === undefined ? {} : { keepaliveSecs }) };
+      return encodeChange({ peers: [{ kind: 'add', publicKey: whole.publicKey, fields, whole }] }, PLAIN);
+    };
+    const interval = (secs: number) => `persistent_keepalive_interval=${secs}\n`;
+    const off = `public_key=${hex}\nupdate_only=true\n${interval(0)}`;
+    assert.deepEqual(greeting(), [`set=1\npublic_key=${hex}\n${interval(65_535)}${off}\n`]);
+    assert.deepEqual(greeting(25), [`set=1\npublic_key=${hex}\n${interval(25)}\n`]);
   });
 
   it('goes where each system has it', () => {
