@@ -149,3 +149,30 @@ export interface Firewall {
   /** True if rules of somebody else translate addresses or judge packets that are passed on. */
   othersForward(signal?: AbortSignal): Promise<boolean>;
 }
+
+/** Keys that the agent itself makes and keeps, by network and epoch. */
+export interface OwnKeys {
+  /** Made if it isn't there; on disk when it resolves. */
+  key(network: string, epoch: number): Promise<SecretKey>;
+  /** Epochs of the keys of a network that are there. */
+  epochs(network: string): Promise<readonly number[]>;
+  /** Forgets one for good. */
+  forget(network: string, epoch: number): Promise<void>;
+}
+
+/** The host, as far as networks go. */
+export interface NetworkSystem {
+  readonly interfaces: WireguardInterfaces;
+  readonly links: LinkDriver;
+  readonly sysctls: Sysctls;
+  readonly firewall: Firewall;
+  readonly keys: KeyStore;
+  readonly ownKeys: OwnKeys;
+  readonly resolver: EndpointResolver;
+}
+
+/** Where figures go. */
+export interface NetworkReports {
+  /** A serialised longline.v1.NetworkTelemetry. Quick, and doesn't throw. */
+  measured(telemetry: Uint8Array): void;
+}

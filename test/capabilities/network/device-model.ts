@@ -36,6 +36,12 @@ export class DeviceModel {
     }
   }
 
+  /** Changes what is found of a peer, as its packets would. */
+  setPeer(publicKey: string, change: Partial<FoundPeer>): void {
+    const peer = this.#state.peers.get(publicKey);
+    if (peer !== undefined) this.#replace(new Map([...this.#state.peers, [publicKey, { ...peer, ...change }]]));
+  }
+
   #writePeer({ kind, publicKey, fields }: Exclude<PeerChange, { kind: 'remove' }>): void {
     const before = this.#state.peers.get(publicKey);
     // An update of an absent peer is nothing; so is the own key as a peer.

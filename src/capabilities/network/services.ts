@@ -1,0 +1,28 @@
+// What the parts of the capability share.
+import type { StateStore } from '../../core/capability.ts';
+import type { Clock } from '../../core/clock.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { NetworkConfig } from './config.ts';
+import type { NetworkEvents } from './events.ts';
+import type { Forwarding } from './forwarding.ts';
+import type { HostKeys } from './keys.ts';
+import type { NetworkSystem } from './ports.ts';
+import type { NetworkRecords } from './record.ts';
+import type { Turns } from './turns.ts';
+
+/** One set per open capability. */
+export interface NetworkServices {
+  readonly system: NetworkSystem;
+  readonly keys: HostKeys;
+  readonly forwarding: Forwarding;
+  /** For what all networks share: forwarding and name servers. */
+  readonly turns: Turns;
+  readonly records: NetworkRecords;
+  readonly events: NetworkEvents;
+  readonly state: StateStore;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly config: NetworkConfig;
+  /** Interfaces by the network that has them, so that two never work on one. */
+  readonly interfaces: Map<string, string>;
+}
