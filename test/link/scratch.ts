@@ -13,7 +13,7 @@ export async function scratchFolder(): Promise<AsyncDisposable & { readonly path
 }
 
 /** Waits until `holds`; fails after `limitMs` with `what`. */
-export async function until(what: string, holds: () => boolean, limitMs = 20_000): Promise<void> {
+export async function until(what: string, holds: () => boolean, limitMs = 60_000): Promise<void> {
   const end = performance.now() + limitMs;
   while (!holds()) {
     if (performance.now() > end) throw new Error(`waited in vain until ${what}`);

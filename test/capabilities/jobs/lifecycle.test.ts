@@ -4,8 +4,9 @@ import { suite, test } from 'node:test';
 import { JobReason, JobState, PullPolicy } from '#gen/longline/v1/job_pb.js';
 import { LonglineError } from '../../../src/core/errors.ts';
 import type { FakeProcess } from '../../fixtures/fake-container.ts';
+import { fastClock } from '../../fixtures/fast-clock.ts';
 import { encodeJobAction } from './job-messages.ts';
-import { fakeEngine, fastClock, IdEngine, JobsWorld, Reading, until } from './jobs-fixture.ts';
+import { fakeEngine, IdEngine, JobsWorld, Reading, until } from './jobs-fixture.ts';
 
 const RUN = { argv: ['work'] };
 const chatter = async (process: FakeProcess): Promise<number> => {
@@ -212,7 +213,6 @@ suite('output', () => {
   test('that hangs in the log does not keep a cancel from ending the job', async () => {
     const engine = fakeEngine({
       program: () => chatter,
-      callLimitMs: 50,
     });
     await using world = new JobsWorld(engine, {}, fastClock(400));
     const job = new Reading(await world.start(), RUN);
@@ -256,7 +256,7 @@ suite('a job that is stopped', () => {
   });
 
   test('and can not be killed is told as INDETERMINATE and removed all the same', async () => {
-    const engine = fakeEngine({ program: () => sleeper, callLimitMs: 500 });
+    const engine = fakeEngine({ program: () => sleeper });
     await using world = new JobsWorld(engine, {}, fastClock(400));
     const job = new Reading(await world.start(), { ...RUN, stopGrace: seconds(1) });
     await job.step('started');

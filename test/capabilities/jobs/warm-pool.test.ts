@@ -9,8 +9,9 @@ import { DockerEngine } from '../../../src/platform/docker/docker-engine.ts';
 import { listContainers } from '../../fixtures/engine-query.ts';
 import { dockerMissing, podmanMissing, startDocker, startPodman, type TestEngine } from '../../fixtures/engines.ts';
 import type { FakeProcess } from '../../fixtures/fake-container.ts';
+import { fastClock } from '../../fixtures/fast-clock.ts';
 import { BARE_IMAGE, loadTestImages, TEST_IMAGE, testImageMissing } from '../../fixtures/test-image.ts';
-import { fakeEngine, fastClock, JobsWorld, Reading, type SpecInput, until } from './jobs-fixture.ts';
+import { fakeEngine, JobsWorld, Reading, type SpecInput, until } from './jobs-fixture.ts';
 
 const RUN: SpecInput = { argv: ['work', 'hard'] };
 const SETTINGS: PartialJobsSettings = {

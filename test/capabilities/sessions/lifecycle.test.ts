@@ -3,6 +3,7 @@ import { suite, test } from 'node:test';
 import { duration, sessionSpecMessage } from '../../../src/capabilities/sessions/wire.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { FakeSessionEngine } from '../../fixtures/fake-session-engine.ts';
+import { fastClock } from '../../fixtures/fast-clock.ts';
 import {
   Sent,
   SessionCause,
@@ -124,7 +125,7 @@ suite('a session', () => {
       program: async ({ spec, stopped }) => (spec.env['QUICK'] === '1' ? 3 : await stopped),
       execute: () => ({ output: 'no display', exitCode: 1 }),
     });
-    await using world = new SessionsWorld(engine);
+    await using world = new SessionsWorld(engine, {}, fastClock(20));
     const sessions = await world.start();
     const unknown = await new Sent(sessions, startOf('unknown', { image: 'nowhere:1' })).result();
     assert.equal(unknown.status!.cause, SessionCause.IMAGE_UNAVAILABLE);
@@ -132,7 +133,7 @@ suite('a session', () => {
       sessions,
       startOf('sick', {
         healthCheck: { probe: { case: 'command', value: { argv: ['check'] } } },
-        startTimeout: duration(1000),
+        startTimeout: duration(10_000),
       }),
     ).result();
     assert.equal(sick.status!.cause, SessionCause.START_TIMEOUT);

@@ -3,9 +3,10 @@ import { suite, test } from 'node:test';
 import { duration } from '../../../src/capabilities/sessions/wire.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { newId } from '../../../src/core/ids.ts';
+import type { FakeSessionProcess } from '../../fixtures/fake-session-container.ts';
 import { FakeSessionEngine, type FakeSessionMethod } from '../../fixtures/fake-session-engine.ts';
+import { fastClock } from '../../fixtures/fast-clock.ts';
 import { until } from '../../link/scratch.ts';
-import { fastClock } from '../jobs/jobs-fixture.ts';
 import { Sent, SessionCause, SessionState, SessionsWorld, startOf, up } from './sessions-fixture.ts';
 
 const quick = { backoff: duration(100), maxBackoff: duration(100) };
@@ -205,7 +206,7 @@ suite('a session that ends by itself', () => {
     assert.ok(waiting.nextTryTime !== undefined);
     const failed = await world.until('one', ({ state }) => state === SessionState.FAILED, 'it to be given up');
     assert.ok([SessionCause.CRASH_LOOP, SessionCause.START_FAILED].includes(failed.cause));
-    assert.equal(engine.containers.size + engine.networks.size, 0);
+    await until('it is cleared away', () => engine.containers.size + engine.networks.size === 0);
     assert.ok(world.events.some(({ type }) => type === 'session.ended'));
   });
 
@@ -223,7 +224,7 @@ suite('a session that ends by itself', () => {
     await world.until('one', ({ starts, state }) => starts === 2 && state === SessionState.RUNNING, 'the restart');
     await world.letGo();
     await world.start();
-    await waitFor(() => engine.calls.some((call) => call.startsWith('readOutput')), 'its output to be followed');
+    await until('its output to be followed', () => engine.calls.some((call) => call.startsWith('readOutput')));
     engine.only.end(3);
     await world.until('one', ({ starts, state }) => starts === 3 && state === SessionState.RUNNING, 'another restart');
   });
@@ -245,15 +246,17 @@ suite('a session that ends by itself', () => {
   });
 
   test('says that it was out of memory', async () => {
+    let first: FakeSessionProcess | undefined;
     const engine = new FakeSessionEngine({
       program: async (process) => {
-        if (process.run === 1) setTimeout(() => process.outOfMemory(), 50);
+        first ??= process;
         return await process.stopped;
       },
     });
     await using world = new SessionsWorld(engine);
     const sessions = await world.start();
     await up(sessions, 'one', { restart: quick });
+    first!.outOfMemory();
     const waiting = await world.passed('one', ({ state }) => state === SessionState.RESTARTING, 'the memory kill');
     assert.deepEqual([waiting.cause, waiting.oomKilled], [SessionCause.OUT_OF_MEMORY, true]);
     const back = await world.until(
@@ -320,7 +323,7 @@ suite('an agent that is killed', () => {
       engine.hold(step);
       const spec = { volumes: [{ name: 'home', target: '/home' }] };
       const begun = new Sent(first, startOf('one', spec));
-      await waitFor(() => engine.calls.some((call) => call.startsWith(step)), `${step} to be called`);
+      await until(`${step} to be called`, () => engine.calls.some((call) => call.startsWith(step)));
       await world.letGo();
       assert.equal(await begun.done, undefined, 'a command that was let go has no result');
       engine.release(step);
@@ -343,7 +346,7 @@ suite('an agent that is killed', () => {
       await up(first, 'one');
       engine.hold(step);
       const begun = new Sent(first, hibernate('one', tier));
-      await waitFor(() => engine.calls.some((call) => call.startsWith(step)), `${step} to be called`);
+      await until(`${step} to be called`, () => engine.calls.some((call) => call.startsWith(step)));
       await world.letGo();
       assert.equal(await begun.done, undefined);
       engine.release(step);
@@ -370,11 +373,3 @@ suite('an agent that is killed', () => {
     assert.equal(engine.containers.size + engine.networks.size, 0);
   });
 });
-
-async function waitFor(condition: () => boolean, what: string): Promise<void> {
-  const limit = performance.now() + 10_000;
-  while (!condition()) {
-    assert.ok(performance.now() < limit, `waited too long for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}

@@ -17,6 +17,7 @@ import { type Clock, systemClock } from '../../../src/core/clock.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { newId } from '../../../src/core/ids.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
+import { until } from '../../link/scratch.ts';
 import { MemoryLog, MemoryState } from '../jobs/jobs-fixture.ts';
 
 /** The message of an action, as encodeSessionAction takes it. */
@@ -95,11 +96,8 @@ export class SessionsWorld implements AsyncDisposable {
 
   /** Resolves once a log has this text. */
   async untilLogged(logId: string, attempt: number, text: string): Promise<void> {
-    const limit = performance.now() + 10_000;
-    while (this.log(logId, attempt).text() !== text) {
-      if (performance.now() > limit) assert.equal(this.log(logId, attempt).text(), text);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    const log = this.log(logId, attempt);
+    await until(`the log has ${text}`, () => log.text() === text).catch(() => assert.equal(log.text(), text));
   }
 
   /** The latest status of a session. */
@@ -123,18 +121,13 @@ export class SessionsWorld implements AsyncDisposable {
   }
 
   async #awaited(sessionId: string, what: string, look: () => Status | undefined): Promise<Status> {
-    const limit = performance.now() + 15_000;
-    for (;;) {
-      const found = look();
-      if (found !== undefined) return found;
-      const status = this.latest(sessionId);
-      if (performance.now() > limit) {
-        assert.fail(
-          `waited too long for ${what}; it is ${JSON.stringify(status, (_, value) => (typeof value === 'bigint' ? Number(value) : value))}`,
-        );
-      }
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    await until(what, () => look() !== undefined).catch((error: Error) => {
+      const status = JSON.stringify(this.latest(sessionId), (_, value) =>
+        typeof value === 'bigint' ? Number(value) : value,
+      );
+      throw new Error(`${error.message}; it is ${status}`);
+    });
+    return look()!;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

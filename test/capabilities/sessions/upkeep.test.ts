@@ -8,8 +8,9 @@ import { decodeStatus, duration } from '../../../src/capabilities/sessions/wire.
 import { systemClock } from '../../../src/core/clock.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { FakeSessionEngine } from '../../fixtures/fake-session-engine.ts';
+import { fastClock } from '../../fixtures/fast-clock.ts';
 import { until } from '../../link/scratch.ts';
-import { fastClock, MemoryState } from '../jobs/jobs-fixture.ts';
+import { MemoryState } from '../jobs/jobs-fixture.ts';
 import { Sent, SessionCause, SessionState, SessionsWorld, up } from './sessions-fixture.ts';
 
 const forever = new AbortController().signal;

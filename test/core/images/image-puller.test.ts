@@ -4,8 +4,9 @@ import { DEFAULT_JOBS_SETTINGS } from '../../../src/capabilities/jobs/config.ts'
 import { LonglineError } from '../../../src/core/errors.ts';
 import type { RegistryCredentials } from '../../../src/core/images/image.ts';
 import { ImagePuller, PullFailed, type PullReport } from '../../../src/core/images/image-puller.ts';
-import { fastClock, until } from '../../capabilities/jobs/jobs-fixture.ts';
+import { until } from '../../capabilities/jobs/jobs-fixture.ts';
 import { FakeEngine, type FakePull } from '../../fixtures/fake-engine.ts';
+import { fastClock } from '../../fixtures/fast-clock.ts';
 
 const forever = new AbortController().signal;
 const ignore = () => undefined;
