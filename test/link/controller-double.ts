@@ -116,7 +116,7 @@ export class TestController implements AsyncDisposable {
     return [...this.#open];
   }
 
-  /** Drops all connections and listens again on the same port, with the store as it is. */
+  /** Drops all connections and listens again, on another port since the old one may be taken meanwhile; the store stays. */
   async restart(): Promise<void> {
     this.stop();
     const server = new Server({ 'grpc-node.flow_control_window': 1024 * 1024 });
@@ -135,7 +135,7 @@ export class TestController implements AsyncDisposable {
     });
     this.#server = server;
     this.#port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync(`127.0.0.1:${this.#port}`, this.#credentials(), (error, port) =>
+      server.bindAsync('127.0.0.1:0', this.#credentials(), (error, port) =>
         error ? reject(error) : resolve(port),
       );
     });

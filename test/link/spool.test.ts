@@ -13,7 +13,7 @@ import { LogSpool, type SpoolLimits, type StreamName } from '../../src/link/log-
 import type { OpenFile } from '../../src/link/record-file.ts';
 import type { SpoolGap } from '../../src/link/spool-record.ts';
 import type { SpooledLog } from '../../src/link/spooled-log.ts';
-import { scratchFolder } from './scratch.ts';
+import { scratchFolder, until } from './scratch.ts';
 
 const ROOMY: SpoolLimits = { maxBytes: 1e9, maxLogBytes: 1e9, segmentBytes: 1e6 };
 
@@ -325,21 +325,24 @@ describe('log spool', () => {
   it('turns what a full disk refuses into a gap, and goes on when there is room', async () => {
     await using folder = await scratchFolder();
     let full = false;
+    let refused = 0;
     const openFile: OpenFile = async (name, flags, mode) => {
       const handle = await openOnDisk(name, flags, mode);
       const writev = handle.writev.bind(handle);
-      handle.writev = ((frames: Uint8Array[]) =>
-        full ? Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' })) : writev(frames)) as typeof writev;
+      handle.writev = ((frames: Uint8Array[]) => {
+        if (!full) return writev(frames);
+        refused += 1;
+        return Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+      }) as typeof writev;
       return handle;
     };
     await using spool = await openSpool(folder.path, {}, openFile);
     const log = await spool.open('x');
-    const settle = () => new Promise((resolve) => setTimeout(resolve, 20));
     await log.append(piece('stdout', Buffer.from('before')), 1);
-    await settle();
+    await until('it is written', () => only(spool).writtenLengths().get('stdout') === 6);
     full = true;
     await log.append(piece('stdout', Buffer.from('lost')), 1);
-    await settle();
+    await until('it is refused', () => refused > 0);
     await assert.rejects(log.close(), (error) => error instanceof LonglineError && error.reason === 'limit');
     full = false;
     await log.append(piece('stdout', Buffer.from('after')), 1);

@@ -215,7 +215,7 @@ suite('a session', () => {
 
   test('is made anew from its record when its container is gone', async () => {
     const engine = new FakeSessionEngine();
-    await using world = new SessionsWorld(engine);
+    await using world = new SessionsWorld(engine, {}, fastClock(20));
     const sessions = await world.start();
     await up(sessions, 'one');
     await new Sent(sessions, hibernate('one', 2)).result();
