@@ -48,7 +48,9 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: Readable;
   readonly tty?: boolean;
-  readonly stdout?: Writable;
+  /** Where its output goes, for whoever looks at it while the command runs. */
+  readonly stdout?: MemoryOutput;
+  readonly stderr?: MemoryOutput;
 }
 
 /** How a command ended. */
@@ -63,15 +65,9 @@ export interface RunResult {
 
 /** Runs the command line in this process. */
 export async function runCli(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const stdout = new MemoryOutput(options.tty);
-  const stderr = new MemoryOutput(options.tty);
+  const { stdout = new MemoryOutput(options.tty), stderr = new MemoryOutput(options.tty) } = options;
   const stdin = options.stdin ?? new PassThrough().end();
-  const io = new CliIo({
-    stdin,
-    stdout: options.stdout ?? stdout,
-    stderr,
-    env: { HOME: '/nonexistent', ...options.env },
-  });
+  const io = new CliIo({ stdin, stdout, stderr, env: { HOME: '/nonexistent', ...options.env } });
   await run(argv, io);
   return {
     code: io.exitCode,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { PassThrough, Writable } from 'node:stream';
+import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Code, ConnectError } from '@connectrpc/connect';
@@ -8,6 +8,7 @@ import { AgentState } from '#gen/longline/v1/agent_pb.js';
 import { JobReason, JobState, NetworkMode, StdinMode } from '#gen/longline/v1/job_pb.js';
 import { CliIo } from '../../src/cli/io.ts';
 import { run } from '../../src/cli/run.ts';
+import { until } from '../link/scratch.ts';
 import { MemoryOutput, runCli, startFleet } from './fixtures.ts';
 import { chunk, close, ended, event, jobOf, pending, running } from './job-messages.ts';
 
@@ -148,7 +149,7 @@ test('a broken connection loses and doubles nothing', async () => {
         yield event({ case: 'submitted', value: jobOf(running()) });
         yield event({ case: 'output', value: chunk('one\ntwo\n') });
         yield event({ case: 'output', value: chunk('E', 0n, 'stderr') });
-        await shown.promise;
+        await until('both streams are shown', () => stdout.text.includes('two\n') && stderr.text === 'E');
         fleet.cut();
       },
       getJob: () => ({ job: jobOf(running()) }),
@@ -157,7 +158,7 @@ test('a broken connection loses and doubles nothing', async () => {
         if (tails.length === 1) {
           // More than was asked for: what was seen must not be shown again.
           yield { output: chunk('two\nthree\n', 4n) };
-          await resumed.promise;
+          await until('more is shown', () => stdout.text.includes('three\n'));
           fleet.cut();
         } else {
           yield { output: chunk('four\n', 14n) };
@@ -174,19 +175,9 @@ test('a broken connection loses and doubles nothing', async () => {
   });
   await using _closed = fleet;
   let finished = false;
-  const shown = Promise.withResolvers<void>();
-  const resumed = Promise.withResolvers<void>();
-  let text = '';
-  const stdout = new Writable({
-    write: (data: Buffer, _encoding, done) => {
-      text += data.toString();
-      if (text.includes('two\n')) shown.resolve();
-      if (text.includes('three\n')) resumed.resolve();
-      done();
-    },
-  });
-  const result = await runCli(['--context', fleet.contextPath, ...RUN, '--', 'x'], { stdout });
-  assert.equal(text, 'one\ntwo\nthree\nfour\n');
+  const [stdout, stderr] = [new MemoryOutput(), new MemoryOutput()];
+  const result = await runCli(['--context', fleet.contextPath, ...RUN, '--', 'x'], { stdout, stderr });
+  assert.equal(result.out, 'one\ntwo\nthree\nfour\n');
   assert.equal(result.err, 'EF');
   assert.equal(result.code, 3);
   assert.equal(runs.length, 1);

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { JobReason, JobState } from '#gen/longline/v1/job_pb.js';
@@ -20,8 +20,15 @@ interface Started {
   ended(): Promise<{ readonly code: number | null; readonly out: string; readonly err: string }>;
 }
 
+const children = new Set<ChildProcess>();
+afterEach(() => {
+  for (const child of children) child.kill('SIGKILL');
+  children.clear();
+});
+
 function start(argv: readonly string[], launcher = LAUNCHER): Started {
   const child = spawn(launcher, argv, { stdio: 'pipe', env: { ...process.env, NO_COLOR: '', HOME: '/nonexistent' } });
+  children.add(child);
   let out = '';
   let err = '';
   child.stdout.on('data', (data: Buffer) => {
@@ -153,6 +160,7 @@ test('a slow reader gets all of a large output', async () => {
   });
   const argv = ['--context', fleet.contextPath, 'job', 'run', '--agent', 'web-1', '--', 'x'];
   const child = spawn(LAUNCHER, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+  children.add(child);
   let bytes = 0;
   for await (const data of child.stdout) {
     bytes += (data as Buffer).length;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationFromMs, timestampNow } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError } from '@connectrpc/connect';
@@ -28,19 +29,20 @@ import {
   SessionVerb,
   SessionVolumeScope,
 } from '#gen/longline/v1/session_pb.js';
-import { runCli, type Script, startFleet } from './fixtures.ts';
+import { until } from '../link/scratch.ts';
+import { MemoryOutput, type RunOptions, runCli, type Script, startFleet } from './fixtures.ts';
 
 type Cli = (...argv: string[]) => ReturnType<typeof runCli>;
 
 async function withFleet(
   script: Script,
   work: (cli: Cli, folder: string, cut: () => void) => Promise<void>,
-  tty = false,
+  output: Pick<RunOptions, 'stdout' | 'stderr'> = {},
 ) {
   await using fleet = await startFleet(script);
   const env = { LONGLINE_CONTEXT: fleet.contextPath };
   await work(
-    (...argv) => runCli(argv, { env, tty }),
+    (...argv) => runCli(argv, { env, ...output }),
     fleet.folder,
     () => fleet.cut(),
   );
@@ -184,14 +186,19 @@ test('session start: shows each step on a terminal, and why it came to nothing',
   const failed = session(SessionState.FAILED, SessionOperationState.REJECTED, {
     operation: { id: 'op', verb: SessionVerb.START, state: SessionOperationState.REJECTED, error },
   });
+  const stderr = new MemoryOutput(true);
+  /** The line is drawn ten times a second at most, and what comes between is dropped: told until it is shown. */
+  async function* untilShown(text: string, progress: object) {
+    for (const endsAtMs = performance.now() + 60_000; !stderr.text.includes(text); await delay(50)) {
+      assert.ok(performance.now() < endsAtMs, `${text} is not shown: ${stderr.text}`);
+      yield* changesOf(step(progress));
+    }
+  }
   async function* slowly() {
-    // The line is drawn ten times a second at most.
-    await new Promise((resolve) => setTimeout(resolve, 150));
     const pull = { image: 'desktop:1', layersTotal: 3, layersDone: 1, bytesTotal: 100n, bytesDone: 50n };
-    yield* changesOf(step({ step: SessionStep.PULL, state: SessionStepState.BEGUN, subject: 'desktop:1', pull }));
-    await new Promise((resolve) => setTimeout(resolve, 150));
-    yield* changesOf(step({ step: SessionStep.NETWORK, state: SessionStepState.UNDONE, subject: 'net-1' }));
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    const begun = { step: SessionStep.PULL, state: SessionStepState.BEGUN, subject: 'desktop:1', pull };
+    yield* untilShown('layer 1/3', begun);
+    yield* untilShown('net-1', { step: SessionStep.NETWORK, state: SessionStepState.UNDONE, subject: 'net-1' });
     yield* changesOf(failed);
   }
   const script: Script = {
@@ -208,7 +215,7 @@ test('session start: shows each step on a terminal, and why it came to nothing',
     assert.match(result.err, /the start of desk on web-1 rejected: image x is not allowed\]\n {2}decided by: images/);
     assert.match(result.out, /desk failed on web-1/);
   };
-  await withFleet(script, work, true);
+  await withFleet(script, work, { stdout: new MemoryOutput(true), stderr });
 });
 
 test('session start: goes on following after the connection broke', async () => {
@@ -357,6 +364,7 @@ test('session top: who uses most first, and those without figures', async () => 
 test('session logs: every byte once, start after start, also over a broken connection', async () => {
   const requests: TailSessionLogsRequest[] = [];
   let cutNow: () => void = () => undefined;
+  const [stdout, stderr] = [new MemoryOutput(), new MemoryOutput()];
   const part = (attempt: number, offset: number, text: string, stream = 'stdout') => ({
     attempt,
     part: {
@@ -371,7 +379,7 @@ test('session logs: every byte once, start after start, also over a broken conne
         if (requests.length === 1) {
           yield part(1, 0, 'one ');
           yield part(1, 0, 'oops', 'stderr');
-          await new Promise((resolve) => setTimeout(resolve, 50));
+          await until('both streams are shown', () => stdout.text === 'one ' && stderr.text === 'oops');
           cutNow();
           await new Promise(() => undefined);
         } else if (requests.length === 2) yield part(1, 4, 'more ');
@@ -382,20 +390,24 @@ test('session logs: every byte once, start after start, also over a broken conne
       },
     },
   };
-  await withFleet(script, async (cli, _folder, cut) => {
-    cutNow = () => setImmediate(cut);
-    const result = await cli('session', 'logs', 'desk', '--follow');
-    assert.equal(result.out, 'one more two');
-    assert.match(result.err, /^oops/);
-    assert.deepEqual(
-      requests.map(({ attempt, from, follow }) => [attempt, from['stdout'], follow]),
-      [
-        [0, undefined, true],
-        [1, 4n, true],
-        [0, undefined, true],
-      ],
-    );
-  });
+  await withFleet(
+    script,
+    async (cli, _folder, cut) => {
+      cutNow = () => setImmediate(cut);
+      const result = await cli('session', 'logs', 'desk', '--follow');
+      assert.equal(result.out, 'one more two');
+      assert.match(result.err, /^oops/);
+      assert.deepEqual(
+        requests.map(({ attempt, from, follow }) => [attempt, from['stdout'], follow]),
+        [
+          [0, undefined, true],
+          [1, 4n, true],
+          [0, undefined, true],
+        ],
+      );
+    },
+    { stdout, stderr },
+  );
 });
 
 test('template put, ls, get, rm', async () => {

@@ -26,7 +26,7 @@ const LIST = '/longline.fleet.v1.AgentService/ListAgents';
 
 /** Runs a program and gives its output, also when it fails. */
 async function output(program: string, ...args: string[]): Promise<string> {
-  const done = await run(program, args, { env, timeout: 30_000, encoding: 'latin1' }).catch(
+  const done = await run(program, args, { env, timeout: 120_000, encoding: 'latin1' }).catch(
     (error: { stdout: string; stderr: string }) => error,
   );
   return `${done.stdout}${done.stderr}`;

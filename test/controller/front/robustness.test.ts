@@ -60,6 +60,7 @@ async function survives(options: FrontFixtureOptions, attack: (fixture: FrontFix
   await using fixture = await FrontFixture.start(options);
   await attack(fixture);
   for (const socket of open) socket.destroy();
+  while (fixture.front.connectionCount > 0) await new Promise((resolve) => setImmediate(resolve));
   const session = connectHttp2(fixture.url, { ca: fixture.ca });
   const request = session.request({ ':method': 'POST', ':path': CHECK, 'content-type': 'application/json' });
   request.end('{}');
@@ -172,7 +173,8 @@ it('refuses oversized and malformed messages of agents, and keeps the others of 
 });
 
 it('ends handshakes and request heads that trickle', async () => {
-  await survives({ limits: { handshakeTimeoutMs: 150, headersTimeoutMs: 150 } }, async (fixture) => {
+  // Long enough for a handshake that is meant to succeed on a machine under load.
+  await survives({ limits: { handshakeTimeoutMs: 2000, headersTimeoutMs: 150 } }, async (fixture) => {
     const silent = connectTcp(fixture.port, '127.0.0.1').on('error', () => undefined);
     open.add(silent);
     const http1 = tls(fixture, 'http/1.1');
@@ -189,7 +191,7 @@ it('ends handshakes and request heads that trickle', async () => {
 });
 
 it('ends request bodies that trickle over HTTP/2', async () => {
-  await survives({ limits: { requestTimeoutMs: 150 } }, async (fixture) => {
+  await survives({ limits: { requestTimeoutMs: 1000 } }, async (fixture) => {
     const session = connectHttp2(fixture.url, { ca: fixture.ca });
     const request = session.request({ ':method': 'POST', ':path': CHECK, 'content-type': 'application/json' });
     request.on('error', () => undefined);
@@ -202,7 +204,7 @@ it('ends request bodies that trickle over HTTP/2', async () => {
 });
 
 it('closes idle connections of operators, but not those with a silent stream', async () => {
-  await survives({ limits: { idleTimeoutMs: 150 } }, async (fixture) => {
+  await survives({ limits: { idleTimeoutMs: 1000 } }, async (fixture) => {
     const watching = connectHttp2(fixture.url, { ca: fixture.ca });
     const path = '/grpc.health.v1.Health/Watch';
     const request = watching.request({ ':method': 'POST', ':path': path, 'content-type': 'application/connect+json' });

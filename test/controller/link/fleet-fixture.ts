@@ -59,16 +59,16 @@ const CONTROL = grpcMethodDefinition(AgentLinkService.method.control);
 const LOGS = grpcMethodDefinition(AgentLinkService.method.logs);
 const TELEMETRY = grpcMethodDefinition(AgentLinkService.method.telemetry);
 
-/** Resolves once `holds` gives something; rejects after 10 s with what was awaited. */
+/** Resolves once `holds` gives something; rejects after a minute with what was awaited. */
 export async function until<T>(
   what: string,
   holds: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> {
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + 60_000;
   for (;;) {
     const value = await holds();
     if (value !== undefined && value !== false) return value;
-    if (performance.now() > deadline) throw new Error(`waited 10 s for ${what}`);
+    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
@@ -289,8 +289,10 @@ class ReceivingStream<Q, S extends CasedMessage> {
   /** Takes the oldest message of a kind, waiting for it. */
   async next<K extends S['message']['case'] & string>(kind: K): Promise<Extract<S['message'], { case: K }>['value']> {
     const found = await until(`${kind} (have ${this.received.map((m) => m.case).join()})`, () => {
-      if (this.error !== undefined) throw this.error;
-      return this.received.find((message) => message.case === kind);
+      const message = this.received.find((one) => one.case === kind);
+      // What came before the end counts, even if both were read at once.
+      if (message === undefined && this.error !== undefined) throw this.error;
+      return message;
     });
     this.received.splice(this.received.indexOf(found), 1);
     return found.value as Extract<S['message'], { case: K }>['value'];

@@ -17,7 +17,7 @@ describe('telemetry and tunnels', () => {
   let fleet: FleetUnderTest;
   let client: Client;
   beforeEach(async () => {
-    fleet = await FleetUnderTest.start({ link: { helloTimeoutMs: 150 } });
+    fleet = await FleetUnderTest.start();
     client = new Client(fleet.grpcAddress, credentials.createInsecure());
   });
   afterEach(async () => {
@@ -54,7 +54,7 @@ describe('telemetry and tunnels', () => {
 
   it('matches a tunnel with who waits for it', async () => {
     const { tunnels } = fleet.services.link;
-    const waiting = tunnels.expect('t1', 'a', 5000);
+    const waiting = tunnels.expect('t1', 'a', 60_000);
     const { call, seen } = open<TunnelRequest>('tunnel');
     call.write(create(TunnelRequestSchema, { message: { case: 'open', value: { tunnelId: 't1' } } }));
     const opened = await waiting;
@@ -70,14 +70,21 @@ describe('telemetry and tunnels', () => {
     const unknown = open<TunnelRequest>('tunnel');
     unknown.call.write(create(TunnelRequestSchema, { message: { case: 'open', value: { tunnelId: 'x' } } }));
     await until('not found', () => unknown.seen.code === 5);
-    const mute = open<TunnelRequest>('tunnel');
-    await until('too late', () => mute.seen.code === 4);
     await assert.rejects(fleet.services.link.tunnels.expect('t2', 'a', 20), /opened no tunnel within 20 ms/);
-    const failing = fleet.services.link.tunnels.expect('t3', 'a', 5000);
+    const failing = fleet.services.link.tunnels.expect('t3', 'a', 60_000);
     failing.catch(() => undefined);
     const { call } = open<TunnelRequest>('tunnel');
     const error = { message: 'port 80 is closed' };
     call.write(create(TunnelRequestSchema, { message: { case: 'open', value: { tunnelId: 't3', error } } }));
     await assert.rejects(failing, /port 80 is closed/);
+  });
+
+  it('gives up on a stream that never says which tunnel it is', async () => {
+    client.close();
+    await fleet[Symbol.asyncDispose]();
+    fleet = await FleetUnderTest.start({ link: { helloTimeoutMs: 100 } });
+    client = new Client(fleet.grpcAddress, credentials.createInsecure());
+    const mute = open<TunnelRequest>('tunnel');
+    await until('too late', () => mute.seen.code === 4);
   });
 });

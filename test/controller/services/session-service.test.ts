@@ -5,6 +5,7 @@ import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { StartSessionResponse, WatchSessionsResponse } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { DesiredStateKind, Outcome } from '#gen/longline/link/v1/link_pb.js';
+import { AgentState } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason } from '#gen/longline/v1/error_pb.js';
 import {
   HibernationTier,
@@ -306,6 +307,10 @@ describe('session service', () => {
     await until('it failed', async () => (await get('unsupported')).status?.state === SessionState.FAILED);
     assert.equal((await get('unsupported')).status?.reason, 'no engine');
 
+    // Sent it could not expire so soon: the agent might have it.
+    control.close();
+    const state = async () => (await fleet.agents.getAgent({ agentId: 'a' })).agent?.state;
+    await until('its agent is away', async () => (await state()) === AgentState.OFFLINE);
     await submit('late', { ttl: durationFromMs(1) });
     await until('it expired', async () => (await get('late')).status?.state === SessionState.FAILED);
   });

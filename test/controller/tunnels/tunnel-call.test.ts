@@ -6,10 +6,12 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { TunnelRequestSchema, TunnelResponse } from '#gen/longline/fleet/v1/session_service_pb.js';
+import { AgentState } from '#gen/longline/v1/agent_pb.js';
 import { Channel } from '../../../src/core/channel.ts';
 import { TUNNEL_WINDOW_BYTES } from '../../../src/core/tunnel/tunnel-frame.ts';
 import { SESSION, TunnelFleet } from '../../fixtures/tunnel-fleet.ts';
 import { until } from '../../link/scratch.ts';
+import { until as eventually } from '../link/fleet-fixture.ts';
 
 type RequestInit = NonNullable<MessageInitShape<typeof TunnelRequestSchema>['message']>;
 type Target = NonNullable<Extract<RequestInit, { case: 'open' }>['value']['target']>['target'];
@@ -126,7 +128,7 @@ describe('tunnels over the API', () => {
         heard += data;
       });
     });
-    fleet = await TunnelFleet.start({ ports: [echo, flood, reset, listener, 1], limits: { openMs: 2000, pingMs: 50 } });
+    fleet = await TunnelFleet.start({ ports: [echo, flood, reset, listener, 1], limits: { pingMs: 50 } });
   });
   after(async () => {
     await fleet[Symbol.asyncDispose]();
@@ -336,6 +338,9 @@ describe('tunnels whose ends go', () => {
     await fleet.agent[Symbol.asyncDispose]();
     await call.over();
     assert.equal(call.failure?.code, Code.Unavailable);
+    // The stream that tells ends beside the tunnel, before it or after it.
+    const state = async () => (await fleet.store.agents.get('host-1'))?.state;
+    await eventually('the agent is known to be away', async () => (await state()) === AgentState.OFFLINE);
     const next = await new Call(fleet, port(number)).over();
     assert.equal(next.failure?.code, Code.Unavailable);
     assert.match(next.failure!.message, /agent host-1, which holds session desk, is away/);
