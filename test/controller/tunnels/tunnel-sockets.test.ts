@@ -33,7 +33,7 @@ describe('tunnels over WebSockets', () => {
     await once(server, 'listening');
     port = (server.address() as AddressInfo).port;
     const controller = { allowedOrigins: ['https://desks.example.net'] };
-    fleet = await TunnelFleet.start({ ports: [port], controller, limits: { pingMs: 50, ticketMs: 5000 } });
+    fleet = await TunnelFleet.start({ ports: [port], controller, limits: { pingMs: 1000 } });
   });
   after(async () => {
     await fleet[Symbol.asyncDispose]();
