@@ -84,8 +84,7 @@ class Relay implements TunnelTarget {
 
   async run(tunnel: TunnelStream): Promise<void> {
     const outward = this.#outward(tunnel);
-    // The program's end ends the tunnel; input that fails says nothing that its end doesn't say better.
-    const inward = this.#inward(tunnel);
+    const inward = this.#inward(tunnel, outward);
     const both = Promise.race([outward, inward.then(() => unlessAborted(tunnel.gone, outward))]);
     await unlessAborted(tunnel.failed, both);
   }
@@ -120,13 +119,15 @@ class Relay implements TunnelTarget {
     await tunnel.end();
   }
 
-  async #inward(tunnel: TunnelStream): Promise<void> {
+  async #inward(tunnel: TunnelStream, outward: Promise<void>): Promise<void> {
+    // The program's end ends the tunnel. Input that fails waits for it: that says why, and may come a little later.
+    const untilEnd = () => outward.catch(() => undefined);
     for await (const piece of tunnel.pieces()) {
       if (piece.kind !== 'data') continue;
       this.#visit.touch(piece.data.length, 0);
-      await this.#terminal.write(piece.data);
+      await this.#terminal.write(piece.data).catch(untilEnd);
     }
-    await this.#terminal.end();
+    await this.#terminal.end().catch(untilEnd);
   }
 
   #complain(data: Uint8Array): void {

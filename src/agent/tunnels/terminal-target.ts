@@ -83,13 +83,17 @@ export class TerminalTarget implements TunnelTarget {
     const { owned, terminal } = this.#facts;
     if (!owned) return;
     if (terminal) await this.#write(END_OF_TRANSMISSION);
-    else await this.#terminal.end();
+    else await this.#taken(this.#terminal.end());
+  }
+
+  async #write(data: Uint8Array): Promise<boolean> {
+    return await this.#taken(this.#terminal.write(data));
   }
 
   /** False once the process takes no more input: its output may well go on. */
-  async #write(data: Uint8Array): Promise<boolean> {
+  async #taken(input: Promise<void>): Promise<boolean> {
     try {
-      await this.#terminal.write(data);
+      await input;
       return true;
     } catch (error) {
       this.#facts.log.debug('input is no longer taken', { err: describeError(error) });
