@@ -135,9 +135,7 @@ export class TestController implements AsyncDisposable {
     });
     this.#server = server;
     this.#port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync('127.0.0.1:0', this.#credentials(), (error, port) =>
-        error ? reject(error) : resolve(port),
-      );
+      server.bindAsync('127.0.0.1:0', this.#credentials(), (error, port) => (error ? reject(error) : resolve(port)));
     });
   }
 
