@@ -14,7 +14,7 @@ import type { SessionsConfig } from '../capabilities/sessions/config.ts';
 import { parseSessionSpec } from '../capabilities/sessions/spec.ts';
 import type { AgentNameplate } from '../core/agent-selector.ts';
 import type { Clock } from '../core/clock.ts';
-import { type LonglineError, toLonglineError } from '../core/errors.ts';
+import { LonglineError, toLonglineError } from '../core/errors.ts';
 import { refusalOf } from '../core/policy/evaluation.ts';
 import type { PathView } from '../core/policy/mount-rules.ts';
 import type { AdmittedCommand, CommandAdmission } from '../link/ports.ts';
@@ -26,7 +26,7 @@ import type { PolicyStore } from './policy/policy-store.ts';
 import { sessionRequestOf } from './policy/session-request.ts';
 import { RecentNonces } from './trust/recent-nonces.ts';
 import { DEFAULT_MAX_PAYLOAD_BYTES, type VerifiedStatement, verifyStatement } from './trust/statement-verification.ts';
-import { jobOf, serializedAction, sessionOf } from './trust/statement-view.ts';
+import { jobOf, permitOf, serializedAction, sessionOf } from './trust/statement-view.ts';
 import type { TrustStore } from './trust/trust-store.ts';
 
 /** What admission is made from. */
@@ -110,6 +110,7 @@ export class Admission implements CommandAdmission {
     // First who may ask at all: a stranger learns nothing about the form of jobs here.
     const refusal = refusalOf(this.#parts.policy.evaluate({ ...request, job: undefined }));
     if (refusal !== undefined) throw refusal;
+    if (permitOf(statement) !== undefined) throw permitAsCommand();
     const resolved = this.#withResolvedMounts(statement);
     const job = jobOf(resolved);
     if (job !== undefined) this.#judgeJob(job, request);
@@ -147,6 +148,12 @@ export class Admission implements CommandAdmission {
     }
     return copy;
   }
+}
+
+function permitAsCommand(): LonglineError {
+  const message =
+    'the statement permits a desired state, and is nothing to carry out; send it as DesiredState.statement';
+  return new LonglineError('unsupported', message, { rule: 'statement.action' });
 }
 
 function mountsOf(statement: Statement): { source: string }[] {

@@ -25,7 +25,9 @@ import { agentView } from './local/agent-view.ts';
 import { LocalServer } from './local/local-server.ts';
 import { type Reloaded, type Rules, reloader, reloadRules } from './rules.ts';
 import { openSessions, sessionsConfigOf } from './sessions-setup.ts';
+import { DesiredStateAdmission } from './state-admission.ts';
 import { StateFile } from './state-file.ts';
+import { StateRegistry } from './state-registry.ts';
 import { ENROLLMENT_TRUST_FILE, writeEnrollmentTrust } from './trust/enrollment-trust.ts';
 import { SessionTargets } from './tunnels/session-targets.ts';
 import { TunnelAdmission } from './tunnels/tunnel-admission.ts';
@@ -69,7 +71,9 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const { images } = sessions;
   const capability = openJobs(config, jobs, folder.instanceId, { logs, paths, images }, stack);
   const stopping = new AbortController();
-  const registry = await makeRegistry(base, [capability, sessions], holder, stopping.signal, stack);
+  const capabilities = [capability, sessions];
+  const registry = await makeRegistry(base, capabilities, holder, stopping.signal, stack);
+  const states = new StateRegistry(capabilities, registry);
   const report = hostReport({
     config,
     registry,
@@ -77,7 +81,7 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     sessions,
     spoolBytes: () => holder.link?.status().spoolBytes ?? 0,
   });
-  const link = stack.use(await openLink(base, { audit, identity, registry, report, sessions, holder }));
+  const link = stack.use(await openLink(base, { audit, identity, registry, states, report, sessions, holder }));
   holder.link = link;
   // Disposed before the link: the registry's capabilities write to its logs, and it carries their results.
   stack.use(registry);
@@ -147,6 +151,7 @@ interface LinkParts {
   readonly audit: AuditLog;
   readonly identity: AgentIdentity;
   readonly registry: CapabilityRegistry;
+  readonly states: StateRegistry;
   readonly report: HostReport;
   readonly sessions: SessionsCapability;
   readonly holder: Holder;
@@ -155,7 +160,7 @@ interface LinkParts {
 async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
   const { config, clock, log, folder } = base;
   const { trust, policy, paths, jobs, settings } = base;
-  const { audit, identity, registry, report, sessions, holder } = parts;
+  const { audit, identity, registry, states, report, sessions, holder } = parts;
   const gate = {
     ...{ trust, policy, audit, clock },
     nameplate: () => nameplateOf(config, identity),
@@ -180,6 +185,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
     admission: new DiskGuard(admission, folder.path, config.spool.minFreeBytes, clock),
     executor: auditedExecutor(registry, audit, log),
     report,
+    states: { host: states, admission: new DesiredStateAdmission(gate) },
     tunnelTargets: holder.tunnelTargets,
     clock,
     log,

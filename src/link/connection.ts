@@ -22,11 +22,12 @@ export class Connection implements Disposable {
     }
   }
 
-  /** Opens a call on this connection. What is written may also be a message's bytes. */
-  call<I extends DescMessage, O extends DescMessage>(
+  /** Opens a call on this connection; see `openDuplex`. */
+  call<I extends DescMessage, O extends DescMessage, In extends MessageShape<O> = MessageShape<O>>(
     method: DescMethodBiDiStreaming<I, O>,
-  ): DuplexCall<MessageShape<I> | Uint8Array, MessageShape<O>> {
-    return openDuplex(this.#client, method, this.#metadata.clone());
+    decode?: (bytes: Uint8Array) => In,
+  ): DuplexCall<MessageShape<I> | Uint8Array, In> {
+    return openDuplex(this.#client, method, this.#metadata.clone(), decode);
   }
 
   /** Ends all calls and closes the sockets, at once. May be called twice. */

@@ -1,34 +1,29 @@
 // One control stream after its handshake: writes the outbox, reads commands, keeps watch over liveness. It decides nothing
 // about commands. It ends by throwing why: `unavailable` when the controller is gone or silent, `invalid` when it broke
 // the protocol; unknown kinds of messages are counted and ignored.
-import { create } from '@bufbuild/protobuf';
-import {
-  type AgentMessage,
-  AgentMessageSchema,
-  type ControllerMessage,
-  type DesiredState,
-  type OpenTunnel,
-  StateReportSchema,
-} from '#gen/longline/link/v1/link_pb.js';
+import type { AgentMessage, OpenTunnel } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../core/clock.ts';
 import { LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import type { CommandDispatcher } from './command-dispatcher.ts';
+import type { DesiredStates } from './desired-states.ts';
 import type { DuplexCall } from './grpc-client.ts';
 import { Heartbeat } from './heartbeat.ts';
 import type { WelcomeTerms } from './hello.ts';
 import type { Outbox } from './outbox.ts';
 import type { HostReport } from './ports.ts';
-import { durationMs, encodeAgentMessage, resultMessage, wireError } from './wire.ts';
+import { type ReceivedMessage, withoutDetail } from './state-wire.ts';
+import { durationMs, encodeAgentMessage, resultMessage } from './wire.ts';
 
 /** What a control stream works with. */
 export interface ControlStreamOptions {
-  readonly call: DuplexCall<AgentMessage, ControllerMessage>;
+  readonly call: DuplexCall<AgentMessage, ReceivedMessage>;
   readonly terms: WelcomeTerms;
   /** Longest time between two heartbeats of ours, whatever the terms say. */
   readonly heartbeatMostMs?: number;
   readonly outbox: Outbox;
   readonly dispatcher: CommandDispatcher;
+  readonly states: Pick<DesiredStates, 'take'>;
   readonly report: HostReport;
   readonly clock: Clock;
   readonly log: Logger;
@@ -92,22 +87,22 @@ export class ControlStream {
 
   /** Reads until the controller ends the stream (then it throws `unavailable`) or breaks the protocol. */
   async read(signal: AbortSignal): Promise<void> {
-    for await (const { message } of this.#options.call.messages) {
+    for await (const received of this.#options.call.messages) {
       this.#heartbeat.heard();
-      this.#take(message);
+      this.#take(received);
       if (this.#options.outbox.waitingReplies > MAX_WAITING_REPLIES) await this.#options.outbox.whenEmpty(signal);
     }
     if (!signal.aborted) throw new LonglineError('unavailable', 'the controller ended the control stream');
   }
 
-  #take(message: ControllerMessage['message']): void {
-    const { dispatcher, onCheckpointAck, onDrain, onOpenTunnel } = this.#options;
+  #take({ message, stateBody }: ReceivedMessage): void {
+    const { dispatcher, states, onCheckpointAck, onDrain, onOpenTunnel } = this.#options;
     if (message.case === 'command') dispatcher.take(message.value);
     else if (message.case === 'cancel') dispatcher.cancel(message.value.commandId, message.value.reason);
     else if (message.case === 'resultAck') dispatcher.acknowledge(message.value.commandIds);
     else if (message.case === 'heartbeat') this.#heartbeat.answered(message.value);
     else if (message.case === 'openTunnel') onOpenTunnel(message.value);
-    else if (message.case === 'desiredState') this.#refuse(message.value);
+    else if (message.case === 'desiredState') states.take(message.value, stateBody);
     else if (message.case === 'auditCheckpointAck') onCheckpointAck(message.value.chainId, message.value.sequence);
     else if (message.case === 'drain') {
       onDrain(durationMs(message.value.window) ?? DEFAULT_DRAIN_WINDOW_MS, message.value.reason);
@@ -118,21 +113,6 @@ export class ControlStream {
     }
   }
 
-  /** No capability of this agent applies desired states; the controller must hear so rather than wait. */
-  #refuse(state: DesiredState): void {
-    const error = new LonglineError(
-      'unsupported',
-      `no capability of this agent applies desired state of kind ${state.kind}`,
-    );
-    const value = create(StateReportSchema, {
-      kind: state.kind,
-      generation: state.generation,
-      error: wireError(error),
-    });
-    const message = create(AgentMessageSchema, { message: { case: 'stateReport', value } });
-    this.#options.outbox.putLatest(`state ${state.kind}`, message);
-  }
-
   /** What the controller won't take is replaced by a result that says so, or dropped and logged. */
   #fit(message: AgentMessage): AgentMessage | undefined {
     if (message.message.case === 'heartbeat' || message.message.case === 'received') return message;
@@ -141,11 +121,12 @@ export class ControlStream {
     if (size <= limit) return message;
     const { log, clock } = this.#options;
     log.error('message is larger than the controller takes', { kind: message.message.case, size, limit });
-    if (message.message.case !== 'result') return undefined;
+    const { case: kind } = message.message;
+    if (kind !== 'result' && kind !== 'stateReport') return undefined;
+    const text = `the ${kind === 'result' ? 'result' : 'report'} has ${size} bytes; the controller takes ${limit}`;
+    const error = new LonglineError('limit', text, { retryable: false });
+    if (kind === 'stateReport') return withoutDetail(message.message.value, error);
     const { commandId, seq } = message.message.value;
-    const error = new LonglineError('limit', `the result has ${size} bytes; the controller takes ${limit}`, {
-      retryable: false,
-    });
     return resultMessage({ commandId, seq, nowMs: clock.now() }, '', 'failed', new Uint8Array(), error);
   }
 }

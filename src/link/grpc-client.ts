@@ -1,10 +1,10 @@
 // The agent's side of grpc-js: one channel for one connection, and bidirectional calls whose writes wait for the socket.
 // It knows Protobuf services and HTTP/2, not what the messages mean. Every failure of a call is a LonglineError.
 import type { DescMessage, DescMethodBiDiStreaming, MessageShape } from '@bufbuild/protobuf';
-import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { type ChannelCredentials, Client, type ClientDuplexStream, type Metadata, status } from '@grpc/grpc-js';
 import { LonglineError, reasonOfGrpcCode } from '../core/errors.ts';
 import { grpcMethodDefinition } from '../core/grpc-definition.ts';
+import { fieldsOf } from './wire-fields.ts';
 
 /** How a channel behaves; nothing in it reconnects or retries by itself. */
 export interface ChannelLimits {
@@ -45,12 +45,13 @@ export interface DuplexCall<Out, In> {
   cancel(): void;
 }
 
-/** Opens a call. What is written may also be a message's bytes. */
-export function openDuplex<I extends DescMessage, O extends DescMessage>(
+/** Opens a call. What is written may also be a message's bytes. `decode` parses what comes in, if it isn't just a message. */
+export function openDuplex<I extends DescMessage, O extends DescMessage, In extends MessageShape<O> = MessageShape<O>>(
   client: Client,
   method: DescMethodBiDiStreaming<I, O>,
   metadata: Metadata,
-): DuplexCall<MessageShape<I> | Uint8Array, MessageShape<O>> {
+  decode?: (bytes: Uint8Array) => In,
+): DuplexCall<MessageShape<I> | Uint8Array, In> {
   const definition = grpcMethodDefinition(method);
   const stream = client.makeBidiStreamRequest(
     definition.path,
@@ -58,7 +59,7 @@ export function openDuplex<I extends DescMessage, O extends DescMessage>(
       message instanceof Uint8Array
         ? Buffer.from(message.buffer, message.byteOffset, message.byteLength)
         : definition.requestSerialize(message),
-    definition.responseDeserialize as (bytes: Buffer) => MessageShape<O>,
+    decode ?? (definition.responseDeserialize as (bytes: Buffer) => In),
     metadata,
   );
   return new Call(stream, `${method.name.toLowerCase()} stream`);
@@ -169,16 +170,4 @@ function retryDelayMs(metadata: Metadata): number | undefined {
     return undefined;
   }
   return undefined;
-}
-
-function fieldsOf(bytes: Uint8Array): { number: number; bytes: Uint8Array; varint: bigint }[] {
-  const reader = new BinaryReader(bytes);
-  const fields: { number: number; bytes: Uint8Array; varint: bigint }[] = [];
-  while (reader.pos < reader.len) {
-    const [number, wireType] = reader.tag();
-    if (wireType === 2) fields.push({ number, bytes: reader.bytes(), varint: 0n });
-    else if (wireType === 0) fields.push({ number, bytes: new Uint8Array(), varint: BigInt(reader.int64()) });
-    else reader.skip(wireType);
-  }
-  return fields;
 }

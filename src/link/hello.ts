@@ -5,7 +5,6 @@ import {
   type AgentMessage,
   AgentMessageSchema,
   type DesiredStateRef,
-  DesiredStateRefSchema,
   HelloSchema,
   type Welcome,
 } from '#gen/longline/link/v1/link_pb.js';
@@ -49,6 +48,7 @@ export function helloMessage(
   facts: AgentFacts,
   journal: Journal,
   settledSeq: bigint,
+  states: readonly DesiredStateRef[],
   sessions?: readonly SessionStatus[],
 ): AgentMessage {
   const { linkMemory } = journal;
@@ -67,14 +67,7 @@ export function helloMessage(
     lastCommandSeq: settledSeq,
     inFlightCommandIds: journal.unfinished().map((command) => command.id),
     pendingResultIds: journal.pendingReplies().map((reply) => reply.id),
-    desiredStates: [
-      ...journal
-        .desiredStates()
-        .map(({ kind, generation, digest: bodyDigest }) =>
-          create(DesiredStateRefSchema, { kind, generation: BigInt(generation), digest: fromHex(bodyDigest) }),
-        ),
-      ...(sessions === undefined ? [] : [sessionsRef(sessions)]),
-    ],
+    desiredStates: [...states, ...(sessions === undefined ? [] : [sessionsRef(sessions)])],
   });
   return create(AgentMessageSchema, { message: { case: 'hello', value } });
 }

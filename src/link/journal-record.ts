@@ -1,7 +1,7 @@
 // Form of the journal's records: a JSON head with its length before it, then bytes. Pure.
 import { encodeRecord } from '../core/record-codec.ts';
 
-/** Record types of the journal file. Numbers are on disk: never reuse one. */
+/** Record types of the journal file. Numbers are on disk: never reuse one, nor 5, which was of applied desired states. */
 export const JOURNAL_RECORD = {
   /** A command is durable. Bytes: its action. */
   received: 1,
@@ -11,8 +11,6 @@ export const JOURNAL_RECORD = {
   acknowledged: 3,
   /** A nonce that must not be used again. */
   nonce: 4,
-  /** A desired state that was applied. */
-  desiredState: 5,
   /** What the next Hello needs to know of the last Welcome. */
   linkMemory: 6,
   /** Highest command seq. */
@@ -41,14 +39,6 @@ export interface CommandReply {
   readonly expiresAtMs: number;
   /** Serialised AgentMessage with a Result or a Rejected; empty if it was forgotten. */
   readonly message: Uint8Array;
-}
-
-/** A desired state that was applied, by generation and digest. */
-export interface AppliedState {
-  readonly kind: number;
-  readonly generation: string;
-  /** Hex. */
-  readonly digest: string;
 }
 
 /** What the next Hello needs to know of the last Welcome. */

@@ -2,7 +2,6 @@
 // changes nothing, because a command only ever moves forward (received, replied, acknowledged). No I/O.
 import type { DecodedRecord } from '../core/record-codec.ts';
 import {
-  type AppliedState,
   type CommandReply,
   decodeJournalBody,
   encodeJournalRecord,
@@ -40,7 +39,6 @@ export class JournalState {
   readonly replied = new Map<string, CommandReply>();
   readonly acknowledged = new Map<string, CommandReply>();
   readonly nonces = new Map<string, NonceUse>();
-  readonly desiredStates = new Map<number, AppliedState>();
   /** Commands whose record is still on its way to the disk and may yet be refused: no snapshot may hold them. */
   readonly unsettled = new Set<string>();
   linkMemory = NO_MEMORY;
@@ -112,9 +110,6 @@ export class JournalState {
       encodeJournalRecord(JOURNAL_RECORD.lastSeq, { seq: String(this.lastSeq) }),
       encodeJournalRecord(JOURNAL_RECORD.linkMemory, this.linkMemory),
     ];
-    for (const state of this.desiredStates.values()) {
-      records.push(encodeJournalRecord(JOURNAL_RECORD.desiredState, state));
-    }
     for (const [nonce, fact] of this.nonces) {
       if (this.unsettled.has(fact.id)) continue;
       records.push(encodeJournalRecord(JOURNAL_RECORD.nonce, { nonce, ...fact }));
@@ -142,9 +137,6 @@ export class JournalState {
     } else if (type === JOURNAL_RECORD.nonce) {
       const { nonce, ...use } = decodeJournalBody<NonceUse & { nonce: string }>(body).head;
       this.nonces.set(nonce, use);
-    } else if (type === JOURNAL_RECORD.desiredState) {
-      const { head } = decodeJournalBody<AppliedState>(body);
-      this.desiredStates.set(head.kind, head);
     } else if (type === JOURNAL_RECORD.linkMemory) {
       this.linkMemory = decodeJournalBody<LinkMemory>(body).head;
     } else if (type === JOURNAL_RECORD.lastSeq) {

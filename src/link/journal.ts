@@ -1,4 +1,4 @@
-// The durable memory of commands on this host: received, replied, acknowledged; nonces; applied generations; what the
+// The durable memory of commands on this host: received, replied, acknowledged; nonces; what the
 // next Hello needs. A promise that resolves means the fact survives the loss of the host. It knows no transport and no
 // meaning of commands. When the disk refuses a write, a receipt or a reply fails and is as if it had not been, while
 // acknowledgements and what the next Hello needs stay in memory and are written with the next append that succeeds.
@@ -8,7 +8,6 @@ import { LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import { type FolderOperations, hostFolders } from './folder-operations.ts';
 import {
-  type AppliedState,
   type CommandReply,
   encodeJournalRecord,
   JOURNAL_RECORD,
@@ -17,7 +16,7 @@ import {
   receivedRecord,
   repliedRecord,
 } from './journal-record.ts';
-import { JOURNAL_LIMITS, type JournalEntry, JournalState } from './journal-state.ts';
+import { JOURNAL_LIMITS, type JournalEntry, JournalState, type NonceUse } from './journal-state.ts';
 import { type OpenFile, RecordFile, type RecordFileLoss } from './record-file.ts';
 import { storageError } from './storage-error.ts';
 
@@ -123,18 +122,32 @@ export class Journal implements AsyncDisposable {
     return this.#state.repliedBytes;
   }
 
-  desiredStates(): AppliedState[] {
-    return [...this.#state.desiredStates.values()];
-  }
-
   /**
    * Whether a nonce (hex) was used by a command other than `id`, or by one of this id that is forgotten: how long a command
    * is remembered is up to the controller, and a statement must not run again by coming under its old id.
    */
   nonceSeen(nonce: string, id: string): boolean {
-    const use = this.#state.nonces.get(nonce);
-    if (use === undefined || use.expiresAtMs <= this.#clock.now()) return false;
-    return use.id !== id || this.find(id) === undefined;
+    return this.nonceUsedByOther(nonce, id) || (this.#nonceUse(nonce) !== undefined && this.find(id) === undefined);
+  }
+
+  /** Whether a nonce (hex) was used by anything other than `id`, which may be no command. */
+  nonceUsedByOther(nonce: string, id: string): boolean {
+    const use = this.#nonceUse(nonce);
+    return use !== undefined && use.id !== id;
+  }
+
+  /** Keeps a nonce of what is no command. If it rejects, the nonce is not used: for the reasons that `receive` gives. */
+  async useNonce(nonce: string, id: string, expiresAtMs: number): Promise<void> {
+    await this.#makeRoomForNonce();
+    if (this.nonceUsedByOther(nonce, id)) throw replayed();
+    const before = this.#state.nonces.get(nonce);
+    this.#state.nonces.set(nonce, { id, expiresAtMs });
+    try {
+      await this.#append(encodeJournalRecord(JOURNAL_RECORD.nonce, { nonce, id, expiresAtMs }));
+    } catch (error) {
+      if (before === undefined) this.#state.nonces.delete(nonce);
+      throw error;
+    }
   }
 
   /**
@@ -142,17 +155,9 @@ export class Journal implements AsyncDisposable {
    * used it meanwhile, `limit` or `unavailable` if it can't be kept.
    */
   async receive(command: ReceivedCommand): Promise<void> {
-    if (command.nonce !== '' && this.#state.nonces.size >= JOURNAL_LIMITS.nonces) await this.#compact();
-    if (this.#state.nonces.size >= JOURNAL_LIMITS.nonces) {
-      throw new LonglineError(
-        'limit',
-        `${JOURNAL_LIMITS.nonces} unexpired nonces are remembered; wait or sign with shorter lives`,
-      );
-    }
+    if (command.nonce !== '') await this.#makeRoomForNonce();
     // Checked in the same step as it is taken, so that of two commands that race for a nonce only one gets it.
-    if (command.nonce !== '' && this.nonceSeen(command.nonce, command.id)) {
-      throw new LonglineError('identity', 'the nonce was used by another command; sign every statement with a new one');
-    }
+    if (command.nonce !== '' && this.nonceSeen(command.nonce, command.id)) throw replayed();
     this.#state.receive(command);
     this.#state.unsettled.add(command.id);
     try {
@@ -182,11 +187,6 @@ export class Journal implements AsyncDisposable {
     await this.#appendOrKeep(encodeJournalRecord(JOURNAL_RECORD.acknowledged, { ids: known }));
   }
 
-  async putDesiredState(state: AppliedState): Promise<void> {
-    this.#state.desiredStates.set(state.kind, state);
-    await this.#appendOrKeep(encodeJournalRecord(JOURNAL_RECORD.desiredState, state));
-  }
-
   async putLinkMemory(memory: LinkMemory): Promise<void> {
     this.#state.linkMemory = memory;
     await this.#appendOrKeep(encodeJournalRecord(JOURNAL_RECORD.linkMemory, memory));
@@ -203,6 +203,18 @@ export class Journal implements AsyncDisposable {
       this.#log.error('journal could not be written completely before closing', { err: error }),
     );
     await this.#file[Symbol.asyncDispose]();
+  }
+
+  #nonceUse(nonce: string): NonceUse | undefined {
+    const use = this.#state.nonces.get(nonce);
+    return use === undefined || use.expiresAtMs <= this.#clock.now() ? undefined : use;
+  }
+
+  async #makeRoomForNonce(): Promise<void> {
+    if (this.#state.nonces.size >= JOURNAL_LIMITS.nonces) await this.#compact();
+    if (this.#state.nonces.size < JOURNAL_LIMITS.nonces) return;
+    const message = `${JOURNAL_LIMITS.nonces} unexpired nonces are remembered; wait or sign with shorter lives`;
+    throw new LonglineError('limit', message);
   }
 
   async #append(...frames: Buffer[]): Promise<void> {
@@ -243,4 +255,8 @@ export class Journal implements AsyncDisposable {
     await this.#file.replace(() => this.#state.snapshot(this.#clock.now()));
     this.#sizeAfterCompaction = this.#file.sizeBytes;
   }
+}
+
+function replayed(): LonglineError {
+  return new LonglineError('identity', 'the nonce was used by another command; sign every statement with a new one');
 }

@@ -38,7 +38,8 @@ export const LINK_LIMITS: LinkLimits = {
   channel: {
     keepaliveMs: 30_000,
     keepaliveTimeoutMs: 10_000,
-    maxReceiveBytes: 4 * 1024 * 1024,
+    // Room for a network of as many peers as WireGuard takes.
+    maxReceiveBytes: 16 * 1024 * 1024,
     windowBytes: 1024 * 1024,
   },
   logWindowBytes: 4 * 1024 * 1024,

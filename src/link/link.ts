@@ -6,12 +6,14 @@
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { AgentMessageSchema, type AuditCheckpoint } from '#gen/longline/link/v1/link_pb.js';
+import type { NetworkTelemetry } from '#gen/longline/v1/network_pb.js';
 import type { SessionStatus, SessionTelemetry } from '#gen/longline/v1/session_pb.js';
 import { HostEventSchema, type MetricSample } from '#gen/longline/v1/telemetry_pb.js';
 import type { HostEvent } from '../core/capability.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/logger.ts';
 import { CommandDispatcher } from './command-dispatcher.ts';
+import { DesiredStates, type DesiredStatesOptions } from './desired-states.ts';
 import { TlsSessionCache } from './dial-credentials.ts';
 import { InputRelay } from './input-relay.ts';
 import { Journal } from './journal.ts';
@@ -33,6 +35,8 @@ export interface LinkOptions {
   readonly targets: TargetSource;
   readonly admission: CommandAdmission;
   readonly executor: CommandExecutor;
+  /** What keeps desired states, and who lets it; without these they are refused. */
+  readonly states?: DesiredStatesOptions['keeping'];
   /** What tunnels reach; without it they are refused. */
   readonly tunnelTargets?: TunnelTargets;
   readonly report: HostReport;
@@ -43,7 +47,7 @@ export interface LinkOptions {
   readonly onCheckpointAck?: (chainId: string, sequence: bigint) => void;
 }
 
-/** One per agent process: `open`, adopt what is in `unfinishedIds`, `resume`, `run`; disposed last. */
+/** One per agent process: `open`, adopt what is in `unfinishedIds`, `resume`, `run`; disposed last. Made before capabilities are opened. */
 export class Link implements AsyncDisposable {
   readonly #options: LinkOptions;
   readonly #limits: LinkLimits;
@@ -51,6 +55,7 @@ export class Link implements AsyncDisposable {
   readonly #spool: LogSpool;
   readonly #outbox: Outbox;
   readonly #dispatcher: CommandDispatcher;
+  readonly #states: DesiredStates;
   readonly #inputs: InputRelay;
   readonly #telemetry = new TelemetrySender();
   readonly #tlsSessions = new TlsSessionCache();
@@ -73,6 +78,8 @@ export class Link implements AsyncDisposable {
       leaderEpoch: () => this.#keeper.leaderEpoch,
       clockSkewMs: () => this.#keeper.status().clockSkewMs,
     });
+    const { clock, log } = options;
+    this.#states = new DesiredStates({ keeping: options.states, journal, outbox: this.#outbox, clock, log });
     this.#inputs = new InputRelay(options.executor, options.log, () => this.#keeper.session?.wakeLogs());
     this.#keeper = new SessionKeeper({ host: this.#sessionHost(), targets: options.targets, journal, limits });
   }
@@ -140,6 +147,7 @@ export class Link implements AsyncDisposable {
   /** The facts of this host changed: tells the controller now if there is one, else in the next Hello. */
   factsChanged(): void {
     this.#keeper.factsChanged();
+    this.#states.reconsider();
   }
 
   /** Makes a new connection before leaving the one that is open, for example to use a new certificate. */
@@ -168,6 +176,11 @@ export class Link implements AsyncDisposable {
     this.#telemetry.putSessions(figures);
   }
 
+  /** Hands over figures of networks; the latest of each is sent when the link has room for it. */
+  networkTelemetry(figures: Iterable<NetworkTelemetry>): void {
+    this.#telemetry.putNetworks(figures);
+  }
+
   /** Tells the controller of sessions that changed, or of all when they became known. Kept until it can be sent. */
   sessionsChanged(changed?: Iterable<SessionStatus>): void {
     this.#outbox.putSessions(changed, this.#allSessions);
@@ -194,6 +207,7 @@ export class Link implements AsyncDisposable {
   /** Leaves commands to a later process, writes what waits and closes all files. `run` must have ended. May be called twice. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#dispatcher[Symbol.asyncDispose]();
+    await this.#states[Symbol.asyncDispose]();
     await this.#spool[Symbol.asyncDispose]();
     await this.#journal[Symbol.asyncDispose]();
   }
@@ -206,6 +220,7 @@ export class Link implements AsyncDisposable {
       report,
       outbox: this.#outbox,
       dispatcher: this.#dispatcher,
+      states: this.#states,
       spool: this.#spool,
       inputs: this.#inputs,
       telemetry: this.#telemetry,

@@ -1,7 +1,8 @@
 // What waits to be sent on the control stream, by urgency: signs of life, then receipts, progress and results in the
 // order they happened, then facts, state reports, checkpoints and events. Memory is bounded without the controller's help:
 // progress and reports coalesce (latest wins), events are dropped oldest first and counted, replies are bounded by the journal.
-import type { AgentMessage } from '#gen/longline/link/v1/link_pb.js';
+import { create } from '@bufbuild/protobuf';
+import { type AgentMessage, AgentMessageSchema, type StateReport } from '#gen/longline/link/v1/link_pb.js';
 import type { SessionStatus } from '#gen/longline/v1/session_pb.js';
 import { SessionReports } from './session-reports.ts';
 import { Wakeup } from './wakeup.ts';
@@ -26,7 +27,7 @@ export class Outbox {
   #heartbeat: AgentMessage | undefined;
   #commands: CommandItem[] = [];
   readonly #queuedProgress = new Map<string, CommandItem>();
-  /** Facts, state reports by kind, checkpoint: the latest of each, in the order they were first put. */
+  /** Facts, state reports and refusals by kind, checkpoint: the latest of each, in the order they were put. */
   readonly #latest = new Map<string, AgentMessage>();
   readonly #sessions = new SessionReports();
   #events: AgentMessage[] = [];
@@ -82,6 +83,25 @@ export class Outbox {
   putLatest(key: string, message: AgentMessage): void {
     this.#latest.set(key, message);
     this.#filled.ring();
+  }
+
+  /**
+   * What became of a desired state. Of each kind the latest report waits, and the latest refusal beside it; a report takes back
+   * a refusal of what it reports.
+   */
+  putState(report: StateReport): void {
+    const message = create(AgentMessageSchema, { message: { case: 'stateReport', value: report } });
+    const key = stateKey(report);
+    const refusal = this.#latest.get(refusalKey(report))?.message;
+    if (
+      report.error === undefined &&
+      refusal?.case === 'stateReport' &&
+      refusal.value.generation === report.generation
+    ) {
+      this.#latest.delete(refusalKey(report));
+    }
+    this.#latest.delete(key);
+    this.putLatest(key, message);
   }
 
   /** Statuses of sessions that changed; undefined asks for a full report. `all` gives every session at any time. */
@@ -161,6 +181,8 @@ export class Outbox {
       this.#sessions.giveBack(report);
       return;
     }
+    // What was refused is sent again by the next controller, and refused again.
+    if (report?.error !== undefined) return;
     const key = latestKey(message);
     if (key !== undefined && !this.#latest.has(key)) this.#latest.set(key, message);
   }
@@ -179,8 +201,16 @@ export function latestKey(message: AgentMessage): string | undefined {
     case 'auditCheckpoint':
       return `checkpoint ${message.message.value.chainId}`;
     case 'stateReport':
-      return `state ${message.message.value.kind}`;
+      return stateKey(message.message.value);
     default:
       return undefined;
   }
+}
+
+function stateKey(report: StateReport): string {
+  return report.error === undefined ? `state ${report.kind}` : refusalKey(report);
+}
+
+function refusalKey({ kind }: StateReport): string {
+  return `refused state ${kind}`;
 }

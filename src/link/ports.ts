@@ -1,9 +1,10 @@
 // What the link needs from the agent that owns it. The link moves and keeps commands, results and output; it decides
 // nothing about identity, policy or meaning.
-import type { Command, OpenTunnel } from '#gen/longline/link/v1/link_pb.js';
+import type { Command, DesiredState, OpenTunnel } from '#gen/longline/link/v1/link_pb.js';
 import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
 import type { SessionStatus } from '#gen/longline/v1/session_pb.js';
 import type { CapabilityCommand, CapabilityEvent, CommandContext } from '../core/capability.ts';
+import type { StateChange, StateContext, StateKind, StateObservation, StateRef } from '../core/desired-state.ts';
 import type { LonglineError } from '../core/errors.ts';
 import type { TunnelStream } from '../core/tunnel/tunnel-frame.ts';
 
@@ -42,6 +43,46 @@ export interface CommandExecutor {
     data: Uint8Array,
     end: boolean,
   ): Promise<{ readonly taken: number; readonly closed: boolean }>;
+}
+
+/** A desired state as it came, with a body of its kind. */
+export interface ReceivedState {
+  readonly kind: StateKind;
+  readonly state: DesiredState;
+  /** Bytes of the body as they were sent. */
+  readonly body: Uint8Array;
+}
+
+/** A desired state that may be brought about. */
+export interface AdmittedState {
+  /** Kept until `nonceExpiresAtMs`, before anything is done; empty for a state without a statement. */
+  readonly nonce: Uint8Array;
+  readonly nonceExpiresAtMs: number;
+}
+
+/** Decides whether a desired state may be brought about. */
+export interface StateAdmission {
+  /**
+   * Checks the statement, if there is one, and policy. `nonceSeen` tells whether a nonce was used by anything else. The verdict
+   * is on the audit record when it resolves, or throws a LonglineError to refuse.
+   */
+  admit(received: ReceivedState, nonceSeen: (nonce: Uint8Array) => boolean): Promise<AdmittedState>;
+  /** It was refused by the link or by its capability: for the audit record. Must not throw. */
+  refused(received: ReceivedState, error: LonglineError): void;
+  /** It is durable here, and is being brought about: for the audit record. Must not throw. */
+  taken(received: ReceivedState): void;
+}
+
+/** What keeps desired states on this host. */
+export interface StateHost {
+  /** Durable states by kind, also of a capability that can't be used now. */
+  held(): ReadonlyMap<StateKind, StateRef>;
+  /** Why a kind can't be brought about now, as `unsupported`; undefined if it can. */
+  obstacle(kind: StateKind): LonglineError | undefined;
+  /** As Reconciler.applyState. */
+  apply(kind: StateKind, change: StateChange, context: StateContext): Promise<void>;
+  /** Called once, before anything else. The observer is quick and doesn't throw. */
+  observe(observer: (kind: StateKind, observation: StateObservation) => void): void;
 }
 
 /** What the link tells the controller about this host. */

@@ -120,7 +120,7 @@ export class SessionKeeper {
 
   async #connect(signal: AbortSignal, serving: Session | undefined): Promise<Session> {
     const { host, targets, journal } = this.#parts;
-    const { log, clock, report, dispatcher } = host;
+    const { log, clock, report, dispatcher, states } = host;
     const say = (state: LinkState) => {
       if (serving === undefined) this.#state = state;
     };
@@ -128,7 +128,7 @@ export class SessionKeeper {
     const target = await targets.current();
     this.#leaderEpoch = target.leaderEpoch;
     const facts = report.facts();
-    const hello = helloMessage(target, facts, journal, dispatcher.settledSeq, report.sessions?.());
+    const hello = helloMessage(target, facts, journal, dispatcher.settledSeq, states.refs(), report.sessions?.());
     const session = await Session.open(host, target, hello, () => say({ kind: 'handshaking' }), signal);
     this.#connects += 1;
     try {
@@ -147,7 +147,7 @@ export class SessionKeeper {
 
   async #welcomed(session: Session, target: LinkTarget, digest: string): Promise<void> {
     const { targets, journal } = this.#parts;
-    const { clock, log, outbox, report } = this.#parts.host;
+    const { clock, log, outbox, report, states } = this.#parts.host;
     const { sessionToken, controllerId, needFacts, serverTimeMs } = session.terms;
     targets.proven(target);
     const memory = {
@@ -159,6 +159,7 @@ export class SessionKeeper {
       log.warn('what the next Hello needs could not be kept', { err: error });
     });
     if (needFacts) outbox.putLatest('facts', this.#factsMessage());
+    states.welcomed(session.terms.knownStates);
     if (!holdsSessions(session.terms.knownStates, report.sessions?.())) {
       outbox.putSessions(undefined, () => report.sessions?.() ?? []);
     }

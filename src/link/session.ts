@@ -1,7 +1,7 @@
 // One connection in use: control, logs and telemetry streams over it, from handshake to close. The link makes a new one
 // for every attempt and moves its outbox, spool and samples from one to the next. Logs and telemetry streams that fail
 // are opened anew on the same connection; a control stream that fails ends the session.
-import { AgentLinkService, type AgentMessage, type ControllerMessage } from '#gen/longline/link/v1/link_pb.js';
+import { AgentLinkService, type AgentMessage } from '#gen/longline/link/v1/link_pb.js';
 import { Backoff } from '../core/backoff.ts';
 import type { Clock } from '../core/clock.ts';
 import { LonglineError } from '../core/errors.ts';
@@ -10,6 +10,7 @@ import { TaskGroup } from '../core/task-group.ts';
 import type { CommandDispatcher } from './command-dispatcher.ts';
 import { Connection } from './connection.ts';
 import { ControlStream } from './control-stream.ts';
+import type { DesiredStates } from './desired-states.ts';
 import type { TlsSessionCache } from './dial-credentials.ts';
 import type { ChannelLimits, DuplexCall } from './grpc-client.ts';
 import { readWelcome, type WelcomeTerms } from './hello.ts';
@@ -18,6 +19,7 @@ import { LogShipper } from './log-shipper.ts';
 import type { LogSpool } from './log-spool.ts';
 import type { Outbox } from './outbox.ts';
 import type { HostReport, LinkTarget, TunnelTargets } from './ports.ts';
+import { decodeControllerMessage, type ReceivedMessage } from './state-wire.ts';
 import type { TelemetrySender } from './telemetry-sender.ts';
 import { TunnelRelay } from './tunnel-relay.ts';
 
@@ -28,6 +30,7 @@ export interface SessionHost {
   readonly report: HostReport;
   readonly outbox: Outbox;
   readonly dispatcher: CommandDispatcher;
+  readonly states: DesiredStates;
   readonly spool: LogSpool;
   readonly inputs: InputRelay;
   readonly telemetry: TelemetrySender;
@@ -50,7 +53,7 @@ export type SessionTurn =
   /** The controller wants it replaced within the window; it still works. */
   | { readonly kind: 'drain'; readonly windowMs: number; readonly reason: string };
 
-type ControlCall = DuplexCall<AgentMessage, ControllerMessage>;
+type ControlCall = DuplexCall<AgentMessage, ReceivedMessage>;
 
 const STREAM_RETRY = { baseMs: 500, capMs: 30_000 } as const;
 /** Longest wait for a write under way when a session ends. */
@@ -78,7 +81,7 @@ export class Session {
   #unknown = 0;
   #over = false;
 
-  private constructor(host: SessionHost, connection: Connection, call: ControlCall, first: ControllerMessage) {
+  private constructor(host: SessionHost, connection: Connection, call: ControlCall, first: ReceivedMessage) {
     if (first.message.case !== 'welcome') {
       const kind = first.message.case ?? 'unknown';
       throw new LonglineError('invalid', `the controller sent "${kind}" where welcome was due`, { retryable: true });
@@ -118,7 +121,7 @@ export class Session {
       );
     }, host.bringUpMs);
     try {
-      const call = connection.call(AgentLinkService.method.control);
+      const call = connection.call(AgentLinkService.method.control, decodeControllerMessage);
       const greet = async () => {
         await call.write(hello);
         phase = 'Hello and Welcome';
@@ -304,9 +307,7 @@ function delegate(call: ControlCall): Pick<ControlCall, 'write' | 'end' | 'cance
   return { write: (message) => call.write(message), end: () => call.end(), cancel: () => call.cancel() };
 }
 
-async function readFirst(
-  call: ControlCall,
-): Promise<{ first: ControllerMessage; rest: AsyncIterable<ControllerMessage> }> {
+async function readFirst(call: ControlCall): Promise<{ first: ReceivedMessage; rest: AsyncIterable<ReceivedMessage> }> {
   const iterator = call.messages[Symbol.asyncIterator]();
   const next = await iterator.next();
   if (next.done) throw new LonglineError('unavailable', 'the controller ended the control stream without a welcome');

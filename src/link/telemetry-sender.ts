@@ -5,21 +5,25 @@ import {
   TelemetryRequestSchema,
   type TelemetryResponse,
 } from '#gen/longline/link/v1/link_pb.js';
+import type { NetworkTelemetry } from '#gen/longline/v1/network_pb.js';
 import type { SessionTelemetry } from '#gen/longline/v1/session_pb.js';
 import type { MetricSample } from '#gen/longline/v1/telemetry_pb.js';
 import type { DuplexCall } from './grpc-client.ts';
 import { Wakeup } from './wakeup.ts';
 import { durationMs } from './wire.ts';
 
-const MAX_SERIES = 4096;
-const MAX_SAMPLES_PER_REQUEST = 500;
-const MAX_SESSIONS = 4096;
+/** Series of samples, and things of each other sort, whose figures may wait. */
+const MAX_WAITING = 4096;
+const MAX_PER_REQUEST = 500;
+/** Each may hold hundreds of peers. */
+const MAX_NETWORKS_PER_REQUEST = 8;
 const INTERVAL_MS = { min: 100, max: 3_600_000 } as const;
 
 /** One per link; outlives sessions. */
 export class TelemetrySender {
-  readonly #samples = new Map<string, MetricSample>();
-  readonly #sessions = new Map<string, SessionTelemetry>();
+  readonly #samples = new LatestFigures<MetricSample>(seriesOf);
+  readonly #sessions = new LatestFigures<SessionTelemetry>(({ sessionId }) => sessionId);
+  readonly #networks = new LatestFigures<NetworkTelemetry>(({ network }) => network?.name ?? '');
   readonly #filled = new Wakeup();
   #droppedSinceSent = 0n;
   #dropped = 0;
@@ -36,27 +40,22 @@ export class TelemetrySender {
   }
 
   get waiting(): boolean {
-    return this.#samples.size > 0 || this.#sessions.size > 0;
+    return this.#samples.size + this.#sessions.size + this.#networks.size > 0;
   }
 
   /** Takes samples; a newer one of a series replaces the one that waits. */
   put(samples: Iterable<MetricSample>): void {
-    for (const sample of samples) {
-      const key = `${sample.name} ${JSON.stringify(Object.entries(sample.labels).sort())}`;
-      const replaces = this.#samples.delete(key);
-      if (replaces || this.#samples.size >= MAX_SERIES) this.#countDropped();
-      if (this.#samples.size < MAX_SERIES) this.#samples.set(key, sample);
-    }
-    if (this.waiting) this.#filled.ring();
+    this.#put(this.#samples, samples);
   }
 
   /** Takes figures of sessions; newer ones of a session replace those that wait. */
   putSessions(figures: Iterable<SessionTelemetry>): void {
-    for (const figure of figures) {
-      if (this.#sessions.delete(figure.sessionId) || this.#sessions.size >= MAX_SESSIONS) this.#countDropped();
-      if (this.#sessions.size < MAX_SESSIONS) this.#sessions.set(figure.sessionId, figure);
-    }
-    if (this.waiting) this.#filled.ring();
+    this.#put(this.#sessions, figures);
+  }
+
+  /** Takes figures of networks; newer ones of a network replace those that wait. */
+  putNetworks(figures: Iterable<NetworkTelemetry>): void {
+    this.#put(this.#networks, figures);
   }
 
   /** Resolves when samples wait or the signal aborts. */
@@ -80,14 +79,7 @@ export class TelemetrySender {
         await this.whenFilled(ended.signal);
         await quiet(ended.signal);
         if (ended.signal.aborted) break;
-        const samples = [...this.#samples.entries()].slice(0, MAX_SAMPLES_PER_REQUEST);
-        for (const [key] of samples) this.#samples.delete(key);
-        const sessions = [...this.#sessions.values()].slice(0, MAX_SAMPLES_PER_REQUEST);
-        for (const { sessionId } of sessions) this.#sessions.delete(sessionId);
-        const dropped = this.#droppedSinceSent;
-        this.#droppedSinceSent = 0n;
-        const sent = { samples: samples.map(([, sample]) => sample), sessions, dropped };
-        await call.write(create(TelemetryRequestSchema, sent));
+        await call.write(this.#take());
       }
     } finally {
       signal.removeEventListener('abort', stop);
@@ -103,8 +95,57 @@ export class TelemetrySender {
     }
   }
 
-  #countDropped(): void {
-    this.#dropped += 1;
-    this.#droppedSinceSent += 1n;
+  #put<T>(waiting: LatestFigures<T>, figures: Iterable<T>): void {
+    const dropped = waiting.put(figures);
+    this.#dropped += dropped;
+    this.#droppedSinceSent += BigInt(dropped);
+    if (this.waiting) this.#filled.ring();
   }
+
+  #take(): TelemetryRequest {
+    const dropped = this.#droppedSinceSent;
+    this.#droppedSinceSent = 0n;
+    return create(TelemetryRequestSchema, {
+      samples: this.#samples.take(MAX_PER_REQUEST),
+      sessions: this.#sessions.take(MAX_PER_REQUEST),
+      networks: this.#networks.take(MAX_NETWORKS_PER_REQUEST),
+      dropped,
+    });
+  }
+}
+
+/** The latest figures of each thing, up to a bound. */
+class LatestFigures<T> {
+  readonly #keyOf: (figure: T) => string;
+  readonly #waiting = new Map<string, T>();
+
+  constructor(keyOf: (figure: T) => string) {
+    this.#keyOf = keyOf;
+  }
+
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  /** How many were dropped, older or in excess. */
+  put(figures: Iterable<T>): number {
+    let dropped = 0;
+    for (const figure of figures) {
+      const key = this.#keyOf(figure);
+      if (this.#waiting.delete(key) || this.#waiting.size >= MAX_WAITING) dropped += 1;
+      if (this.#waiting.size < MAX_WAITING) this.#waiting.set(key, figure);
+    }
+    return dropped;
+  }
+
+  /** Takes out those that wait longest. */
+  take(most: number): T[] {
+    const taken = [...this.#waiting].slice(0, most);
+    for (const [key] of taken) this.#waiting.delete(key);
+    return taken.map(([, figure]) => figure);
+  }
+}
+
+function seriesOf({ name, labels }: MetricSample): string {
+  return `${name} ${JSON.stringify(Object.entries(labels).sort())}`;
 }

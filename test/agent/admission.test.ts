@@ -276,3 +276,13 @@ test('a session is judged by its own part of the policy, with the links of its m
   }
   await assert.rejects(admission.admit(session({ image: '' }), unseen), { reason: 'invalid', message: /spec\.image/ });
 });
+
+test('the permit of a desired state is nothing to carry out', async () => {
+  const value = { action: { case: 'permit' as const, value: { generation: 1n } } };
+  const permit = statementBytes({ action: { action: { case: 'network', value } } } as never);
+  await assert.rejects(admission.admit(command(signed(permit)), unseen), {
+    reason: 'unsupported',
+    rule: 'statement.action',
+    message: /send it as DesiredState.statement/,
+  });
+});

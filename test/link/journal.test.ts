@@ -276,18 +276,23 @@ describe('journal', () => {
     }
   });
 
-  it('forgets nothing of desired states and of the last welcome', async () => {
+  it('forgets nothing of the last welcome, nor of nonces of what is no command', async () => {
     await using folder = await scratchFolder();
     const options = { folder: folder.path, clock, log: silentLogger, compactFromBytes: 1 };
     const memory = { sessionToken: '0102', acknowledgedFactsDigest: 'ff', controllerId: 'c1' };
     {
       await using journal = await Journal.open(options);
-      await journal.putDesiredState({ kind: 1, generation: '7', digest: 'aa' });
-      await journal.putDesiredState({ kind: 1, generation: '8', digest: 'bb' });
       await journal.putLinkMemory(memory);
+      await journal.useNonce('aa', 'state network 7 0', clock.now() + 60_000);
+      await journal.useNonce('aa', 'state network 7 0', clock.now() + 60_000);
+      await assert.rejects(journal.useNonce('aa', 'state network 8 7', clock.now() + 60_000), /nonce was used/);
+      await journal.useNonce('bb', 'state network 8 7', clock.now());
     }
     await using journal = await Journal.open(options);
-    assert.deepEqual(journal.desiredStates(), [{ kind: 1, generation: '8', digest: 'bb' }]);
     assert.deepEqual(journal.linkMemory, memory);
+    assert.equal(journal.nonceUsedByOther('aa', 'state network 7 0'), false);
+    assert.equal(journal.nonceUsedByOther('aa', 'state network 8 7'), true);
+    assert.equal(journal.nonceSeen('aa', 'a command'), true);
+    assert.equal(journal.nonceUsedByOther('bb', 'state network 9 8'), false, 'its statement is over');
   });
 });

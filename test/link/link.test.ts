@@ -259,7 +259,7 @@ describe('link', () => {
     await using agent = await AgentSide.open(folder.path, () => controller.port);
     await agent.start();
     await until('the link is open', () => open(agent));
-    const huge = controller.command({ statement: { payload: new Uint8Array(5_000_000) } });
+    const huge = controller.command({ statement: { payload: new Uint8Array(17_000_000) } });
     controller.send({ case: 'command', value: huge });
     await until('it is connected again', () => controller.connections.length === 2 && open(agent));
     assert.equal(agent.executor.starts.length, 0);

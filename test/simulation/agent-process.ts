@@ -8,6 +8,7 @@ import { silentLogger } from '../../src/core/logger.ts';
 import { TaskGroup } from '../../src/core/task-group.ts';
 import { CommandDispatcher } from '../../src/link/command-dispatcher.ts';
 import { ControlStream } from '../../src/link/control-stream.ts';
+import { DesiredStates } from '../../src/link/desired-states.ts';
 import type { DuplexCall } from '../../src/link/grpc-client.ts';
 import { helloMessage, readWelcome } from '../../src/link/hello.ts';
 import { Journal } from '../../src/link/journal.ts';
@@ -227,7 +228,7 @@ export class AgentProcess {
     this.connections.add(connection);
     const end = connection.agentEnd;
     try {
-      const hello = helloMessage(this.#target(), REPORT.facts(), journal, dispatcher.settledSeq);
+      const hello = helloMessage(this.#target(), REPORT.facts(), journal, dispatcher.settledSeq, []);
       this.#note(hello);
       await end.write(hello);
       const messages = end.messages[Symbol.asyncIterator]();
@@ -251,7 +252,10 @@ export class AgentProcess {
         end: () => end.end(),
         cancel: () => end.cancel(),
       };
-      const options = { call, terms, outbox: this.#outbox, dispatcher, report: REPORT, clock: this.#clock };
+      const clock = this.#clock;
+      const outbox = this.#outbox;
+      const states = new DesiredStates({ keeping: undefined, journal, outbox, clock, log: silentLogger });
+      const options = { call, terms, outbox, dispatcher, states, report: REPORT, clock };
       const rest = { log: silentLogger, onCheckpointAck: () => undefined, onOpenTunnel: () => undefined };
       return new AgentSession(connection, call, (onDrain) => new ControlStream({ ...options, ...rest, onDrain }));
     } catch (error) {

@@ -2,7 +2,7 @@
 import { create, type DescMessage, toBinary } from '@bufbuild/protobuf';
 import type { Selector } from '#gen/longline/v1/agent_pb.js';
 import type { JobSpec } from '#gen/longline/v1/job_pb.js';
-import { NetworkActionSchema } from '#gen/longline/v1/network_pb.js';
+import { NetworkActionSchema, type NetworkStatePermit } from '#gen/longline/v1/network_pb.js';
 import { ProgramActionSchema } from '#gen/longline/v1/program_pb.js';
 import { SessionActionSchema, type SessionSpec } from '#gen/longline/v1/session_pb.js';
 import { JobActionSchema, type Statement } from '#gen/longline/v1/signature_pb.js';
@@ -49,6 +49,12 @@ export function sessionOf(statement: Statement): SessionSpec | undefined {
   return action?.case === 'session' && action.value.action.case === 'start'
     ? action.value.action.value.spec
     : undefined;
+}
+
+/** The desired state that a statement permits; undefined if it asks for something to be done. */
+export function permitOf(statement: Statement): NetworkStatePermit | undefined {
+  const action = statement.action?.action;
+  return action?.case === 'network' && action.value.action.case === 'permit' ? action.value.action.value : undefined;
 }
 
 /** Scopes that the signing key must hold. */
