@@ -62,6 +62,18 @@ export type DesiredStateChange = {
   readonly stateKind: number;
 };
 
+/** A network of an agent changed, or what is known of it. */
+export type NetworkChange = {
+  readonly agentId: string;
+  /** Empty if it may be any of them. */
+  readonly name: string;
+};
+
+/** A mesh changed, or how far its members are. */
+export type MeshChanged = {
+  readonly mesh: string;
+};
+
 /** A log grew or was closed. */
 export type LogChange = {
   readonly closed: boolean;
@@ -77,3 +89,5 @@ export const sessionsTopic: Topic<SessionChange> = { name: 'sessions' };
 export const sessionTopic = (sessionId: string): Topic<SessionChange> => ({ name: `session/${sessionId}` });
 export const desiredStatesTopic: Topic<DesiredStateChange> = { name: 'desired-states' };
 export const logTopic = (logId: string): Topic<LogChange> => ({ name: `log/${logId}` });
+export const networksTopic: Topic<NetworkChange> = { name: 'networks' };
+export const meshesTopic: Topic<MeshChanged> = { name: 'meshes' };

@@ -21,6 +21,7 @@ const RANK: Readonly<Record<Requirement, number>> = { public: 0, viewer: 1, oper
 
 const AGENTS = 'longline.fleet.v1.AgentService';
 const JOBS = 'longline.fleet.v1.JobService';
+const NETWORKS = 'longline.fleet.v1.NetworkService';
 const SESSIONS = 'longline.fleet.v1.SessionService';
 const TOKENS = 'longline.fleet.v1.TokenService';
 
@@ -61,6 +62,20 @@ export const REQUIREMENTS: Readonly<Record<string, Requirement>> = {
   [`${SESSIONS}/GetTemplate`]: 'viewer',
   [`${SESSIONS}/ListTemplates`]: 'viewer',
   [`${SESSIONS}/DeleteTemplate`]: 'operator',
+  [`${NETWORKS}/PutNetwork`]: 'operator',
+  [`${NETWORKS}/DeleteNetwork`]: 'operator',
+  [`${NETWORKS}/GetNetwork`]: 'viewer',
+  [`${NETWORKS}/ListNetworks`]: 'viewer',
+  [`${NETWORKS}/WatchNetworks`]: 'viewer',
+  [`${NETWORKS}/PutMesh`]: 'operator',
+  [`${NETWORKS}/GetMesh`]: 'viewer',
+  [`${NETWORKS}/ListMeshes`]: 'viewer',
+  [`${NETWORKS}/DeleteMesh`]: 'operator',
+  [`${NETWORKS}/JoinMesh`]: 'operator',
+  [`${NETWORKS}/LeaveMesh`]: 'operator',
+  [`${NETWORKS}/RotateKey`]: 'operator',
+  [`${NETWORKS}/UndoRotation`]: 'operator',
+  [`${NETWORKS}/ListRotations`]: 'viewer',
   [`${TOKENS}/CreateEnrollmentToken`]: 'admin',
   [`${TOKENS}/ListEnrollmentTokens`]: 'admin',
   [`${TOKENS}/RevokeEnrollmentToken`]: 'admin',

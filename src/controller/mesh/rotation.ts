@@ -47,6 +47,13 @@ export function dropPeer(rotation: Rotation, peer: string): Rotation {
   return rotation.step === 'done' ? without : acknowledge(without, rotation.step, peer);
 }
 
+/** A host that has it as a peer since: told of it as the step stands, and waited for from here on. */
+export function addPeer(rotation: Rotation, peer: string): Rotation {
+  if (rotation.step === 'done' || rotation.peers.includes(peer)) return rotation;
+  const waitingFor = rotation.step === 'switch' ? rotation.waitingFor : [...rotation.waitingFor, peer];
+  return { ...rotation, peers: [...rotation.peers, peer], waitingFor };
+}
+
 /**
  * Turns back: what the current step did so far is undone, then what was done before it. Undefined once the old key is being
  * removed, since from there on some peers only know the new one: then a rotation has to be finished.

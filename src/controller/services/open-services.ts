@@ -5,8 +5,12 @@
 import type { ConnectRouter } from '@connectrpc/connect';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
+import type { TelemetryRequest } from '#gen/longline/link/v1/link_pb.js';
+import type { Clock } from '../../core/clock.ts';
 import { TaskGroup } from '../../core/task-group.ts';
+import type { Bus } from '../bus/bus.ts';
 import { MemoryBus } from '../bus/memory/memory-bus.ts';
 import { fleetTopic } from '../bus/topics.ts';
 import { DEFAULT_RETENTION, type RetentionOptions, runSweeper } from '../dispatch/sweeper.ts';
@@ -14,12 +18,15 @@ import type { ControllerServices, ServiceParts } from '../front/routes.ts';
 import { DEFAULT_LINK_OPTIONS, type LinkOptions } from '../link/link-options.ts';
 import { LinkServer } from '../link/link-server.ts';
 import { FileLogStore } from '../logs/file-log-store.ts';
+import { MeshDriver } from '../mesh/mesh-driver.ts';
 import { StatementSigner } from '../signer/statement-signer.ts';
 import { openTunnels } from '../tunnels/open-tunnels.ts';
 import type { TunnelLimits } from '../tunnels/tunnel-limits.ts';
 import { createAgentService } from './agent-service.ts';
 import { createJobService } from './job-service.ts';
-import { DEFAULT_SERVICE_OPTIONS, type ServiceOptions } from './service-dependencies.ts';
+import { NetworkFiguresCache } from './network-figures.ts';
+import { createNetworkService } from './network-service.ts';
+import { DEFAULT_SERVICE_OPTIONS, type ServiceDependencies, type ServiceOptions } from './service-dependencies.ts';
 import { createSessionMethods } from './session-service.ts';
 import { SessionUsageCache } from './session-usage.ts';
 
@@ -37,6 +44,7 @@ export interface ServicesOptions {
 /** Services, with what tests and later parts reach into. */
 export interface OpenedServices extends ControllerServices {
   readonly link: LinkServer;
+  readonly bus: Bus;
 }
 
 /** Opens the services of a single controller. */
@@ -49,6 +57,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
   for (const agentId of await store.agents.releaseReplica(ONLY_REPLICA, clock.now()))
     bus.publish(fleetTopic, { agentId });
   const usage = new SessionUsageCache();
+  const figures = new NetworkFiguresCache();
   const link = opened.use(
     new LinkServer({
       store,
@@ -60,14 +69,11 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
       clock,
       log,
       options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, keptEvents, ...options.link },
-      onTelemetry: (agentId, { sessions }) => {
-        for (const sample of sessions) usage.put(agentId, sample);
-      },
+      onTelemetry: (agentId, told) => keepFigures(agentId, told, usage, figures, clock),
     }),
   );
   const tasks = opened.use(new TaskGroup());
   const retention = { ...DEFAULT_RETENTION, ...kept, ...options.retention };
-  tasks.spawn((signal) => runSweeper({ store, logs, bus, clock, log, retention }, signal));
   const needs = {
     store,
     bus,
@@ -78,24 +84,43 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     log,
     options: { ...DEFAULT_SERVICE_OPTIONS, ...options.services },
   };
+  startUpkeep(tasks, needs, retention);
   const { tokens, allowedOrigins } = parts;
-  const limits = options.tunnels ?? {};
-  const { signer } = needs;
-  const registry = link.tunnels;
-  const tunnels = openTunnels({ store, bus, registry, signer, tokens, allowedOrigins, clock, log, limits });
+  const tunnelParts = { ...needs, registry: link.tunnels, tokens, allowedOrigins, limits: options.tunnels ?? {} };
+  const tunnels = openTunnels(tunnelParts);
   const operatorRoutes = (router: ConnectRouter): void => {
     router.service(AgentService, createAgentService(needs));
     router.service(JobService, createJobService(needs));
+    router.service(NetworkService, createNetworkService(needs, figures));
     router.service(SessionService, { ...createSessionMethods(needs, usage), ...tunnels.methods });
   };
   const owned = opened.move();
   return {
     link,
+    bus,
     agentRoutes: link,
     operatorRoutes,
-    operatorServices: [AgentService, JobService, SessionService],
+    operatorServices: [AgentService, JobService, NetworkService, SessionService],
     pages: tunnels.pages,
     upgrades: tunnels.upgrades,
     [Symbol.asyncDispose]: async () => await owned.disposeAsync(),
   };
+}
+
+/** What goes on by itself, beside calls and streams. */
+function startUpkeep(tasks: TaskGroup, needs: ServiceDependencies, retention: RetentionOptions): void {
+  tasks.spawn((signal) => runSweeper({ ...needs, retention }, signal));
+  const { recheckMs } = needs.options;
+  tasks.spawn((signal) => new MeshDriver({ ...needs, recheckMs }).run(signal));
+}
+
+function keepFigures(
+  agentId: string,
+  { networks, sessions }: TelemetryRequest,
+  usage: SessionUsageCache,
+  figures: NetworkFiguresCache,
+  clock: Clock,
+): void {
+  for (const sample of sessions) usage.put(agentId, sample);
+  for (const sample of networks) figures.put(agentId, sample, clock.now());
 }

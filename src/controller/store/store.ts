@@ -9,6 +9,8 @@ import type { AuditCheckpointRepository } from './audit-checkpoint.ts';
 import type { CommandRepository } from './command.ts';
 import type { DesiredStateRepository } from './desired-state.ts';
 import type { JobRepository } from './job.ts';
+import type { MeshRepository } from './mesh.ts';
+import type { NetworkRepository } from './network.ts';
 import type { SessionRepository } from './session.ts';
 import type { TemplateRepository } from './session-template.ts';
 import type { StateReportRepository } from './state-report.ts';
@@ -24,4 +26,6 @@ export interface Store extends IdentityRepositories, AsyncDisposable {
   readonly auditCheckpoints: AuditCheckpointRepository;
   readonly desiredStates: DesiredStateRepository;
   readonly stateReports: StateReportRepository;
+  readonly networks: NetworkRepository;
+  readonly meshes: MeshRepository;
 }

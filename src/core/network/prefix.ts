@@ -32,6 +32,33 @@ export function isDefaultPrefix(prefix: string): boolean {
   return prefix.endsWith('/0');
 }
 
+/** A prefix as numbers. */
+export interface PrefixParts {
+  readonly bits: 32 | 128;
+  /** The address, host bits as given. */
+  readonly value: bigint;
+  readonly length: number;
+}
+
+/** A prefix, or the address of an interface, taken apart. */
+export function splitPrefix(text: string): PrefixParts | undefined {
+  const parsed = parts(text);
+  return parsed === undefined ? undefined : { ...parsed.address, length: parsed.length };
+}
+
+/** Puts it together in canonical form, host bits kept. */
+export function joinPrefix({ bits, value, length }: PrefixParts): string {
+  return `${format({ bits, value })}/${length}`;
+}
+
+/** True if the two prefixes share an address. Either is false for what isn't a prefix. */
+export function prefixesOverlap(left: string, right: string): boolean {
+  const [one, other] = [parts(left), parts(right)];
+  if (one === undefined || other === undefined || one.address.bits !== other.address.bits) return false;
+  const host = BigInt(one.address.bits - Math.min(one.length, other.length));
+  return one.address.value >> host === other.address.value >> host;
+}
+
 /** Every canonical prefix, from the next shorter to /0, that covers this one. */
 export function* coveringPrefixes(prefix: string): Generator<string> {
   const parsed = parts(prefix);

@@ -8,6 +8,7 @@ import { ServerReflection as ServerReflectionV1Alpha } from '#gen/grpc/reflectio
 import { Health } from '#gen/health/v1/health_pb.js';
 import { AgentService, file_longline_fleet_v1_agent_service } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { file_longline_fleet_v1_job_service } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { file_longline_fleet_v1_network_service } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { file_longline_fleet_v1_session_service } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { file_longline_fleet_v1_token_service } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
@@ -21,6 +22,7 @@ import { memoryRepositories } from '../../fixtures/identity-memory.ts';
 const fleet = [
   file_longline_fleet_v1_agent_service,
   file_longline_fleet_v1_job_service,
+  file_longline_fleet_v1_network_service,
   file_longline_fleet_v1_session_service,
   file_longline_fleet_v1_token_service,
 ];

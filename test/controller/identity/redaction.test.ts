@@ -8,6 +8,7 @@ import {
   JobService,
   WaitResultResponseSchema,
 } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { file_longline_fleet_v1_network_service } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { file_longline_fleet_v1_session_service, SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { JobSchema } from '#gen/longline/v1/job_pb.js';
 import { ApiTokens } from '../../../src/controller/identity/api-tokens.ts';
@@ -70,6 +71,7 @@ it('knows every field of that kind that a viewer can be shown', () => {
   for (const file of [
     file_longline_fleet_v1_agent_service,
     file_longline_fleet_v1_job_service,
+    file_longline_fleet_v1_network_service,
     file_longline_fleet_v1_session_service,
   ]) {
     for (const method of file.services.flatMap((service) => service.methods)) {

@@ -20,6 +20,7 @@ import {
 } from '@grpc/grpc-js';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import {
   AgentLinkService,
@@ -80,6 +81,7 @@ export class FleetUnderTest implements AsyncDisposable {
   readonly jobs: Client<typeof JobService>;
   readonly agents: Client<typeof AgentService>;
   readonly sessions: Client<typeof SessionService>;
+  readonly networks: Client<typeof NetworkService>;
   readonly grpcAddress: string;
   readonly folder: string;
   readonly #grpc: Server;
@@ -109,6 +111,7 @@ export class FleetUnderTest implements AsyncDisposable {
     this.jobs = createClient(JobService, transport);
     this.agents = createClient(AgentService, transport);
     this.sessions = createClient(SessionService, transport);
+    this.networks = createClient(NetworkService, transport);
   }
 
   /** Starts on the data in `folder`, or on none. */

@@ -10,6 +10,7 @@ import { Database } from '../../../src/controller/store/sqlite/database.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
 import { identityRepositoryContract } from '../identity/repository-contract.ts';
 import { desiredStateContract } from './desired-state-contract.ts';
+import { networkStoreContract } from './network-contract.ts';
 import { sessionStoreContract } from './session-store-contract.ts';
 import { type StoreUnderTest, storeContract } from './store-contract.ts';
 
@@ -35,6 +36,7 @@ async function open(): Promise<StoreUnderTest> {
 storeContract('sqlite', open);
 sessionStoreContract('sqlite', open);
 desiredStateContract('sqlite', open);
+networkStoreContract('sqlite', open);
 identityRepositoryContract('sqlite', async () => {
   const { store, close } = await open();
   return { repositories: store, close };

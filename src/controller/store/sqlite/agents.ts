@@ -19,6 +19,7 @@ import { labels, number, optionalBlob, sameBytes, text } from './column.ts';
 import { endLocally, isOfSession, MOVE_COLUMNS, STATE } from './command-transitions.ts';
 import type { Database, Sql } from './database.ts';
 import { deleteDesiredStates } from './desired-states.ts';
+import { deleteNetworks } from './networks.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
 import { loseSession } from './session-transitions.ts';
 
@@ -126,6 +127,7 @@ function* deleteUnit(sql: Sql, agentId: string, atMs: number): Generator<void, D
     yield;
   }
   deleteDesiredStates(sql, agentId);
+  deleteNetworks(sql, agentId);
   sql.run('DELETE FROM state_reports WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_events WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_identities WHERE agent_id = ?', agentId);

@@ -102,7 +102,7 @@ export class SqliteDesiredStates implements DesiredStateRepository {
   }
 
   async put(update: DesiredStateUpdate): Promise<PutStateOutcome> {
-    return await this.#db.write((sql) => put(sql, update));
+    return await this.#db.write((sql) => putDesiredState(sql, update));
   }
 
   async raise(agentId: string, kind: number, held: bigint): Promise<void> {
@@ -163,7 +163,11 @@ export class SqliteDesiredStates implements DesiredStateRepository {
   }
 }
 
-function put(sql: Sql, { agentId, kind, expected, body, digest, undo, nowMs }: DesiredStateUpdate): PutStateOutcome {
+/** Puts a next generation; part of a transaction that others share. */
+export function putDesiredState(
+  sql: Sql,
+  { agentId, kind, expected, body, digest, undo, nowMs }: DesiredStateUpdate,
+): PutStateOutcome {
   if (sql.one('SELECT 1 FROM agents WHERE id = ?', agentId) === undefined) return { kind: 'missing' };
   const latest = sql.one(`SELECT generation FROM desired_states WHERE ${OF}`, agentId, kind);
   if (BigInt(latest === undefined ? 0 : number(latest, 'generation')) !== expected) return { kind: 'moved' };

@@ -3,6 +3,8 @@
 
 import { EVENTS_MIGRATION } from './agent-events.ts';
 import { DESIRED_STATES_MIGRATION } from './desired-states.ts';
+import { MESHES_MIGRATION } from './meshes.ts';
+import { NETWORKS_MIGRATION } from './networks.ts';
 import { SESSIONS_MIGRATION } from './session-schema.ts';
 
 /** All migrations, oldest first. */
@@ -162,4 +164,5 @@ export const MIGRATIONS: readonly string[] = [
   EVENTS_MIGRATION,
   'CREATE TABLE doomed_logs (log_id TEXT PRIMARY KEY) STRICT',
   DESIRED_STATES_MIGRATION,
+  NETWORKS_MIGRATION + MESHES_MIGRATION,
 ];

@@ -8,6 +8,8 @@ import { Database, type Pace } from './database.ts';
 import { SqliteDesiredStates } from './desired-states.ts';
 import { SqliteAgentIdentities, SqliteApiTokens, SqliteEnrollmentTokens } from './identities.ts';
 import { SqliteJobs } from './jobs.ts';
+import { SqliteMeshes } from './meshes.ts';
+import { SqliteNetworks } from './networks.ts';
 import { SqliteAuditCheckpoints, SqliteStateReports } from './reports.ts';
 import { MIGRATIONS } from './schema.ts';
 import { SqliteTemplates } from './session-templates.ts';
@@ -26,6 +28,8 @@ export function openSqliteStore(path: string, pace?: Pace): Store {
     auditCheckpoints: new SqliteAuditCheckpoints(db),
     desiredStates: new SqliteDesiredStates(db),
     stateReports: new SqliteStateReports(db),
+    networks: new SqliteNetworks(db),
+    meshes: new SqliteMeshes(db),
     enrollmentTokens: new SqliteEnrollmentTokens(db),
     apiTokens: new SqliteApiTokens(db),
     agentIdentities: new SqliteAgentIdentities(db),

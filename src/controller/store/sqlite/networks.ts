@@ -1,0 +1,159 @@
+// Networks on SQLite.
+import type { PutStateOutcome } from '../desired-state.ts';
+import type {
+  MemberFactsRecord,
+  NetworkCommit,
+  NetworkConditions,
+  NetworkRecord,
+  NetworkRepository,
+} from '../network.ts';
+import type { Page, PageQuery } from '../page.ts';
+import { blob, number, optionalBlob, optionalText, text } from './column.ts';
+import type { Database, Row, Sql } from './database.ts';
+import { putDesiredState } from './desired-states.ts';
+import { decodePageToken, pageOf } from './page-token.ts';
+
+export const NETWORKS_MIGRATION = `
+  CREATE TABLE networks (
+    agent_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    mesh TEXT NOT NULL,
+    interface TEXT NOT NULL,
+    spec_hash BLOB NOT NULL,
+    generation INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    removing INTEGER NOT NULL,
+    PRIMARY KEY (agent_id, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX networks_removing ON networks (agent_id) WHERE removing = 1;
+  CREATE INDEX networks_by_mesh ON networks (mesh, agent_id) WHERE mesh <> '';
+`;
+
+const PUT = `INSERT OR REPLACE INTO networks (agent_id, name, mesh, interface, spec_hash, generation, updated_at_ms, removing)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?)`;
+
+const MEMBER_FACTS = `SELECT m.agent_id AS member_id, a.id AS known_id, a.revoked, a.connection_id, n.*,
+    r.generation AS report_generation, r.report, d.refused_generation, d.refused_error
+  FROM mesh_members m
+  LEFT JOIN agents a ON a.id = m.agent_id
+  LEFT JOIN networks n ON n.agent_id = m.agent_id AND n.name = m.mesh
+  LEFT JOIN state_reports r ON r.agent_id = m.agent_id AND r.kind = ?1
+  LEFT JOIN desired_states d ON d.agent_id = m.agent_id AND d.kind = ?1
+  WHERE m.mesh = ?2 ORDER BY m.agent_id`;
+
+function toNetwork(row: Row): NetworkRecord {
+  return {
+    agentId: text(row, 'agent_id'),
+    name: text(row, 'name'),
+    mesh: text(row, 'mesh'),
+    interface: text(row, 'interface'),
+    specHash: blob(row, 'spec_hash'),
+    generation: BigInt(number(row, 'generation')),
+    updatedAtMs: number(row, 'updated_at_ms'),
+    removing: number(row, 'removing') === 1,
+  };
+}
+
+function toFacts(row: Row): MemberFactsRecord {
+  const report = optionalBlob(row, 'report');
+  const error = optionalBlob(row, 'refused_error');
+  return {
+    agentId: text(row, 'member_id'),
+    valid: optionalText(row, 'known_id') !== undefined && number(row, 'revoked') === 0,
+    online: (optionalText(row, 'connection_id') ?? '') !== '',
+    network: optionalText(row, 'name') === undefined ? undefined : toNetwork(row),
+    report: report && { generation: BigInt(text(row, 'report_generation')), bytes: report },
+    refusal: error && { generation: BigInt(number(row, 'refused_generation')), error },
+  };
+}
+
+/** Forgets all networks of an agent; part of the transaction that forgets the agent. */
+export function deleteNetworks(sql: Sql, agentId: string): void {
+  sql.run('DELETE FROM networks WHERE agent_id = ?', agentId);
+}
+
+/** Number of DesiredStateKind NETWORK. */
+const NETWORK_KIND = 1;
+
+/** NetworkRepository on one database. */
+export class SqliteNetworks implements NetworkRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  async get(agentId: string, name: string): Promise<NetworkRecord | undefined> {
+    return await this.#db.read((sql) => {
+      const row = sql.one('SELECT * FROM networks WHERE agent_id = ? AND name = ?', agentId, name);
+      return row && toNetwork(row);
+    });
+  }
+
+  async ofAgent(agentId: string): Promise<readonly NetworkRecord[]> {
+    return await this.#db.read((sql) =>
+      sql.all('SELECT * FROM networks WHERE agent_id = ? ORDER BY name', agentId).map(toNetwork),
+    );
+  }
+
+  async list(query: NetworkConditions & PageQuery): Promise<Page<NetworkRecord>> {
+    const [afterAgent = '', afterName = ''] = (decodePageToken(query.pageToken) ?? '').split('\n');
+    const conditions = ['(agent_id, name) > (?, ?)'];
+    const values = [afterAgent, afterName];
+    for (const [column, value] of [
+      ['agent_id', query.agentId],
+      ['mesh', query.mesh],
+      ['name', query.name],
+    ] as const) {
+      if (value === '') continue;
+      conditions.push(`${column} = ?`);
+      values.push(value);
+    }
+    return await this.#db.read((sql) => {
+      const rows = sql.all(
+        `SELECT * FROM networks WHERE ${conditions.join(' AND ')} ORDER BY agent_id, name LIMIT ?`,
+        ...values,
+        query.pageSize + 1,
+      );
+      return pageOf(rows, query.pageSize, toNetwork, (row) => `${text(row, 'agent_id')}\n${text(row, 'name')}`);
+    });
+  }
+
+  async commit({ state, networks }: NetworkCommit): Promise<PutStateOutcome> {
+    return await this.#db.write((sql) => {
+      const outcome = putDesiredState(sql, state);
+      if (outcome.kind !== 'stored') return outcome;
+      for (const { name, mesh, specHash, removing, ...network } of networks) {
+        const change = [outcome.generation, state.nowMs, removing ? 1 : 0] as const;
+        sql.run(PUT, state.agentId, name, mesh, network.interface, specHash, ...change);
+      }
+      return outcome;
+    });
+  }
+
+  async forget(agentId: string, names: readonly string[], generation: bigint): Promise<readonly string[]> {
+    return await this.#db.write((sql) =>
+      names.filter(
+        (name) =>
+          sql.run(
+            'DELETE FROM networks WHERE agent_id = ? AND name = ? AND removing = 1 AND generation <= ?',
+            agentId,
+            name,
+            generation,
+          ) > 0,
+      ),
+    );
+  }
+
+  async agentsRemoving(limit: number): Promise<readonly string[]> {
+    return await this.#db.read((sql) =>
+      sql
+        .all('SELECT DISTINCT agent_id FROM networks WHERE removing = 1 ORDER BY agent_id LIMIT ?', limit)
+        .map((row) => text(row, 'agent_id')),
+    );
+  }
+
+  async memberFacts(mesh: string): Promise<readonly MemberFactsRecord[]> {
+    return await this.#db.read((sql) => sql.all(MEMBER_FACTS, NETWORK_KIND, mesh).map(toFacts));
+  }
+}
