@@ -10,6 +10,7 @@ import type { DeviceChange } from './plan.ts';
 export type { FoundDevice, FoundPeer, PeerState } from './device.ts';
 export type { FoundLink, FoundRoute, LinkStep, Origin, Route, Rule } from './link.ts';
 export type { DeviceChange, PeerChange, PeerFields } from './plan.ts';
+export type { StoredRecord } from './stored-record.ts';
 
 /** One interface that exists. Both calls end within a limit of the adapter's. */
 export interface WireguardDevice {
@@ -148,6 +149,33 @@ export interface Firewall {
   apply(interfaceName: string, rules: FirewallRules | undefined, signal?: AbortSignal): Promise<boolean>;
   /** True if rules of somebody else translate addresses or judge packets that are passed on. */
   othersForward(signal?: AbortSignal): Promise<boolean>;
+}
+
+/** Whom to ask for names while an interface is up. */
+export interface WantedNameServers {
+  /** Addresses, in order. */
+  readonly servers: readonly string[];
+  /** "corp.example" is searched and asked for there, "~corp.example" only asked for there, "~." is all names, as none are. */
+  readonly domains: readonly string[];
+}
+
+/** Whether a way of making name servers known can be used. */
+export type NameServersProbe =
+  /** The host asks by it. */
+  | { readonly kind: 'in_use' }
+  /** It works, but as far as can be seen nobody on the host asks by it. */
+  | { readonly kind: 'usable' }
+  /** It doesn't work, and why. */
+  | { readonly kind: 'missing'; readonly why: string };
+
+/** One way of making name servers known to a host: systemd-resolved, resolvconf, resolv.conf, dnsmasq, or the system's own. */
+export interface NameServers {
+  readonly kind: 'resolved' | 'resolvconf' | 'file' | 'dnsmasq' | 'scutil' | 'netsh';
+  probe(signal?: AbortSignal): Promise<NameServersProbe>;
+  /** Makes it so for an interface, writing only what isn't so. Gives what of it can't be had this way. */
+  apply(interfaceName: string, wanted: WantedNameServers, signal?: AbortSignal): Promise<readonly string[]>;
+  /** Takes away what was set for an interface, which may be gone; what others have set since stays. */
+  remove(interfaceName: string, signal?: AbortSignal): Promise<void>;
 }
 
 /** Keys that the agent itself makes and keeps, by network and epoch. */
