@@ -147,7 +147,7 @@ describe('resolv.conf', () => {
       await file.apply('wg0', { servers: ['10.0.0.1'], domains: [] });
       const during = readFileSync(process.argv[1], 'utf8');
       await file.remove('wg0');
-      console.log(JSON.stringify([during, readFileSync(process.argv[1], 'base64')]));`;
+      process.stdout.write(JSON.stringify([during, readFileSync(process.argv[1], 'base64')]));`;
     const line = 'mount --bind "$2" "$2" && exec "$1" --input-type=module -e "$3" "$2"';
     const argv = ['-m', 'sh', '-c', line, 'sh', process.execPath, path, script];
     const { stdout } = await promisify(execFile)('unshare', argv, { timeout: 60_000 });
