@@ -6,6 +6,7 @@ import type { RunCommand } from '../../../src/core/command.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { LinuxLinks } from '../../../src/platform/routes/linux-links.ts';
 import { LinkModel, MemoryLedger } from '../../capabilities/network/link-model.ts';
+import { commandRecorder } from '../../fixtures/command-recorder.ts';
 import { labCommands, labSysctls } from '../../fixtures/lab-system.ts';
 import { type LabHost, NetworkLab, netnsMissing } from '../../fixtures/netns.ts';
 import { declareLinkContract, type OpenLink } from './link-contract.ts';
@@ -134,11 +135,7 @@ describe('links, Linux, to the byte', () => {
   const sysctls = { read: async () => '1', ensure: async () => false };
 
   it('says each step as ip wants it', async () => {
-    const said: (string | undefined)[] = [];
-    const run: RunCommand = async ({ argv, stdin }) => {
-      said.push(argv.join(' '), stdin);
-      return { code: 0, stdout: '', stderr: '' };
-    };
+    const { run, said } = commandRecorder();
     const rule = { kind: 'unmarked', priority: 32_001, mark: 8192, table: 8192 } as const;
     await new LinuxLinks(run, sysctls).apply('wg0', [
       { kind: 'mtu', mtu: 1420 },
@@ -149,15 +146,10 @@ describe('links, Linux, to the byte', () => {
       { kind: 'remove_route', route: { prefix: 'fd00::/8', table: 77 } },
     ]);
     assert.deepEqual(said, [
-      'ip -force -batch -',
-      `link set dev wg0 mtu 1420
-link set dev wg0 up
-address add 10.0.0.1/24 dev wg0
-rule del priority 32000 lookup 254 suppress_prefixlength 0 protocol 76
-route del fd00::/8 dev wg0 table 77 protocol 76
-`,
-      'ip -6 -force -batch -',
-      'rule add priority 32001 not fwmark 8192 lookup 8192 protocol 76\n',
+      'ip -force -batch - < link set dev wg0 mtu 1420|link set dev wg0 up|address add 10.0.0.1/24 dev wg0|' +
+        'rule del priority 32000 lookup 254 suppress_prefixlength 0 protocol 76|' +
+        'route del fd00::/8 dev wg0 table 77 protocol 76|',
+      'ip -6 -force -batch - < rule add priority 32001 not fwmark 8192 lookup 8192 protocol 76|',
     ]);
   });
 

@@ -4,6 +4,7 @@ import type { FirewallRules } from '../../../src/capabilities/network/ports.ts';
 import type { RunCommand } from '../../../src/core/command.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { NftFirewall } from '../../../src/platform/routes/nft-firewall.ts';
+import { commandRecorder } from '../../fixtures/command-recorder.ts';
 import { labCommands } from '../../fixtures/lab-system.ts';
 import { type LabHost, NetworkLab, netnsMissing, programMissing } from '../../fixtures/netns.ts';
 
@@ -60,18 +61,15 @@ describe('nftables', { skip: netnsMissing() ?? programMissing('nft', 'nftables')
 
 describe('nftables, to the byte', () => {
   it('writes one transaction', async () => {
-    const said: string[] = [];
-    const run: RunCommand = async ({ argv, stdin }) => {
-      said.push(`${argv.join(' ')} ${stdin ?? ''}`.trim());
-      const absent = argv.includes('list');
-      return { code: absent ? 1 : 0, stdout: '', stderr: absent ? 'Error: No such file or directory' : '' };
-    };
+    const { run, said } = commandRecorder((line) => {
+      return line.includes('list') ? { code: 1, stderr: 'Error: No such file or directory' } : {};
+    });
     await new NftFirewall(run, []).apply('wg0', { masquerade: ['10.1.0.0/24'], replyMark: undefined });
     const own = '"family":"inet","table":"longline_wg0"';
     const made = '{"table":{"family":"inet","name":"longline_wg0"}}';
     assert.deepEqual(said, [
       'nft -j list table inet longline_wg0',
-      `nft -j -f - {"nftables":[{"add":${made}},{"delete":${made}},{"add":${made}},` +
+      `nft -j -f - < {"nftables":[{"add":${made}},{"delete":${made}},{"add":${made}},` +
         `{"add":{"chain":{${own},"name":"leave","type":"nat","hook":"postrouting","prio":100,"policy":"accept"}}},` +
         `{"add":{"rule":{${own},"chain":"leave","expr":[{"match":{"op":"!=","left":{"meta":{"key":"iifname"}},"right":"wg0"}},` +
         '{"match":{"op":"==","left":{"meta":{"key":"oifname"}},"right":"wg0"}},' +
