@@ -40,7 +40,7 @@ class Inspection {
   edgeCount = 0;
   readonly #root: string;
   readonly #manifest: Manifest;
-  readonly #starters = new Map<'agent' | 'controller', Set<string>>();
+  readonly #starters = new Map<'agent' | 'controller' | 'network', Set<string>>();
 
   constructor(root: string, manifest: Manifest) {
     this.#root = root;

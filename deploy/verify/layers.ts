@@ -107,10 +107,11 @@ export function judgeEdge(edge: LayerEdge): string | undefined {
   return `${from.name} may import ${allowed.length === 0 ? 'nothing of ours' : allowed.join(', ')}; not ${to.name}`;
 }
 
-/** True if an import makes its file the one that starts the agent or controller. */
-export function startsProcess(edge: LayerEdge): 'agent' | 'controller' | undefined {
+/** The process that an import makes its file start: agent, controller, or networks without an agent. */
+export function startsProcess(edge: LayerEdge): 'agent' | 'controller' | 'network' | undefined {
   const to = layerOf(edge.to)?.name;
   if (layerOf(edge.from)?.name !== 'cli' || (to !== 'agent' && to !== 'controller')) return undefined;
+  if (edge.to.startsWith('src/agent/network/')) return 'network';
   return OFFLINE_AGENT_PARTS.test(edge.to) ? undefined : to;
 }
 

@@ -237,5 +237,5 @@ function makeLocalServer(
     startedAtMs: clock.now(),
     certificateExpiresAtMs: () => identity.expiresAtMs,
   });
-  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), view, log);
+  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), { view }, log);
 }

@@ -6,6 +6,7 @@ import { type ConfigConflict, defineConfig, type Resolved, secret, setting } fro
 import * as type from '../core/config/value-type.ts';
 import { AGENT_ID } from '../core/ids.ts';
 import { jobSettings } from './job-settings.ts';
+import { networkSettings } from './network-settings.ts';
 import { sessionSettings } from './session-settings.ts';
 
 const MIB = 1024 ** 2;
@@ -198,7 +199,17 @@ const audit = {
 /** The agent's settings. */
 export const agentConfig = defineConfig(
   'agent',
-  { ...link, ...host, ...files, jobs: jobSettings, sessions: sessionSettings, spool, audit, log },
+  {
+    ...link,
+    ...host,
+    ...files,
+    jobs: jobSettings,
+    sessions: sessionSettings,
+    network: networkSettings,
+    spool,
+    audit,
+    log,
+  },
   conflicts,
 );
 

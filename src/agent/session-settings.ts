@@ -154,7 +154,10 @@ export const sessionSettings = {
   networkName: setting(
     type.string({ pattern: /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/, allowed: 'a network name', placeholder: 'NAME' }),
     {
-      key: 'network',
+      // Its flag and variable are what people know; the table [network] of the file is that of WireGuard.
+      key: 'sessions.network',
+      flag: '--network',
+      env: 'LONGLINE_NETWORK',
       group: SESSIONS,
       envAliases: ['NETWORK_NAME'],
       default: base.networkName,

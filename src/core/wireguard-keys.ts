@@ -1,5 +1,5 @@
 // Keys of WireGuard: 32 bytes, shown as base64. A secret one is never shown: it says "[redacted]" wherever it is printed.
-import { createPrivateKey, createPublicKey } from 'node:crypto';
+import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
 import { inspect } from 'node:util';
 
 /** Bytes before the 32 of a private key in PKCS #8, and in nothing else. */
@@ -29,6 +29,14 @@ export class SecretKey {
   static parse(text: string): SecretKey | undefined {
     const bytes = bytesOf(text);
     return bytes === undefined || bytes.every((byte) => byte === 0) ? undefined : new SecretKey(bytes);
+  }
+
+  /** A new private key, in the form that the curve wants, so that every program shows the same text for it. */
+  static generate(): SecretKey {
+    const bytes = randomBytes(32);
+    bytes[0]! &= 248;
+    bytes[31] = (bytes[31]! & 127) | 64;
+    return new SecretKey(bytes);
   }
 
   /** As base64: only for what hands it to WireGuard or keeps it in a file of mode 0600. */

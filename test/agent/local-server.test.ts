@@ -26,7 +26,7 @@ let folder: string;
 let server: LocalServer;
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'longline-local-'));
-  server = new LocalServer(join(folder, 'agent.sock'), view, silentLogger);
+  server = new LocalServer(join(folder, 'agent.sock'), { view }, silentLogger);
   await server.open();
   server.setServing(true);
 });
@@ -90,21 +90,21 @@ test('only the owner can use the socket', async () => {
 });
 
 test('a second server on a live socket is refused, and the first goes on', async () => {
-  const second = new LocalServer(join(folder, 'agent.sock'), view, silentLogger);
+  const second = new LocalServer(join(folder, 'agent.sock'), { view }, silentLogger);
   await assert.rejects(second.open(), { reason: 'already_exists' });
   await second[Symbol.asyncDispose]();
   assert.deepEqual(await curl('longline.local.v1.LocalService/ListCommands', '{}'), {});
 });
 
 test('a path too long for a socket is refused with its length', async () => {
-  await using second = new LocalServer(join(folder, 'x'.repeat(120)), view, silentLogger);
+  await using second = new LocalServer(join(folder, 'x'.repeat(120)), { view }, silentLogger);
   await assert.rejects(second.open(), { reason: 'invalid', message: /at most 107/ });
 });
 
 test('a file in the place of the socket is left alone', async () => {
   const path = join(folder, 'file');
   await writeFile(path, 'precious');
-  await using second = new LocalServer(path, view, silentLogger);
+  await using second = new LocalServer(path, { view }, silentLogger);
   await assert.rejects(second.open(), { reason: 'already_exists', message: /is no socket/ });
   assert.equal(await readFile(path, 'utf8'), 'precious');
 });

@@ -1,8 +1,7 @@
 // The agent's own service on a unix socket: status, commands, policy questions, reload; with reflection and health so
 // that generic gRPC tools work on the host. The socket is 0600: who may read it may also read the agent's data folder.
 
-import { chmod, lstat, rm } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { chmod, rm } from 'node:fs/promises';
 import { create } from '@bufbuild/protobuf';
 import {
   Server,
@@ -12,6 +11,9 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import {
+  type ApplyNetworkRequest,
+  type ApplyNetworkResponse,
+  ApplyNetworkResponseSchema,
   type ExplainJobRequest,
   type ExplainJobResponse,
   ExplainJobResponseSchema,
@@ -22,9 +24,13 @@ import {
   GetStatusResponseSchema,
   type ListCommandsResponse,
   ListCommandsResponseSchema,
+  type ListNetworksResponse,
+  ListNetworksResponseSchema,
   LocalService,
   type ReloadResponse,
   ReloadResponseSchema,
+  type RemoveNetworkRequest,
+  RemoveNetworkResponseSchema,
 } from '#gen/longline/local/v1/local_pb.js';
 import { describeError, GRPC_CODE, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { grpcServiceDefinition } from '../../core/grpc-definition.ts';
@@ -32,15 +38,23 @@ import { DescriptorIndex } from '../../core/grpc-reflection.ts';
 import { HealthState } from '../../core/health-state.ts';
 import type { Logger } from '../../core/logger.ts';
 import { addHealth, addReflection } from './open-services.ts';
+import { freeSocketPath } from './socket-path.ts';
 
 const CLOSE_LIMIT_MS = 2_000;
-/** Longest path that the kernel takes for a unix socket (sockaddr_un). */
-const LONGEST_SOCKET_PATH = 107;
+/** A network of 65,536 peers with a dozen prefixes each. */
+const MAX_REQUEST_BYTES = 32 * 1024 * 1024;
 
 /** Init shape of a message: what `create` takes. */
 type Init<Message> = Partial<Omit<Message, '$typeName' | '$unknown'>>;
 
-/** What the service tells and does. */
+/** What the service does for networks. */
+export interface NetworkCalls {
+  apply(request: ApplyNetworkRequest): Promise<Init<ApplyNetworkResponse>>;
+  remove(request: RemoveNetworkRequest): Promise<void>;
+  list(): Promise<Init<ListNetworksResponse>>;
+}
+
+/** What the service tells and does of an agent. */
 export interface LocalView {
   status(): Promise<Init<GetStatusResponse>>;
   commands(): Promise<Init<ListCommandsResponse>>;
@@ -53,15 +67,20 @@ export interface LocalView {
 /** Serves LocalService. Dispose to stop and remove the socket. */
 export class LocalServer implements AsyncDisposable {
   readonly #path: string;
-  readonly #server = new Server({ 'grpc.max_receive_message_length': 4 * 1024 * 1024 });
+  readonly #server = new Server({ 'grpc.max_receive_message_length': MAX_REQUEST_BYTES });
   readonly #health = new HealthState([]);
   readonly #log: Logger;
   #bound = false;
 
-  constructor(path: string, view: LocalView, log: Logger) {
+  /** Calls of what isn't there are answered as unimplemented. */
+  constructor(path: string, parts: { readonly view?: LocalView; readonly networks?: NetworkCalls }, log: Logger) {
     this.#path = path;
     this.#log = log;
-    this.#server.addService(grpcServiceDefinition(LocalService), this.#handlers(view));
+    const { networks, view } = parts;
+    this.#server.addService(grpcServiceDefinition(LocalService), {
+      ...(view === undefined ? {} : this.#agentHandlers(view)),
+      ...(networks === undefined ? {} : this.#networkHandlers(networks)),
+    });
     this.#health.setAll(false);
     addHealth(this.#server, this.#health);
     addReflection(this.#server, new DescriptorIndex([LocalService]));
@@ -69,16 +88,7 @@ export class LocalServer implements AsyncDisposable {
 
   /** Binds. A socket left by a dead agent is replaced; one that answers is `already_exists`. */
   async open(): Promise<void> {
-    if (Buffer.byteLength(this.#path) > LONGEST_SOCKET_PATH) {
-      throw new LonglineError(
-        'invalid',
-        `local-socket: ${this.#path} has ${Buffer.byteLength(this.#path)} bytes; a unix socket path has at most ${LONGEST_SOCKET_PATH}`,
-      );
-    }
-    if (await answers(this.#path)) {
-      throw new LonglineError('already_exists', `local-socket: another process serves ${this.#path}`);
-    }
-    await removeSocket(this.#path);
+    await freeSocketPath('local-socket', this.#path);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const previousMask = process.umask(0o177);
     this.#server.bindAsync(`unix:${this.#path}`, ServerCredentials.createInsecure(), (error) => {
@@ -109,7 +119,7 @@ export class LocalServer implements AsyncDisposable {
     if (this.#bound) await rm(this.#path, { force: true });
   }
 
-  #handlers(view: LocalView): UntypedServiceImplementation {
+  #agentHandlers(view: LocalView): UntypedServiceImplementation {
     return {
       getStatus: this.#unary(async () => create(GetStatusResponseSchema, await view.status())),
       listCommands: this.#unary(async () => create(ListCommandsResponseSchema, await view.commands())),
@@ -120,6 +130,19 @@ export class LocalServer implements AsyncDisposable {
         create(ExplainSessionResponseSchema, await view.explainSession(request)),
       ),
       reload: this.#unary(async () => create(ReloadResponseSchema, await view.reload())),
+    };
+  }
+
+  #networkHandlers(networks: NetworkCalls): UntypedServiceImplementation {
+    return {
+      applyNetwork: this.#unary(async (request: ApplyNetworkRequest) =>
+        create(ApplyNetworkResponseSchema, await networks.apply(request)),
+      ),
+      removeNetwork: this.#unary(async (request: RemoveNetworkRequest) => {
+        await networks.remove(request);
+        return create(RemoveNetworkResponseSchema);
+      }),
+      listNetworks: this.#unary(async () => create(ListNetworksResponseSchema, await networks.list())),
     };
   }
 
@@ -134,29 +157,5 @@ export class LocalServer implements AsyncDisposable {
         },
       );
     };
-  }
-}
-
-/** Removes a socket that a dead agent left; anything else in its place is somebody's file. */
-async function removeSocket(path: string): Promise<void> {
-  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw new LonglineError('unavailable', `local-socket: can't look at ${path}: ${error.message}`, { cause: error });
-  });
-  if (found !== undefined && !found.isSocket()) {
-    throw new LonglineError('already_exists', `local-socket: ${path} is there and is no socket; name another path`);
-  }
-  await rm(path, { force: true });
-}
-
-async function answers(path: string): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const socket = connect(path);
-  socket.once('connect', () => resolve(true));
-  socket.once('error', () => resolve(false));
-  try {
-    return await promise;
-  } finally {
-    socket.destroy();
   }
 }

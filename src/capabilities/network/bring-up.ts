@@ -61,6 +61,7 @@ export async function bringUp(parts: BringUpParts, signal: AbortSignal): Promise
   await attempt('key_epoch', findings, () => services.keys.forgetOthers(order.spec));
   const linkChanged = await attempt('routes', findings, () => bringUpLink(parts, findings, signal));
   await attempt('nat', findings, () => bringUpForwarding(parts, findings));
+  await attempt('dns', findings, () => bringUpNames(parts, findings, signal));
   return { ...device, changed: device.changed || linkChanged === true, keys, ...findings };
 }
 
@@ -138,6 +139,21 @@ async function bringUpForwarding({ services, order, opened, record }: BringUpPar
   const notes = await services.turns.take(() => services.forwarding.apply(name, opened.realName, wanted));
   for (const message of notes) findings.problems.push({ field: 'forward', message, harmless: true });
   if (!isWanted) await record.keep({ forwards: false });
+}
+
+async function bringUpNames(
+  { services, order, opened, record }: BringUpParts,
+  findings: Findings,
+  signal: AbortSignal,
+): Promise<void> {
+  const { spec } = order;
+  const isWanted = spec.dns.length > 0;
+  if (!isWanted && !record.current.resolves) return;
+  if (!record.current.resolves) await record.keep({ resolves: true });
+  const { nameResolution, turns } = services;
+  const notes = await turns.take(() => nameResolution.apply(spec, opened.realName, signal));
+  for (const message of notes) findings.problems.push({ field: 'dns', message, harmless: true });
+  if (!isWanted) await record.keep({ resolves: false });
 }
 
 function fieldOfStep(step: string): string {

@@ -11,6 +11,7 @@ import type {
   CommandContext,
   HealthChecked,
   Recoverable,
+  StateStore,
 } from '../../core/capability.ts';
 import type { Reconciler, StateChange, StateObserver, StateRef } from '../../core/desired-state.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
@@ -22,6 +23,7 @@ import { Forwarding, NO_FORWARDING } from './forwarding.ts';
 import { HeldState } from './held-state.ts';
 import { type EnvironmentKey, HostKeys } from './keys.ts';
 import { LocalNetworks } from './local-networks.ts';
+import { NameResolution, NO_NAME_RESOLUTION } from './name-resolution.ts';
 import { Network } from './network.ts';
 import { type NetworkOrder, strictOrder } from './order.ts';
 import type { BackendStatus, NetworkReports, NetworkSystem } from './ports.ts';
@@ -33,9 +35,10 @@ import { storedRecord } from './stored-record.ts';
 import { Turns } from './turns.ts';
 import { draftOf, encodeTelemetry, type NetworkSpecMessage, statusMessage } from './wire.ts';
 
-/** What the capability is made from. The system stays its giver's to dispose. */
+/** What the capability is made from. */
 export interface NetworkCapabilityOptions {
-  readonly system: NetworkSystem;
+  /** Makes the host's side, which keeps its records in the same store under names of its own. Called once. */
+  readonly systemOn: (state: StateStore) => NetworkSystem;
   readonly environmentKey: EnvironmentKey;
   readonly reports: NetworkReports;
   readonly config: NetworkConfig;
@@ -69,8 +72,9 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
 
   async open(host: CapabilityHost): Promise<Availability> {
     if (this.#parts === undefined) await this.#load(host);
+    const { system } = this.#open().services;
     try {
-      return this.#available(await this.#options.system.interfaces.backends(host.signal));
+      return this.#available(await system.interfaces.backends(host.signal), system.keys.unlocked);
     } catch (error) {
       return { available: false, reason: toLonglineError(error).message, mend: MEND };
     }
@@ -138,7 +142,8 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     }
     await local.delete(name);
     await this.#within(this.#arrange().get(name));
-    if (this.#networks.get(name) === going && going !== undefined) {
+    // It stays if the controller wants one of the same name, which had to wait for this.
+    if (going !== undefined && this.#networks.get(name) === going && !this.#arrangement.orders.has(name)) {
       throw new LonglineError('late', `network ${name} is not gone yet: ${problemsOf(going)}; it is tried again`);
     }
   }
@@ -194,10 +199,9 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     },
   };
 
-  #available(backends: readonly BackendStatus[]): Availability {
+  #available(backends: readonly BackendStatus[], unlocked: string | undefined): Availability {
     const chosen = this.#options.config.backend;
     const usable = backends.filter(({ missing }) => missing === undefined).map(({ kind }) => kind);
-    const unlocked = this.#options.system.keys.unlocked;
     const attributes = {
       backends: usable.join(','),
       key_memory: unlocked === undefined ? 'locked' : `not locked: ${unlocked}`,
@@ -208,8 +212,9 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
   }
 
   async #load(host: CapabilityHost): Promise<void> {
-    const { system, environmentKey, config } = this.#options;
+    const { environmentKey, config } = this.#options;
     const { clock, log, state } = host;
+    const system = this.#options.systemOn(state);
     const held = new HeldState(state);
     await held.load();
     const local = new LocalNetworks(state);
@@ -220,6 +225,7 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
       ...{ system, clock, log, state, config },
       keys: new HostKeys(system.keys, system.ownKeys, environmentKey),
       forwarding: new Forwarding(system.firewall, system.sysctls, storedRecord(state, 'forwarding', NO_FORWARDING)),
+      nameResolution: new NameResolution(system.nameServers, storedRecord(state, 'dns', NO_NAME_RESOLUTION)),
       turns: new Turns(),
       records: new NetworkRecords(state),
       events: new NetworkEvents((event) => host.emit(event), clock),

@@ -3,6 +3,8 @@
 
 /** A renewal is due after 120 s, and its first tries take up to 15 s. */
 export const SUSPECT_MS = 135_000;
+/** A first handshake may take this long: tries are 5 s apart. */
+const FIRST_MS = 15_000;
 /** Keys older than this are refused by both sides. */
 export const STALE_MS = 180_000;
 
@@ -32,6 +34,6 @@ export function peerHealth(signs: PeerSigns, nowMs: number): PeerHealth {
   // A clock that was set back makes no handshake of the future.
   const age = Math.max(0, nowMs - (lastHandshakeMs ?? configuredMs));
   if (lastHandshakeMs !== undefined && age < SUSPECT_MS) return 'active';
-  if (!inUse) return 'idle';
+  if (!inUse || (lastHandshakeMs === undefined && age < FIRST_MS)) return 'idle';
   return age < STALE_MS ? 'suspect' : 'stale';
 }

@@ -112,7 +112,7 @@ export class Network implements AsyncDisposable {
   view(): NetworkView {
     const spec = this.#order?.spec;
     const { peerDetails } = this.#services.config;
-    const { found, healthOf } = this.#observation;
+    const { counters, found, healthOf } = this.#observation;
     const { keys, problems } = this.#result;
     return {
       name: this.name,
@@ -127,6 +127,7 @@ export class Network implements AsyncDisposable {
       mtu: spec?.mtu ?? 0,
       problems,
       ...peersOf(found, spec, healthOf, peerDetails),
+      ...counters,
       reconciledAtMs: this.#reconciledAtMs,
     };
   }
@@ -201,7 +202,7 @@ export class Network implements AsyncDisposable {
     interfaces.set(spec.interface, this.name);
     const names = { name: this.name, source, interface: spec.interface };
     // Before there is anything: whoever comes after a kill has to know what to look for.
-    const nothing = { realName: undefined, backend: undefined, isForeign: false, forwards: false };
+    const nothing = { realName: undefined, backend: undefined, isForeign: false, forwards: false, resolves: false };
     await this.#keep({ ...nothing, ...this.#record, ...names });
     const opened = await system.interfaces.open(
       { name: spec.interface, backend: this.#backendOf(spec), mtu: spec.mtu, adoptForeign: spec.adoptInterface },

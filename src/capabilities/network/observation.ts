@@ -6,9 +6,7 @@ import type { NetworkEvents } from './events.ts';
 import type { PeerHealth } from './health.ts';
 import type { Names } from './names.ts';
 import type { NetworkOrder } from './order.ts';
-import { type HealthChange, PeerWatch } from './peer-watch.ts';
-
-const INTERESTING: readonly PeerHealth[] = ['suspect', 'stale'];
+import { type HealthChange, isTrouble, PeerWatch } from './peer-watch.ts';
 
 /** One per network. */
 export class Observation {
@@ -29,6 +27,12 @@ export class Observation {
     return this.#found;
   }
 
+  /** Counted since this process looks at it. */
+  get counters(): { readonly handshakes: number; readonly recoveries: number } {
+    const { handshakes, recoveries } = this.#watch;
+    return { handshakes, recoveries };
+  }
+
   /** As of the last look. */
   readonly healthOf = (publicKey: string): PeerHealth => this.#watch.health(publicKey);
 
@@ -38,7 +42,7 @@ export class Observation {
     const changes = new Map(this.#watch.look(found, nowMs).map((change) => [change.publicKey, change]));
     for (const { endpoint, name, publicKey } of spec.peers) {
       const health = this.#watch.health(publicKey);
-      if (endpoint !== undefined && INTERESTING.includes(health)) this.#names.suspect(endpoint);
+      if (endpoint !== undefined && isTrouble(health)) this.#names.suspect(endpoint);
       if (endpoint !== undefined && health === 'active') this.#names.trust(endpoint);
       const change = changes.get(publicKey);
       if (change !== undefined) this.#tell(change, name, found.peers.get(publicKey)?.endpoint);
@@ -51,8 +55,8 @@ export class Observation {
   }
 
   #tell({ before, now, publicKey }: HealthChange, name: string, endpoint: string | undefined): void {
-    const recovered = now === 'active' && before !== undefined && INTERESTING.includes(before);
-    if (!INTERESTING.includes(now) && !recovered) return;
+    const recovered = now === 'active' && isTrouble(before);
+    if (!isTrouble(now) && !recovered) return;
     const peer = name === '' ? publicKey : `${name} (${publicKey})`;
     const where = endpoint === undefined ? '' : ` at ${endpoint}`;
     const what = recovered ? 'answers again' : now === 'suspect' ? 'is overdue with its handshake' : "can't be reached";

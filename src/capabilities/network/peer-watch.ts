@@ -18,11 +18,16 @@ interface Memory {
   readonly configuredMs: number;
   readonly sentBytes: number;
   readonly sentAtMs: number | undefined;
+  readonly lastHandshakeMs: number | undefined;
   readonly health: PeerHealth;
 }
 
 /** One per interface. */
 export class PeerWatch {
+  /** Handshakes seen, of all peers. */
+  handshakes = 0;
+  /** Changes from trouble to health. */
+  recoveries = 0;
   #peers = new Map<string, Memory>();
 
   /** Judges all peers as they are found, and tells whose health changed. */
@@ -33,6 +38,8 @@ export class PeerWatch {
       const before = this.#peers.get(peer.publicKey);
       const now = remember(peer, before, nowMs);
       after.set(peer.publicKey, now);
+      if (before !== undefined && before.lastHandshakeMs !== now.lastHandshakeMs) this.handshakes += 1;
+      if (now.health === 'active' && isTrouble(before?.health)) this.recoveries += 1;
       if (now.health !== before?.health) {
         changes.push({ publicKey: peer.publicKey, before: before?.health, now: now.health });
       }
@@ -47,6 +54,11 @@ export class PeerWatch {
   }
 }
 
+/** True for a peer that doesn't answer though it should. */
+export function isTrouble(health: PeerHealth | undefined): boolean {
+  return health === 'suspect' || health === 'stale';
+}
+
 function remember(peer: FoundPeer, before: Memory | undefined, nowMs: number): Memory {
   const { endpoint, keepaliveSecs, lastHandshakeMs, sentBytes } = peer;
   const configuredMs = before?.configuredMs ?? nowMs;
@@ -54,5 +66,5 @@ function remember(peer: FoundPeer, before: Memory | undefined, nowMs: number): M
   const sentAtMs = grew ? nowMs : before?.sentAtMs;
   const sending = sentAtMs !== undefined && nowMs - sentAtMs < SENDING_MS;
   const signs = { lastHandshakeMs, configuredMs, keepaliveSecs, hasEndpoint: endpoint !== undefined, sending };
-  return { configuredMs, sentBytes, sentAtMs, health: peerHealth(signs, nowMs) };
+  return { configuredMs, sentBytes, sentAtMs, lastHandshakeMs, health: peerHealth(signs, nowMs) };
 }

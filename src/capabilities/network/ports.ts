@@ -194,6 +194,8 @@ export interface NetworkSystem {
   readonly links: LinkDriver;
   readonly sysctls: Sysctls;
   readonly firewall: Firewall;
+  /** In the order in which they are preferred. */
+  readonly nameServers: readonly NameServers[];
   readonly keys: KeyStore;
   readonly ownKeys: OwnKeys;
   readonly resolver: EndpointResolver;

@@ -19,6 +19,8 @@ export interface NetworkRecord {
   readonly isForeign: boolean;
   /** True if forwarding was ever asked for. */
   readonly forwards: boolean;
+  /** True if name servers were ever asked for. */
+  readonly resolves: boolean;
 }
 
 const PREFIX = 'network/';

@@ -16,10 +16,11 @@ export async function removeNetwork(
   written: WrittenPeers,
   signal: AbortSignal,
 ): Promise<void> {
-  const { forwarding, turns } = services;
+  const { forwarding, nameResolution, turns } = services;
   const { interfaces, links } = services.system;
   const { interface: name, realName = name } = record;
   const ledger = linkRecord(services.state, record.name);
+  if (record.resolves) await turns.take(() => nameResolution.remove(record.name, signal));
   if (record.forwards) await turns.take(() => forwarding.remove(record.name, realName));
   await undoLink(links, ledger, realName, signal);
   if (record.isForeign) await removeOwnPeers(services, name, written, signal);

@@ -6,6 +6,7 @@ import type { NetworkConfig } from './config.ts';
 import type { NetworkEvents } from './events.ts';
 import type { Forwarding } from './forwarding.ts';
 import type { HostKeys } from './keys.ts';
+import type { NameResolution } from './name-resolution.ts';
 import type { NetworkSystem } from './ports.ts';
 import type { NetworkRecords } from './record.ts';
 import type { Turns } from './turns.ts';
@@ -15,6 +16,7 @@ export interface NetworkServices {
   readonly system: NetworkSystem;
   readonly keys: HostKeys;
   readonly forwarding: Forwarding;
+  readonly nameResolution: NameResolution;
   /** For what all networks share: forwarding and name servers. */
   readonly turns: Turns;
   readonly records: NetworkRecords;

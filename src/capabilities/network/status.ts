@@ -62,6 +62,10 @@ export interface NetworkView {
   readonly peers: readonly PeerView[];
   readonly receivedBytes: number;
   readonly sentBytes: number;
+  /** Handshakes that were seen since this process looks at it; between two looks several count as one. */
+  readonly handshakes: number;
+  /** How often a peer answered again that had not. */
+  readonly recoveries: number;
   readonly reconciledAtMs: number | undefined;
 }
 

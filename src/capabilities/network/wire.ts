@@ -21,6 +21,7 @@ import {
   NetworkState as WireState,
 } from '#gen/longline/v1/network_pb.js';
 import { LonglineError } from '../../core/errors.ts';
+import { DNS_BACKENDS } from '../../core/network/name-servers.ts';
 import { BACKENDS, type NetworkDraft, type PeerDraft } from '../../core/network/network-spec.ts';
 import type { NetworkView, PeerView, Problem } from './status.ts';
 
@@ -69,6 +70,10 @@ export function draftOf(message: NetworkSpecMessage): NetworkDraft {
     listenPort: message.listenPort || undefined,
     mtu: message.mtu || undefined,
     dns: message.dnsServers,
+    dnsDomains: message.dnsDomains,
+    dnsBackend: DNS_BACKENDS[message.dnsBackend] ?? `backend ${message.dnsBackend}`,
+    forward: message.forward,
+    natSubnets: message.natSubnets,
     routes: message.routes,
     table: message.table || undefined,
     fwmark: message.fwmark,

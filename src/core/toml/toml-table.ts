@@ -21,7 +21,16 @@ export function readToml<T>(text: string, read: (root: TomlTable) => T): T {
     const what = error.message.split('\n')[0]!.replace(/^Invalid TOML document: /, '');
     throw invalid([{ field: `line ${error.line}`, description: `not valid TOML: ${what} (column ${error.column})` }]);
   }
-  const findings: Findings = { violations: [], lines: indexLines(text) };
+  return readStrictly(values, indexLines(text), read);
+}
+
+/** As readToml, for values that another format gave. */
+export function readValues<T>(values: Readonly<Record<string, unknown>>, read: (root: TomlTable) => T): T {
+  return readStrictly(values, new Map(), read);
+}
+
+function readStrictly<T>(values: Readonly<Record<string, unknown>>, lines: LineIndex, read: (root: TomlTable) => T): T {
+  const findings: Findings = { violations: [], lines };
   const root = new TomlTable(values, '', findings);
   const result = read(root);
   root.finish();

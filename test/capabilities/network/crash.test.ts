@@ -18,10 +18,10 @@ function picture(host: HostModel) {
   }));
 }
 
-const BEFORE = [testSpec('a', [1, 2, 3]), testSpec('b', [4])];
+const BEFORE = [testSpec('a', [1, 2, 3], { dnsServers: ['10.9.0.53'] }), testSpec('b', [4], { forward: true })];
 const AFTER = [
   testSpec('a', [2, 3, 5], { addresses: ['10.9.0.2/16'], keyEpoch: 1, nextKeyEpoch: 1 }),
-  testSpec('c', [6], { interface: 'if-b' }),
+  testSpec('c', [6], { interface: 'if-b', natSubnets: ['172.30.0.0/24'] }),
 ];
 
 /** The same change again and again, killed after one effect more each time, until it comes through. */
@@ -66,6 +66,9 @@ describe('a process that is killed', () => {
         [testKey(6)],
       );
       assert.deepEqual([...host.ownKeyFiles.keys()].sort(), ['a.1', 'c.0']);
+      assert.deepEqual([...host.resolving.keys()], []);
+      assert.deepEqual([...host.firewallRules.keys()], ['if-b']);
+      assert.equal(host.switches.get('net/ipv4/ip_forward'), '1');
       assert.deepEqual([...host.known.keys()].sort(), ['if-a', 'if-b']);
     });
     assert.ok(effects > 20, `${effects} effects are few for such a change`);

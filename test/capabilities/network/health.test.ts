@@ -28,7 +28,8 @@ describe('health of a peer', () => {
   it('is in trouble where packets are sent and no handshake answers', () => {
     assert.equal(health(150_000, { keepaliveSecs: 0, sending: true }), 'suspect');
     assert.equal(health(200_000, { keepaliveSecs: 0, sending: true }), 'stale');
-    assert.equal(health(undefined), 'suspect');
+    assert.equal(health(undefined), 'idle', 'its first handshake may be under way');
+    assert.equal(health(undefined, { configuredMs: NOW - 15_000 }), 'suspect');
     assert.equal(health(undefined, { configuredMs: NOW - 180_000 }), 'stale');
   });
 });

@@ -11,6 +11,7 @@ import type {
   LinkStep,
   NetworkSystem,
   OpenInterface,
+  WantedNameServers,
 } from '../../../src/capabilities/network/ports.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { SecretKey } from '../../../src/core/wireguard-keys.ts';
@@ -123,6 +124,26 @@ export class HostModel implements NetworkSystem {
       return true;
     },
   };
+
+  /** Name servers by interface. */
+  readonly resolving = new Map<string, WantedNameServers>();
+
+  readonly nameServers = [
+    {
+      kind: 'resolved' as const,
+      probe: async () => ({ kind: 'in_use' as const }),
+      apply: async (name: string, wanted: WantedNameServers) => {
+        if (JSON.stringify(wanted) === JSON.stringify(this.resolving.get(name))) return [];
+        this.effect();
+        this.resolving.set(name, wanted);
+        return [];
+      },
+      remove: async (name: string) => {
+        this.effect();
+        this.resolving.delete(name);
+      },
+    },
+  ];
 
   readonly keys = {
     unlocked: undefined,

@@ -5,7 +5,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { NetworkCapability } from '../../../src/capabilities/network/capability.ts';
 import { DEFAULT_NETWORK_CONFIG, type NetworkConfig } from '../../../src/capabilities/network/config.ts';
 import type { NetworkView } from '../../../src/capabilities/network/status.ts';
-import { encodeDesiredState, type NetworkSpecInit, specMessage } from '../../../src/capabilities/network/wire.ts';
+import {
+  encodeDesiredState,
+  type NetworkSpecInit,
+  type NetworkSpecMessage,
+  specMessage,
+} from '../../../src/capabilities/network/wire.ts';
 import type { HostEvent, StateStore } from '../../../src/core/capability.ts';
 import { type Clock, systemClock } from '../../../src/core/clock.ts';
 import type { StateObservation } from '../../../src/core/desired-state.ts';
@@ -16,8 +21,11 @@ import { HostModel, Killed } from './host-model.ts';
 /** A key made of one byte. */
 export const testKey = (n: number) => Buffer.alloc(32, n).toString('base64');
 
+/** A spec in parts. */
+export type SpecParts = Exclude<NetworkSpecInit, NetworkSpecMessage>;
+
 /** A spec with one address and these peers. */
-export function testSpec(name: string, peers: readonly number[], more: NetworkSpecInit = {}): NetworkSpecInit {
+export function testSpec(name: string, peers: readonly number[], more: SpecParts = {}): SpecParts {
   return {
     name,
     interface: `if-${name}`.slice(0, 15),
@@ -59,7 +67,7 @@ export class NetworkWorld implements AsyncDisposable {
   /** A capability that goes on where the last one was. */
   async start(): Promise<NetworkCapability> {
     const capability = new NetworkCapability({
-      system: this.host,
+      systemOn: () => this.host,
       environmentKey: (network) => this.environment.get(network),
       reports: { measured: (figures) => this.telemetry.push(figures) },
       config: this.#config,

@@ -1,0 +1,32 @@
+// The network part of the agent's settings. It resolves to what the network capability takes as its NetworkConfig; the defaults
+// are the capability's own.
+import { DEFAULT_NETWORK_CONFIG } from '../capabilities/network/config.ts';
+import { setting } from '../core/config/setting.ts';
+import * as type from '../core/config/value-type.ts';
+import { BACKENDS } from '../core/network/network-spec.ts';
+
+const SECOND = 1000;
+const NETWORK = 'WireGuard networks';
+const base = DEFAULT_NETWORK_CONFIG;
+
+/** Settings of networks. */
+export const networkSettings = {
+  backend: setting(type.oneOf(['auto', ...BACKENDS]), {
+    key: 'network.backend',
+    group: NETWORK,
+    default: base.backend,
+    description: "WireGuard of networks that don't say. auto: the kernel's if it works, else one in user space.",
+  }),
+  reconcileIntervalMs: setting(type.duration({ min: SECOND, max: 3600 * SECOND }), {
+    key: 'network.reconcile_interval',
+    group: NETWORK,
+    default: base.reconcileIntervalMs,
+    description: 'Longest time between two looks at an interface; what somebody changed on it is mended then.',
+  }),
+  peerDetails: setting(type.int({ min: 0, max: 65_536 }), {
+    key: 'network.peer_details',
+    group: NETWORK,
+    default: base.peerDetails,
+    description: 'Peers of a network that are reported one by one, those in trouble first; figures are over all.',
+  }),
+} as const;
