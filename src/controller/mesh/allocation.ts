@@ -29,16 +29,17 @@ export interface Allocation {
 
 /**
  * Completes members that have no address or subnet yet. Throws `invalid` for a wanted address that another member has, and
- * `limit` when a pool is exhausted.
+ * `limit` when a pool is exhausted. `fieldOf` says where a member lies in what was asked.
  */
 export function allocate(
   pools: MeshPools,
   members: readonly MeshMemberRecord[],
   resting: readonly MeshRest[],
+  fieldOf: (agentId: string) => string,
 ): Allocation {
   const rests = new Map(resting.map((rest) => [rest.agentId, rest]));
-  const addresses = settle(pools.addresses, 'address', members, (member) => member.wantedAddress, rests);
-  const subnets = pools.subnets && settle(pools.subnets, 'subnet', members, () => '', rests);
+  const addresses = settle(pools.addresses, 'address', members, (member) => member.wantedAddress, rests, fieldOf);
+  const subnets = pools.subnets && settle(pools.subnets, 'subnet', members, () => '', rests, fieldOf);
   const given = members.map((member, place) => ({
     ...member,
     address: addresses[place]!,
@@ -58,13 +59,17 @@ function settle(
   members: readonly MeshMemberRecord[],
   wantedOf: (member: MeshMemberRecord) => string,
   rests: ReadonlyMap<string, MeshRest>,
+  fieldOf: (agentId: string) => string,
 ): readonly string[] {
   const held = new Map<string, number>();
   const violations: FieldViolation[] = [];
   const slots = members.map((member, place) => {
     const slot = wantedOf(member) || member[kind];
     const other = slot === '' ? undefined : held.get(slot);
-    if (other !== undefined) violations.push(twice(slot, place, members[other]!.agentId));
+    if (other !== undefined) {
+      const field = `${fieldOf(member.agentId)}.address`;
+      violations.push({ field, description: taken(slot, members[other]!.agentId) });
+    }
     if (slot !== '') held.set(slot, place);
     return slot;
   });
@@ -81,9 +86,8 @@ function settle(
   return slots.map((slot) => (slot === '' ? (take() ?? exhausted(kind, pool.size)) : slot));
 }
 
-function twice(address: string, place: number, agentId: string): FieldViolation {
-  const shown = address.replace(/\/\d+$/, '');
-  return { field: `members[${place}].address`, description: `${shown} is that of agent ${agentId}; take another` };
+function taken(slot: string, agentId: string): string {
+  return `${slot.replace(/\/\d+$/, '')} is that of agent ${agentId}; take another`;
 }
 
 function exhausted(kind: Kind, size: bigint): never {

@@ -3,15 +3,17 @@
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { NetworkChanges } from '../networks/network-changes.ts';
+import { meshMethods } from './mesh-methods.ts';
 import type { NetworkFiguresCache } from './network-figures.ts';
 import { networkMethods } from './network-methods.ts';
+import { rotationMethods } from './rotation-methods.ts';
 import type { ServiceDependencies } from './service-dependencies.ts';
 
 /** NetworkService over store, bus and recent figures. */
 export function createNetworkService(
   needs: ServiceDependencies,
   figures: NetworkFiguresCache,
-): Partial<ServiceImpl<typeof NetworkService>> {
+): ServiceImpl<typeof NetworkService> {
   const parts = { ...needs, figures, changes: new NetworkChanges(needs) };
-  return { ...networkMethods(parts) };
+  return { ...networkMethods(parts), ...meshMethods(needs), ...rotationMethods(needs) };
 }
