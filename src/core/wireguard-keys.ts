@@ -25,10 +25,17 @@ export class SecretKey {
     this.#bytes = bytes;
   }
 
-  /** From base64; undefined if it isn't a key, or all zero. */
-  static parse(text: string): SecretKey | undefined {
+  /**
+   * From base64; undefined if it isn't a key, or all zero. `hold` is given the bytes and gives the place where they are kept;
+   * those that it was given are then wiped.
+   */
+  static parse(text: string, hold?: (bytes: Buffer) => Buffer): SecretKey | undefined {
     const bytes = bytesOf(text);
-    return bytes === undefined || bytes.every((byte) => byte === 0) ? undefined : new SecretKey(bytes);
+    if (bytes === undefined || bytes.every((byte) => byte === 0)) return undefined;
+    if (hold === undefined) return new SecretKey(bytes);
+    const held = hold(bytes);
+    bytes.fill(0);
+    return new SecretKey(held);
   }
 
   /** A new private key, in the form that the curve wants, so that every program shows the same text for it. */

@@ -204,10 +204,9 @@ export class Network implements AsyncDisposable {
     // Before there is anything: whoever comes after a kill has to know what to look for.
     const nothing = { realName: undefined, backend: undefined, isForeign: false, forwards: false, resolves: false };
     await this.#keep({ ...nothing, ...this.#record, ...names });
-    const opened = await system.interfaces.open(
-      { name: spec.interface, backend: this.#backendOf(spec), mtu: spec.mtu, adoptForeign: spec.adoptInterface },
-      signal,
-    );
+    const { adoptInterface: adoptForeign, fwmark, listenPort, mtu } = spec;
+    const request = { name: spec.interface, backend: this.#backendOf(spec), mtu, fwmark, listenPort, adoptForeign };
+    const opened = await system.interfaces.open(request, signal);
     const { foreign: isForeign, kind: backend, realName } = opened;
     await this.#keep({ ...this.#record!, realName, backend, isForeign });
     if (!opened.adopted) await this.#written.clear();

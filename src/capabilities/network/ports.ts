@@ -2,6 +2,7 @@
 // system's links, name servers and forwarding.
 
 import type { LonglineError } from '../../core/errors.ts';
+import type { Backend, BackendChoice } from '../../core/network/network-spec.ts';
 import type { SecretKey } from '../../core/wireguard-keys.ts';
 import type { FoundDevice } from './device.ts';
 import type { FoundLink, LinkStep } from './link.ts';
@@ -23,15 +24,9 @@ export interface WireguardDevice {
   write(change: DeviceChange, signal?: AbortSignal): Promise<void>;
 }
 
-/** How a WireGuard is had on a host. `kernel` is wireguard-nt on Windows, and not to be had on macOS. */
-export type BackendKind = 'kernel' | 'wireguard-go' | 'boringtun';
-
-/** `auto`: the kernel's if it works, else one in user space. */
-export type BackendChoice = 'auto' | BackendKind;
-
 /** Whether a backend can be had here. */
 export interface BackendStatus {
-  readonly kind: BackendKind;
+  readonly kind: Backend;
   /** Why not, with the mend; undefined if it can be had. */
   readonly missing: string | undefined;
 }
@@ -39,8 +34,12 @@ export interface BackendStatus {
 /** An interface that is to be there. */
 export interface InterfaceRequest {
   readonly name: string;
+  /** `kernel` is wireguard-nt on Windows, and not to be had on macOS. */
   readonly backend: BackendChoice;
   readonly mtu: number;
+  /** What it will be told: a daemon is left the privileges for it, and no others. */
+  readonly fwmark: number;
+  readonly listenPort: number | undefined;
   /** True: a WireGuard interface of this name that somebody else made is configured too, but never taken away. */
   readonly adoptForeign: boolean;
 }
@@ -51,8 +50,8 @@ export interface OpenInterface {
   readonly name: string;
   /** As the system has it: utunN on macOS, elsewhere the same. Routes and addresses need this one. */
   readonly realName: string;
-  readonly kind: BackendKind;
-  /** False: it was made anew, and has no key, peers, addresses or routes yet. */
+  readonly kind: Backend;
+  /** False: it was made anew and has no key or peers yet. Addresses and routes stay if only its daemon had ended. */
   readonly adopted: boolean;
   /** True: somebody else made it. */
   readonly foreign: boolean;
@@ -68,7 +67,7 @@ export interface OpenInterface {
 export interface KnownInterface {
   readonly name: string;
   readonly realName: string;
-  readonly kind: BackendKind;
+  readonly kind: Backend;
   readonly foreign: boolean;
 }
 
@@ -101,9 +100,14 @@ export interface KeyStore {
 export interface EndpointResolver {
   /**
    * Address and port by endpoint, for those that could be resolved now or earlier: the last good answer stands until there is
-   * a new one. Ends within a limit; doesn't throw for a name that can't be resolved.
+   * a new one. A name keeps its address as long as it is among its addresses, but those of `failing` get another, if there is
+   * one. Ends within a limit; doesn't throw for a name that can't be resolved.
    */
-  resolve(endpoints: Iterable<string>, signal?: AbortSignal): Promise<ReadonlyMap<string, string>>;
+  resolve(
+    endpoints: Iterable<string>,
+    signal?: AbortSignal,
+    failing?: ReadonlySet<string>,
+  ): Promise<ReadonlyMap<string, string>>;
 }
 
 /** A step that the system refused. */

@@ -38,7 +38,8 @@ async function removeOwnPeers(
   const known = (await system.interfaces.list(signal)).find((one) => one.name === name);
   if (known === undefined) return;
   try {
-    const request = { name, backend: known.kind, mtu: DEFAULT_MTU, adoptForeign: true };
+    const nothing = { mtu: DEFAULT_MTU, fwmark: 0, listenPort: undefined };
+    const request = { name, backend: known.kind, ...nothing, adoptForeign: true };
     await clearPeers((await system.interfaces.open(request, signal)).device, written, signal);
   } catch (error) {
     // Somebody removed it, and our peers with it.

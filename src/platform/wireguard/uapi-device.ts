@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { getSystemErrorName } from 'node:util';
 import type { DeviceChange, FoundDevice, WireguardDevice } from '../../capabilities/network/ports.ts';
 import { LonglineError } from '../../core/errors.ts';
-import { decodeDevice, encodeChange, errnoOf, GET, PROBE, quirksOf, type UapiQuirks } from './uapi.ts';
+import { decodeDevice, encodeChange, errnoOf, GET, NOTHING, PROBE, quirksOf, type UapiQuirks } from './uapi.ts';
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 /** 65,536 peers with a dozen prefixes each. */
@@ -32,23 +32,33 @@ export class UapiDevice implements WireguardDevice {
   }
 
   async read(signal?: AbortSignal): Promise<FoundDevice> {
-    const quirks = await this.#probe(signal);
+    const quirks = await this.#known(signal);
     const reply = await this.#operate(GET, signal);
     this.#check(errnoOf(reply), 'be read');
     return decodeDevice(reply, quirks, this.#now());
   }
 
   async write(change: DeviceChange, signal?: AbortSignal): Promise<void> {
-    const quirks = await this.#probe(signal);
+    const quirks = await this.#known(signal);
     for (const operation of encodeChange(change, quirks)) {
       const errno = errnoOf(await this.#operate(operation, signal));
       this.#check(errno, 'take a change; what came before the refused part stays written');
     }
   }
 
-  async #probe(signal: AbortSignal | undefined): Promise<UapiQuirks> {
-    this.#quirks ??= quirksOf(errnoOf(await this.#operate(PROBE, signal)));
+  /** Resolves if it answers, whoever it is. */
+  async alive(signal?: AbortSignal): Promise<void> {
+    this.#check(errnoOf(await this.#operate(NOTHING, signal)), 'do nothing');
+  }
+
+  /** Asks who it is. Changes nothing. */
+  async probe(signal?: AbortSignal): Promise<UapiQuirks> {
+    this.#quirks = quirksOf(errnoOf(await this.#operate(PROBE, signal)));
     return this.#quirks;
+  }
+
+  async #known(signal: AbortSignal | undefined): Promise<UapiQuirks> {
+    return this.#quirks ?? (await this.probe(signal));
   }
 
   #check(errno: number, what: string): void {

@@ -18,6 +18,9 @@ export const BORINGTUN: UapiQuirks = { onePeerPerSet: true, handshakeIsAge: true
 
 export const GET = 'get=1\n\n';
 
+/** Taken by all, and changes nothing. */
+export const NOTHING = 'set=1\n\n';
+
 /** Refused by all before anything is changed; the sign of the error tells which one it is. */
 export const PROBE = 'set=1\nlisten_port=none\n\n';
 
