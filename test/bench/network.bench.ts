@@ -146,7 +146,7 @@ async function rotations(bed: Bed): Promise<BenchRow> {
     const retired = peerOf(near.key.publicKey(), {});
     near.key = newKey();
     await near.reconcile(near.wanted(bed.peers()), true);
-    await far.reconcile(far.wanted([retired, bed.pair.nearPeer()]));
+    await far.reconcile(far.wanted([retired, bed.pair.nearPeer()]), true);
     await far.reconcile(far.wanted([bed.pair.nearPeer()]));
   });
   const theirs = await rotation(bed, async () => {
