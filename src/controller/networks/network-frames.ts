@@ -13,10 +13,11 @@ import {
   NetworkSpecSchema,
 } from '#gen/longline/v1/network_pb.js';
 
-/** A peer: its key, and the serialised NetworkPeer. */
+/** A peer: its key, the serialised NetworkPeer, and that as a field of a NetworkSpec. */
 export interface PeerFrame {
   readonly key: string;
   readonly bytes: Uint8Array;
+  readonly field: Uint8Array;
 }
 
 /** A network: what comes before and after its peers, and the peers in the order of their keys. */
@@ -35,7 +36,9 @@ const { network: DELTA_NETWORK, put: DELTA_PUT, removed: DELTA_REMOVED } = Netwo
 
 /** A peer, serialised. */
 export function peerFrame(peer: NetworkPeer): PeerFrame {
-  return { key: peer.publicKey, bytes: toBinary(NetworkPeerSchema, peer, { writeUnknownFields: false }) };
+  const bytes = toBinary(NetworkPeerSchema, peer, { writeUnknownFields: false });
+  const field = new BinaryWriter().tag(PEERS, WireType.LengthDelimited).bytes(bytes).finish();
+  return { key: peer.publicKey, bytes, field };
 }
 
 /** A network with these peers, in the order of their keys, in place of its own. */
@@ -59,9 +62,10 @@ export function framesOf(spec: NetworkSpec): NetworkFrames {
 
 /** Serialised NetworkSpec. */
 export function specBytes({ head, peers, tail }: NetworkFrames): Uint8Array {
-  const writer = new BinaryWriter();
-  for (const { bytes } of peers) writer.tag(PEERS, WireType.LengthDelimited).bytes(bytes);
-  return Buffer.concat([head, writer.finish(), tail]);
+  const parts = peers.map(({ field }) => field);
+  parts.unshift(head);
+  parts.push(tail);
+  return Buffer.concat(parts);
 }
 
 /** SHA-256 of the serialised NetworkSpec. */
@@ -124,11 +128,12 @@ function parseSpec(bytes: Uint8Array): NetworkFrames {
   let headEnd = 0;
   let tailStart = 0;
   while (reader.pos < reader.len) {
+    const start = reader.pos;
     const [field, wireType] = reader.tag();
     if (field > PEERS) break;
     if (field === PEERS) {
       const peer = reader.bytes();
-      peers.push({ key: textIn(peer, PUBLIC_KEY), bytes: peer });
+      peers.push({ key: textIn(peer, PUBLIC_KEY), bytes: peer, field: bytes.subarray(start, reader.pos) });
     } else if (field === NAME) name = reader.string();
     else reader.skip(wireType, field);
     if (field !== PEERS) headEnd = reader.pos;
