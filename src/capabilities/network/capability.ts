@@ -15,6 +15,7 @@ import type {
 } from '../../core/capability.ts';
 import type { Reconciler, StateChange, StateObserver, StateRef } from '../../core/desired-state.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
+import { draftOf } from '../../core/network/network-message.ts';
 import { MAX_PEERS, type NetworkSpec } from '../../core/network/network-spec.ts';
 import { type Arrangement, arrange, refuseClash } from './arrangement.ts';
 import type { NetworkConfig } from './config.ts';
@@ -33,7 +34,7 @@ import { StateTeller } from './state-teller.ts';
 import type { NetworkView, Problem } from './status.ts';
 import { storedRecord } from './stored-record.ts';
 import { Turns } from './turns.ts';
-import { draftOf, encodeTelemetry, type NetworkSpecMessage, statusMessage } from './wire.ts';
+import { encodeTelemetry, type NetworkSpecMessage, statusMessage } from './wire.ts';
 
 /** What the capability is made from. */
 export interface NetworkCapabilityOptions {

@@ -1,7 +1,8 @@
 // Networks that programs of this host asked for, kept on disk so that they are there again after a restart.
 import type { StateStore } from '../../core/capability.ts';
+import { draftOf } from '../../core/network/network-message.ts';
 import { type NetworkOrder, strictOrder } from './order.ts';
-import { decodeSpec, draftOf, encodeSpec, type NetworkSpecMessage } from './wire.ts';
+import { decodeSpec, encodeSpec, type NetworkSpecMessage } from './wire.ts';
 
 const PREFIX = 'local/';
 

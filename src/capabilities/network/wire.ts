@@ -3,7 +3,6 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import {
-  ForeignPeers,
   type NetworkBackend,
   type NetworkDesiredState,
   NetworkDesiredStateSchema,
@@ -21,8 +20,7 @@ import {
   NetworkState as WireState,
 } from '#gen/longline/v1/network_pb.js';
 import { LonglineError } from '../../core/errors.ts';
-import { DNS_BACKENDS } from '../../core/network/name-servers.ts';
-import { BACKENDS, type NetworkDraft, type PeerDraft } from '../../core/network/network-spec.ts';
+import { BACKENDS } from '../../core/network/network-spec.ts';
 import type { NetworkView, PeerView, Problem } from './status.ts';
 
 export type { NetworkDesiredState, NetworkPeer, NetworkSpecMessage, NetworkStatus };
@@ -56,48 +54,6 @@ export function encodeSpec(spec: NetworkSpecMessage): Uint8Array {
 /** A spec message from its parts. */
 export function specMessage(spec: NetworkSpecInit): NetworkSpecMessage {
   return create(NetworkSpecSchema, spec);
-}
-
-/** What a message asks for, as far as it says anything. */
-export function draftOf(message: NetworkSpecMessage): NetworkDraft {
-  return {
-    name: message.name,
-    interface: message.interface || undefined,
-    privateKeyPath: message.privateKeyPath || undefined,
-    keyEpoch: message.keyEpoch,
-    nextKeyEpoch: message.nextKeyEpoch,
-    addresses: message.addresses,
-    listenPort: message.listenPort || undefined,
-    mtu: message.mtu || undefined,
-    dns: message.dnsServers,
-    dnsDomains: message.dnsDomains,
-    dnsBackend: DNS_BACKENDS[message.dnsBackend] ?? `backend ${message.dnsBackend}`,
-    forward: message.forward,
-    natSubnets: message.natSubnets,
-    routes: message.routes,
-    table: message.table || undefined,
-    fwmark: message.fwmark,
-    backend: message.backend === 0 ? undefined : (BACKENDS[message.backend - 1] ?? `backend ${message.backend}`),
-    foreignPeers: foreignPeersOf(message.foreignPeers),
-    adoptInterface: message.adoptInterface,
-    peers: message.peers.map(peerDraft),
-  };
-}
-
-function foreignPeersOf(value: ForeignPeers): string | undefined {
-  if (value === ForeignPeers.UNSPECIFIED || value === ForeignPeers.KEEP) return undefined;
-  return value === ForeignPeers.OWN ? 'own' : `policy ${value}`;
-}
-
-function peerDraft(peer: NetworkPeer): PeerDraft {
-  return {
-    name: peer.name || undefined,
-    publicKey: peer.publicKey,
-    endpoint: peer.endpoint || undefined,
-    allowedIps: peer.allowedIps,
-    keepaliveSecs: peer.persistentKeepaliveSecs,
-    presharedKeyPath: peer.presharedKeyPath || undefined,
-  };
 }
 
 const STATE = {

@@ -12,20 +12,20 @@ import { NetworkBackend } from '#gen/longline/v1/network_pb.js';
 import type { FieldViolation } from '../../core/errors.ts';
 import { AGENT_ID } from '../../core/ids.ts';
 import { endpointForm, parseEndpoint } from '../../core/network/endpoint.ts';
+import { domainForm, parseDomain } from '../../core/network/name-servers.ts';
 import { DEFAULT_MTU, MAX_MTU, MIN_MTU } from '../../core/network/network-spec.ts';
 import { parseAddress, parsePrefix, prefixesOverlap, splitPrefix } from '../../core/network/prefix.ts';
 import { DEFAULT_LISTEN_PORT, meshInterface } from '../mesh/member-network.ts';
 import type { AskedMember } from '../mesh/mesh-change.ts';
 import { Pool } from '../mesh/pool.ts';
 import { networkNameViolations } from './network-methods.ts';
-import { domainViolations } from './network-spec-shape.ts';
 import { Shape, shown } from './shape.ts';
 
 const HOUR_MS = 3_600_000;
 const MAX_PORT = 65_535;
 const DEFAULT_KEEPALIVE_SECS = 25;
 const MAX_ROUTES = 64;
-const MAX_DNS_SERVERS = 16;
+const MAX_DNS = 64;
 const INTERFACE = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/;
 
 /** Most members: what each has of the others is stored and sent for each of them. */
@@ -51,7 +51,6 @@ export function shapeMesh(asked: MeshSpec, path: string, memberPath: (place: num
   spec.topology = asked.topology || MeshTopology.FULL;
   checkPools(shape, spec);
   checkCarrier(shape, spec);
-  found.push(...domainViolations(spec.dnsDomains, `${path}.dns_domains`));
   const most = MAX_MEMBERS[spec.topology] ?? 0;
   const members = shape.atMost(asked.members.length, most, 'members')
     ? asked.members.map((member, place) => checkMember(new Shape(memberPath(place)), spec, member, found))
@@ -104,14 +103,24 @@ function checkCarrier(shape: Shape, spec: MeshSpec): void {
   const secs = spec.persistentKeepaliveSecs;
   shape.require(secs <= MAX_PORT, 'persistent_keepalive_secs', `is ${secs}; must be at most ${MAX_PORT}`);
   spec.persistentKeepaliveSecs ||= DEFAULT_KEEPALIVE_SECS;
-  shape.atMost(spec.dnsServers.length, MAX_DNS_SERVERS, 'dns_servers');
+  checkDns(shape, spec);
+  shape.duration(spec.rotateEvery, 'rotate_every', HOUR_MS, 366 * 24 * HOUR_MS);
+  if (spec.rotateEvery !== undefined && durationMs(spec.rotateEvery) === 0) spec.rotateEvery = undefined;
+}
+
+function checkDns(shape: Shape, spec: MeshSpec): void {
+  shape.atMost(spec.dnsServers.length, MAX_DNS, 'dns_servers');
   spec.dnsServers = spec.dnsServers.map((text, place) => {
     const address = parseAddress(text);
     shape.require(address !== undefined, `dns_servers[${place}]`, `${shown(text)} is no address such as "10.100.0.2"`);
     return address ?? '';
   });
-  shape.duration(spec.rotateEvery, 'rotate_every', HOUR_MS, 366 * 24 * HOUR_MS);
-  if (spec.rotateEvery !== undefined && durationMs(spec.rotateEvery) === 0) spec.rotateEvery = undefined;
+  shape.atMost(spec.dnsDomains.length, MAX_DNS, 'dns_domains');
+  spec.dnsDomains = spec.dnsDomains.map((text, place) => {
+    const domain = parseDomain(text);
+    shape.require(domain !== undefined, `dns_domains[${place}]`, `${shown(text)} isn't ${domainForm}`);
+    return domain ?? '';
+  });
 }
 
 function checkMember(shape: Shape, spec: MeshSpec, member: MeshMember, found: FieldViolation[]): AskedMember {
