@@ -10,8 +10,9 @@ import type { DaemonWatch } from './daemon-watch.ts';
 import type { EngineClient } from './engine-client.ts';
 import type { DockerSessionContainers } from './session-containers.ts';
 
-const EXIT_POLL_MS = 20;
-const EXIT_LIMIT_MS = 5000;
+const POLL_MS = 20;
+const EXIT_LIMIT_MS = 15_000;
+const PID_LIMIT_MS = 15_000;
 
 interface RawExec {
   readonly Running?: boolean;
@@ -122,7 +123,7 @@ class ExecTerminal implements SessionTerminal {
 
   async signal(name: string): Promise<void> {
     if (!(name in constants.signals)) throw new LonglineError('invalid', `${name} is not a signal; "SIGINT" is one`);
-    const raw = await this.#inspect();
+    const raw = await this.#withPid();
     if (raw?.Running !== true) return;
     const pid = raw.Pid ?? 0;
     // The API of engines has no call for this. The number means nothing on another host, or where the agent is in a
@@ -144,12 +145,21 @@ class ExecTerminal implements SessionTerminal {
       if (raw === undefined) return undefined;
       if (raw.Running === false) return raw.ExitCode ?? undefined;
       if (performance.now() > endsAt) return undefined;
-      await new Promise((resolve) => setTimeout(resolve, EXIT_POLL_MS));
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }
 
   destroy(): void {
     this.#attachment.destroy();
+  }
+
+  /** Docker says that it runs a moment before it knows its process. */
+  async #withPid(): Promise<RawExec | undefined> {
+    for (const endsAt = performance.now() + PID_LIMIT_MS; ; ) {
+      const raw = await this.#inspect();
+      if (raw?.Running !== true || (raw.Pid ?? 0) > 0 || performance.now() > endsAt) return raw;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
   }
 
   async #inspect(): Promise<RawExec | undefined> {

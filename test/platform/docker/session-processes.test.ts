@@ -17,14 +17,19 @@ test('no process is signalled that is not in the container, whatever number the 
   const bystander = spawn(process.execPath, ['-e', 'process.stdin.resume()'], { stdio: ['pipe', 'ignore', 'inherit'] });
   try {
     await once(bystander, 'spawn');
+    // At first the engine doesn't know the process yet.
+    const pids = [0, 0, bystander.pid];
     await using engine = await startScriptedEngine((request, response) => {
-      const answer = request.url!.includes('/json') ? { Running: true, Pid: bystander.pid } : { Id: 'e1' };
+      const answer = request.url!.includes('/json') ? { Running: true, Pid: pids.shift() } : { Id: 'e1' };
       response.writeHead(request.method === 'POST' ? 201 : 200, { 'content-type': 'application/json' });
       response.end(JSON.stringify(answer));
     });
     const processes = new DockerSessionProcesses(engine.client, watch, noContainers, true);
     const terminal = await processes.execute(CONTAINER, command);
-    await assert.rejects(terminal.signal('SIGKILL'), { reason: 'unsupported', message: /can't see the process/ });
+    await assert.rejects(terminal.signal('SIGKILL'), {
+      reason: 'unsupported',
+      message: new RegExp(`can't see the process ${bystander.pid},`),
+    });
     terminal.destroy();
     bystander.stdin!.end();
     assert.deepEqual(await once(bystander, 'exit'), [0, null]);
