@@ -22,8 +22,15 @@ export interface ContainerEnd {
   wait(ms: number): Promise<void>;
 }
 
-/** Output in a log file, from its first byte on, until the container has ended and the file was read to its end. */
-export async function* followLogFile(path: string, end: ContainerEnd): AsyncGenerator<OutputPiece, void, undefined> {
+/**
+ * Output in a log file, from its first byte on, until the container has ended and the file was read to its end. Throws
+ * `cancelled` if the signal aborts before that.
+ */
+export async function* followLogFile(
+  path: string,
+  end: ContainerEnd,
+  signal?: AbortSignal,
+): AsyncGenerator<OutputPiece, void, undefined> {
   const file = await open(path, 'r').catch((error: unknown) => {
     throw new LonglineError('not_found', `the log ${path} of the container can't be read`, { cause: error });
   });
@@ -33,6 +40,7 @@ export async function* followLogFile(path: string, end: ContainerEnd): AsyncGene
       // Looked at before reading: what is there after the end is all there will be.
       const last = end.seen;
       for (let chunk = await next(file); chunk.length > 0; chunk = await next(file)) {
+        if (signal?.aborted) throw new LonglineError('cancelled', `reading the log ${path} was given up`);
         yield* split.push(chunk);
         pauseMs = POLL_MS.least;
       }

@@ -57,6 +57,17 @@ suite('followed log file', () => {
     });
   });
 
+  test('is left when its reader gives up', async () => {
+    await inLog(async (path) => {
+      await writeFile(path, Buffer.concat(Array.from({ length: 100 }, () => entry('stdout', 'F', 'x'.repeat(2000)))));
+      const stop = new AbortController();
+      const read = async () => {
+        for await (const _ of followLogFile(path, containerEnd(Promise.resolve()), stop.signal)) stop.abort();
+      };
+      await assert.rejects(read(), { reason: 'cancelled' });
+    });
+  });
+
   test('fails as the wait for the end does, and on what is no entry', async () => {
     await inLog(async (path) => {
       const lost = new LonglineError('unavailable', 'the engine is gone');
