@@ -80,6 +80,12 @@ export const PROGRAMS = {
     },
   },
   sleep: { argv: ['sleep', '600'], behave: (process) => process.forever() },
+  /** Says when it runs: what comes before may end the runtime that makes the container. */
+  ignoresTerm: shell('trap "" TERM; echo ready; while :; do sleep 600; done', async (process) => {
+    process.trap('SIGTERM', () => undefined);
+    await process.write('stdout', 'ready\n');
+    return await process.forever();
+  }),
   trapsTerm: shell('trap "echo caught; exit 42" TERM; echo ready; while :; do sleep 0.02; done', async (process) => {
     const { promise, resolve } = Promise.withResolvers<void>();
     process.trap('SIGTERM', resolve);

@@ -59,9 +59,9 @@ describe('Python', { skip: pythonMissing() ?? dockerMissing() ?? testImageMissin
     const stderr: string[] = [];
     controller.stderr.on('data', (data: Buffer) => stderr.push(data.toString()));
     const ended = once(controller, 'close');
+    let agent: RunningCommand | undefined;
     try {
       const events: ControllerEvent[] = [];
-      let agent: RunningCommand | undefined;
       for await (const line of createInterface({ input: controller.stdout })) {
         const event = JSON.parse(line) as ControllerEvent;
         events.push(event);
@@ -80,6 +80,7 @@ describe('Python', { skip: pythonMissing() ?? dockerMissing() ?? testImageMissin
       assert.equal(events.find((event) => event.event === 'closed')!['problem'], null);
     } finally {
       controller.kill('SIGKILL');
+      await agent?.[Symbol.asyncDispose]();
     }
   });
 

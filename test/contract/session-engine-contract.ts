@@ -1,7 +1,7 @@
 // What every SessionEngine must do, run against Docker, Podman and the fake. One suite, so that the fake can't promise what
 // the real ones don't keep.
 import assert from 'node:assert/strict';
-import { after, afterEach, before, suite, test } from 'node:test';
+import { after, afterEach, before, beforeEach, suite, test } from 'node:test';
 import type { SessionContainerSpec, SessionEngine, SessionEngineEvent } from '../../src/capabilities/sessions/ports.ts';
 import { LonglineError, type Reason } from '../../src/core/errors.ts';
 import { newId } from '../../src/core/ids.ts';
@@ -24,9 +24,11 @@ export interface SessionEngineTraits {
 }
 
 const LABEL = 'longline-session-contract';
-/** Writes once a run, listens on two ports, and ends at TERM with its trap's word. */
+/** For what answers or refuses at once. */
+const PROBE_LIMIT_MS = 20_000;
+/** Says which run it is, then writes it down, listens on two ports, and ends at TERM with its trap's word. */
 const SERVER = [
-  'trap "echo bye; exit 0" TERM; echo run >> /data/runs; echo "run $(wc -l < /data/runs)"',
+  'trap "echo bye; exit 0" TERM; touch /data/runs; echo "run $(($(wc -l < /data/runs) + 1))"; echo run >> /data/runs',
   'httpd -p 8080 -h /data; nc -ll -p 5901 -e cat & while :; do sleep 0.05; done',
 ].join('; ');
 
@@ -60,11 +62,16 @@ export function sessionEngineContract(
     let engine: SessionEngine;
     let imageId = '';
     let subnets = 0;
+    /** Value of the label on all that a test makes, so that it doesn't see what another left. */
+    let mark = '';
     const made = { containers: [] as string[], networks: [] as string[], volumes: [] as string[] };
     before(async () => {
       subject = await setUp();
       engine = subject.engine;
       imageId = (await engine.findImage(subject.image))!.id;
+    });
+    beforeEach(() => {
+      mark = newId();
     });
     afterEach(async () => {
       for (const id of made.containers.splice(0)) await engine.removeContainer(id);
@@ -79,20 +86,20 @@ export function sessionEngineContract(
       const id = `ll-contract-${newId()}`;
       made.networks.push(id);
       const subnet = `10.214.${subnets++}.0/28`;
-      await engine.createNetwork({ name: id, labels: { [LABEL]: 'net' }, internal: false, subnet });
+      await engine.createNetwork({ name: id, labels: { [LABEL]: mark }, internal: false, subnet });
       return { name: id, subnet };
     };
     const volume = async () => {
       const id = `ll-contract-${newId()}`;
       made.volumes.push(id);
-      await engine.createVolume({ name: id, labels: { [LABEL]: 'vol' }, driver: 'local', options: {}, quotaBytes: 0 });
+      await engine.createVolume({ name: id, labels: { [LABEL]: mark }, driver: 'local', options: {}, quotaBytes: 0 });
       return id;
     };
     const create = async (changes: Partial<SessionContainerSpec> = {}) => {
       const spec: SessionContainerSpec = {
         ...{ name: `ll-contract-${newId()}`, image: imageId, entrypoint: undefined },
         ...{ command: ['sh', '-c', SERVER], env: {}, workingDir: '', user: '', hostname: 'session' },
-        ...{ labels: { [LABEL]: 'run' }, cpus: 1, memoryBytes: 64 * 1024 ** 2, pids: 64, shmBytes: 1024 ** 2 },
+        ...{ labels: { [LABEL]: mark }, cpus: 1, memoryBytes: 64 * 1024 ** 2, pids: 64, shmBytes: 1024 ** 2 },
         ...{ network: undefined, mounts: [], addCapabilities: [], readOnlyRoot: false, noNewPrivileges: true },
         ...{ runtime: '', terminal: false, openStdin: false, stopSignal: '', keepLogBytes: 1024 ** 2, ...changes },
       };
@@ -122,11 +129,11 @@ export function sessionEngineContract(
       await rejectsWith(engine.createNetwork(spec), 'already_exists');
       await rejectsWith(engine.createNetwork({ ...spec, name: `${one}-2`, subnet }), 'limit');
       const found = await engine.findNetwork(one);
-      assert.deepEqual([found?.name, found?.labels[LABEL], found?.subnets], [one, 'net', [subnet]]);
+      assert.deepEqual([found?.name, found?.labels[LABEL], found?.subnets], [one, mark, [subnet]]);
       made.networks.push(`${one}-in`);
       await engine.createNetwork({ ...spec, name: `${one}-in` });
       assert.deepEqual([found?.internal, (await engine.findNetwork(`${one}-in`))?.internal], [false, true]);
-      assert.ok((await engine.listNetworks()).some((other) => other.name === one && other.labels[LABEL] === 'net'));
+      assert.ok((await engine.listNetworks()).some((other) => other.name === one && other.labels[LABEL] === mark));
       await launch({ network: one });
       await rejectsWith(engine.removeNetwork(one), 'wrong_state');
       assert.equal(await engine.findNetwork('ll-contract-absent'), undefined);
@@ -135,9 +142,9 @@ export function sessionEngineContract(
 
     test('makes volumes with labels, keeps one that is in use, and refuses a quota it can not hold to', async () => {
       const { data } = await launch();
-      assert.equal((await engine.findVolume(data))?.labels[LABEL], 'vol');
+      assert.equal((await engine.findVolume(data))?.labels[LABEL], mark);
       assert.deepEqual(
-        (await engine.listVolumes(LABEL, 'vol')).map((one) => one.name),
+        (await engine.listVolumes(LABEL, mark)).map((one) => one.name),
         [data],
       );
       await rejectsWith(engine.removeVolume(data), 'wrong_state');
@@ -156,7 +163,7 @@ export function sessionEngineContract(
     test('refuses a taken name, and lists in one call what carries a label', async () => {
       const { id, spec } = await create();
       await rejectsWith(engine.createContainer(spec), 'already_exists');
-      const rows = await engine.listContainers(LABEL, 'run');
+      const rows = await engine.listContainers(LABEL, mark);
       assert.deepEqual(
         rows.map((row) => [row.id, row.name, row.state]),
         [[id, spec.name, 'created']],
@@ -193,7 +200,7 @@ export function sessionEngineContract(
       assert.ok(data !== '');
     });
 
-    /** Waits until its server has begun as often; it has its trap then. */
+    /** Waits until its server has begun as often; it has its trap then, and has said which run it is. */
     const runs = async (id: string, count: number) => {
       await eventually(async () => {
         const terminal = await engine.execute(id, command(['sh', '-c', 'wc -l < /data/runs']));
@@ -206,7 +213,7 @@ export function sessionEngineContract(
       await engine.pauseContainer(id);
       await engine.pauseContainer(id);
       assert.equal((await engine.inspectContainer(id))?.state, 'paused');
-      assert.equal((await engine.listContainers(LABEL, 'run'))[0]?.state, 'paused');
+      assert.equal((await engine.listContainers(LABEL, mark))[0]?.state, 'paused');
       await rejectsWith(engine.execute(id, command(['true'])), 'wrong_state');
       await engine.unpauseContainer(id);
       await engine.unpauseContainer(id);
@@ -251,11 +258,14 @@ export function sessionEngineContract(
     test('fails as unavailable while its daemon is away, and finds everything when it is back', async () => {
       const { id } = await launch();
       await subject.daemon.lose();
-      await rejectsWith(engine.inspectContainer(id), 'unavailable');
-      await rejectsWith(engine.listContainers(LABEL, 'run'), 'unavailable');
-      await subject.daemon.recover();
+      try {
+        await rejectsWith(engine.inspectContainer(id), 'unavailable');
+        await rejectsWith(engine.listContainers(LABEL, mark), 'unavailable');
+      } finally {
+        await subject.daemon.recover();
+      }
       await eventually(async () => (await engine.inspectContainer(id).catch(() => undefined))?.state, 'the container');
-      assert.equal((await engine.listContainers(LABEL, 'run')).length, 1);
+      assert.equal((await engine.listContainers(LABEL, mark)).length, 1);
     });
 
     if (traits.real) reality(() => ({ engine, launch, network, create, runs }));
@@ -304,6 +314,7 @@ function reality(hands: () => Hands): void {
       seen += Buffer.from(data).toString();
       if (seen.includes('got hi')) break;
     }
+    assert.match(seen, /got hi/);
     await rejectsWith(terminal.signal('SIGINT'), 'unsupported');
     terminal.destroy();
     assert.equal((await engine.inspectContainer(id))?.state, 'running');
@@ -321,15 +332,15 @@ function reality(hands: () => Hands): void {
       { addresses: [], pid },
     ]) {
       const answers = async () =>
-        await engine.probeTcp(target, 5901, 2000).then(
+        await engine.probeTcp(target, 5901, PROBE_LIMIT_MS).then(
           () => true,
           () => undefined,
         );
       await eventually(answers, 'the port to take connections');
-      await rejectsWith(engine.probeTcp(target, 5902, 2000), 'unavailable');
+      await rejectsWith(engine.probeTcp(target, 5902, PROBE_LIMIT_MS), 'unavailable');
     }
-    assert.equal(await engine.probeHttp({ addresses, pid }, 8080, '/runs', 2000), 200);
-    await rejectsWith(engine.probeHttp({ addresses, pid }, 5901, '/', 2000), 'unavailable');
+    assert.equal(await engine.probeHttp({ addresses, pid }, 8080, '/runs', PROBE_LIMIT_MS), 200);
+    await rejectsWith(engine.probeHttp({ addresses, pid }, 5901, '/', PROBE_LIMIT_MS), 'unavailable');
   });
 
   test('measures by files of the kernel and by its API alike', async () => {
@@ -342,10 +353,12 @@ function reality(hands: () => Hands): void {
       { id, pid },
       { id, pid: undefined },
     ]) {
-      const reading = (await engine.readResources([measured])).get(id)!;
-      assert.ok(reading.cpuNanos > 1_000_000, 'processor time');
-      assert.ok(reading.memoryBytes > 100_000 && reading.memoryBytes < 64 * 1024 ** 2, `memory ${reading.memoryBytes}`);
-      assert.ok(reading.pids >= 2, `${reading.pids} processes`);
+      // It says that it runs before all of its processes do.
+      const reading = await eventually(async () => {
+        const now = (await engine.readResources([measured])).get(id)!;
+        return now.cpuNanos > 1_000_000 && now.memoryBytes > 100_000 && now.pids >= 2 ? now : undefined;
+      }, 'processor time, memory and more than one process');
+      assert.ok(reading.memoryBytes < 64 * 1024 ** 2, `memory ${reading.memoryBytes}`);
     }
   });
 

@@ -6,7 +6,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { RunningCommand, runCommand } from '../fixtures/command.ts';
-import { listContainers } from '../fixtures/engine-query.ts';
+import { listContainers, untilNoContainers } from '../fixtures/engine-query.ts';
 import type { TestEngine } from '../fixtures/engines.ts';
 import { type Fleet, type JobView, startFleet, type TestAgent } from '../fixtures/fleet.ts';
 import { loadTestImages, TEST_IMAGE } from '../fixtures/test-image.ts';
@@ -108,8 +108,11 @@ export function jobSuite(name: string, start: () => Promise<TestEngine>, missing
     test('job cancel ends a job that another command follows', async () => {
       await using job = background('--', 'sh', '-c', UNTIL_TERM);
       await job.until('output', () => (job.stdout.includes('up') ? true : undefined));
-      const running = (await fleet.longline('job', 'ls', '--json')).json<ListedJob[]>()[0]!;
-      assert.equal(running.state, 'running');
+      // Output and state come by streams of their own.
+      const running = await fleet.until('it is listed as running', async () => {
+        const [newest] = (await fleet.longline('job', 'ls', '--json')).json<ListedJob[]>();
+        return newest?.state === 'running' ? newest : undefined;
+      });
       assert.equal((await fleet.longline('job', 'cancel', running.id)).code, 0);
       assert.notEqual((await job.outcome()).code, 0);
       const ended = (await fleet.longline('job', 'get', running.id, '--json')).json<JobView>();
@@ -180,6 +183,7 @@ export function jobSuite(name: string, start: () => Promise<TestEngine>, missing
     });
 
     test('containers carry the label while they run, and none is left at the end', async () => {
+      await untilNoContainers(engine.socketPath);
       await using job = background('--', 'sh', '-c', UNTIL_TERM);
       await job.until('output', () => (job.stdout.includes('up') ? true : undefined));
       const during = await listContainers(engine.socketPath);
@@ -188,7 +192,7 @@ export function jobSuite(name: string, start: () => Promise<TestEngine>, missing
       assert.equal(during[0]!.Labels['longline'], instanceId.trim());
       job.process.kill('SIGINT');
       await job.outcome();
-      assert.deepEqual(await listContainers(engine.socketPath), []);
+      await untilNoContainers(engine.socketPath);
     });
   });
 }

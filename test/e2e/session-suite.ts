@@ -2,6 +2,7 @@
 // Called once per kind of engine.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { call, listContainers } from '../fixtures/engine-query.ts';
 import type { TestEngine } from '../fixtures/engines.ts';
@@ -11,6 +12,9 @@ import { loadTestImages, TEST_IMAGE } from '../fixtures/test-image.ts';
 const AGENT = 'host-1';
 /** Counts in memory, so that a lost process shows; keeps what it was started with in a file. */
 const COUNTER = 'trap "exit 0" TERM; n=0; while true; do n=$((n+1)); echo $n; usleep 50000; done';
+
+/** Goes on for as long as it takes until it is told to end, once. */
+const UNTIL_TOLD = 'until [ -e /tmp/end ]; do sleep 0.1; done; rm /tmp/end';
 
 /** What `longline session get --json` gives, as far as tests look at it. */
 interface SessionView {
@@ -64,6 +68,8 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
     });
     // What a failed test leaves must not fail those that follow.
     afterEach(async () => {
+      await engine.restart();
+      await fleet.mend();
       for (const { id } of (await session('ls', '--json')).json<SessionView[]>()) {
         await session('stop', id, '--remove-volumes', '--grace', '0s');
       }
@@ -95,15 +101,31 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
         () => `${JSON.stringify(last)}\n${agent.command.stderr.slice(-4000)}`,
       );
     };
-    const lastCount = async (id: string) => {
-      const lines = (await session('logs', id)).stdout.toString().trim().split('\n');
-      return Number(lines.at(-1));
+    /** All that it counted in its present run, as far as it came whole. */
+    const counts = async (id: string) => {
+      const text = (await session('logs', id)).stdout.toString();
+      const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+      return whole.split('\n').slice(0, -1).map(Number);
     };
+    const lastCount = async (id: string) => (await counts(id)).at(-1) ?? 0;
+    const countsBeyond = async (id: string, count: number) =>
+      await fleet.until(`session ${id} counts beyond ${count}`, async () =>
+        (await lastCount(id)) > count ? true : undefined,
+      );
+    /** Its count when no more comes: what it wrote last may still be on its way when it sleeps already. */
+    const restingCount = async (id: string) =>
+      await fleet.until(`session ${id} counts no more`, async () => {
+        const count = await lastCount(id);
+        await delay(500);
+        return (await lastCount(id)) === count ? count : undefined;
+      });
     const act = async (...args: string[]) => {
       const outcome = await session(...args, '--json');
       assert.equal(outcome.code, 0, outcome.stderr);
       return outcome.json<SessionView>();
     };
+    /** Ends what waits to be told; the command may end with the container. */
+    const tell = async (id: string) => void (await session('exec', id, '--', 'touch', '/tmp/end'));
     /** At once: a stop that has succeeded promises it. */
     const nothingLeft = async (kept: Partial<EngineState> = {}) => {
       const left = await stateOf(engine);
@@ -138,10 +160,10 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
         const view = (await fleet.longline('agents', 'get', AGENT, '--json')).json<{
           usage: { session_capacity: { max_sessions: number; max_cpus: number; held: number } } | null;
         }>();
-        return view.usage?.session_capacity;
+        return view.usage?.session_capacity ?? undefined;
       });
       assert.deepEqual([room.max_sessions, room.max_cpus], [4, 1.5]);
-      await fleet.until('it counts', async () => ((await lastCount('desk')) > 0 ? true : undefined));
+      await countsBeyond('desk', 0);
 
       const stopped = await act('stop', 'desk');
       assert.equal(stopped.state, 'ended');
@@ -157,17 +179,16 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
     test('keeps memory through pause, and files through stop', async () => {
       const script = `date +%s%N > /tmp/born; ${COUNTER}`;
       const first = await started('sleeper', ['--volume', 'data:/data'], script);
-      await fleet.until('it counts', async () => ((await lastCount('sleeper')) > 3 ? true : undefined));
+      await countsBeyond('sleeper', 3);
       const paused = await act('hibernate', 'sleeper', '--tier', 'pause');
       assert.equal(paused.state, 'paused');
-      const before = await lastCount('sleeper');
       assert.equal((await act('hibernate', 'sleeper', '--tier', 'pause')).operation?.unchanged, true);
-      assert.equal(await lastCount('sleeper'), before);
+      const before = await restingCount('sleeper');
       const woken = await act('wake', 'sleeper');
       assert.equal(woken.state, 'running');
       assert.equal(woken.container_id, first.container_id);
       assert.equal(woken.starts, 1);
-      await fleet.until('it counts on', async () => ((await lastCount('sleeper')) > before ? true : undefined));
+      await countsBeyond('sleeper', before);
       assert.equal((await act('wake', 'sleeper')).operation?.unchanged, true);
 
       const slept = await act('hibernate', 'sleeper');
@@ -249,13 +270,18 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
     test('restarts what crashes, and gives up when its policy says so', async () => {
       const detached = await session(
         ...['start', '-d', '--id', 'crasher', '--agent', AGENT, '--image', TEST_IMAGE, '--restart', 'on-failure'],
-        ...['--', 'sh', '-c', 'echo hi; sleep 1; exit 3'],
+        ...['--', 'sh', '-c', `${UNTIL_TOLD}; exit 3`],
       );
       assert.equal(detached.code, 0, detached.stderr);
-      const seen = await becomes('crasher', ({ restarts }) => restarts >= 1);
-      assert.equal(seen.exit_code === 3 || seen.state === 'running', true);
+      await becomes('crasher', ({ state }) => state === 'running');
+      await tell('crasher');
+      // A start clears the code of the run before.
+      await becomes('crasher', ({ restarts, exit_code, state }) => {
+        return restarts >= 1 && (exit_code === 3 || state === 'running');
+      });
       await act('stop', 'crasher');
-      await started('finisher', ['--restart', 'never'], 'echo bye; sleep 1; exit 0');
+      await started('finisher', ['--restart', 'never'], `${UNTIL_TOLD}; exit 0`);
+      await tell('finisher');
       const over = await becomes('finisher', ({ state }) => state === 'ended');
       assert.equal(over.cause, 'exited');
       assert.equal(over.exit_code, 0);
@@ -264,7 +290,7 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
 
     test('survives its agent, its controller and the word between them', async () => {
       const first = await started('lasting');
-      await fleet.until('it counts', async () => ((await lastCount('lasting')) > 3 ? true : undefined));
+      await countsBeyond('lasting', 3);
       await agent.kill9();
       await becomes('lasting', ({ unknown_since }) => unknown_since !== null);
       const meanwhile = await lastCount('lasting');
@@ -273,10 +299,8 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
       const adopted = await becomes('lasting', ({ unknown_since }) => unknown_since === null);
       assert.equal(adopted.container_id, first.container_id);
       assert.equal(adopted.starts, 1);
-      await fleet.until('its output goes on', async () =>
-        (await lastCount('lasting')) > meanwhile ? true : undefined,
-      );
-      const lines = (await session('logs', 'lasting')).stdout.toString().trim().split('\n').map(Number);
+      await countsBeyond('lasting', meanwhile);
+      const lines = await counts('lasting');
       assert.deepEqual(
         lines,
         lines.map((_, index) => index + 1),
@@ -303,8 +327,7 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
       });
       const back = await becomes('through', ({ state }) => state === 'running');
       assert.equal(back.restarts, 0, 'what the engine did is no crash of the session');
-      const counted = await lastCount('through');
-      await fleet.until('it counts on', async () => ((await lastCount('through')) > counted ? true : undefined));
+      await countsBeyond('through', await lastCount('through'));
       assert.equal(back.volumes.length, first.volumes.length);
       await act('stop', 'through');
       await nothingLeft();

@@ -59,7 +59,7 @@ describe('a session reached through tunnels', { skip: missing ?? false }, () => 
           return canvas.getContext('2d').getImageData(0, 0, ${width}, ${height}).data.every((value) => value === 255);
         })()`,
         undefined,
-        { timeout: 30_000 },
+        { timeout: 60_000 },
       );
       const shot = process.env['LONGLINE_TEST_SCREENSHOT'];
       if (shot !== undefined) await page.screenshot({ path: shot });
@@ -89,7 +89,7 @@ describe('a session reached through tunnels', { skip: missing ?? false }, () => 
     await using command = tunnel('--stdio');
     await command.until('the greeting', () => (command.stdout.startsWith('RFB ') ? true : undefined));
     await agent.kill9();
-    const { code, stderr } = await command.outcome(30_000);
+    const { code, stderr } = await command.outcome();
     assert.equal(code, 5);
     assert.match(stderr, /the connection of agent host-1 was lost/);
     agent.start();

@@ -2,9 +2,9 @@
 // order of the agent. When it comes is drawn from the seed: after so many lines were seen. Every line must be there once
 // and in order, or be declared lost; the job must have run once; no container may be left.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { RunningCommand } from '../fixtures/command.ts';
-import { CreationWatch, listContainers } from '../fixtures/engine-query.ts';
+import { CreationWatch, untilNoContainers } from '../fixtures/engine-query.ts';
 import { dockerMissing, startDocker, type TestEngine } from '../fixtures/engines.ts';
 import { type Fleet, type JobView, startFleet, type TestAgent } from '../fixtures/fleet.ts';
 import { faultSeeds, seededRandom } from '../fixtures/seeded-random.ts';
@@ -39,6 +39,12 @@ describe('kill -9', { skip: dockerMissing() ?? testImageMissing() ?? false }, ()
     await creations.open();
     fleet = await startFleet({ dockerHost: engine.host });
     agent = await fleet.enrolled('victim');
+  });
+  // What a failed test has killed or left must not fail those that follow.
+  afterEach(async () => {
+    await engine.restart();
+    await fleet.mend();
+    await untilNoContainers(engine.socketPath);
   });
   after(async () => {
     creations?.[Symbol.dispose]();
@@ -175,9 +181,6 @@ describe('kill -9', { skip: dockerMissing() ?? testImageMissing() ?? false }, ()
     const view = (await fleet.longline('job', 'get', job, '--json')).json<{ execution_id: string }>();
     const made = creations.created.filter((labels) => labels['longline.job'] === view.execution_id);
     assert.equal(made.length, 1, 'one execution, one container');
-    const left = (await listContainers(engine.socketPath)).map(
-      (container) => `${container.Names[0]} ${container.State}`,
-    );
-    assert.deepEqual(left, []);
+    await untilNoContainers(engine.socketPath);
   }
 });

@@ -1,9 +1,9 @@
 // A network that drops, stalls, half-opens and cuts in the middle of a frame, between agent and controller, while a job
 // prints numbered lines. The job must not notice, and every line must arrive once and in order.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { RunningCommand } from '../fixtures/command.ts';
-import { listContainers } from '../fixtures/engine-query.ts';
+import { untilNoContainers } from '../fixtures/engine-query.ts';
 import { dockerMissing, sharedDocker, type TestEngine } from '../fixtures/engines.ts';
 import { FaultProxy } from '../fixtures/fault-proxy.ts';
 import { type Fleet, type JobView, startFleet, type TestAgent } from '../fixtures/fleet.ts';
@@ -26,6 +26,11 @@ describe('partition', { skip: dockerMissing() ?? testImageMissing() ?? false }, 
     fleet = await startFleet({ dockerHost: engine.host, controllerArgs: ['--heartbeat', '1s'] });
     proxy = await FaultProxy.start(Number(new URL(fleet.url).port));
     agent = await fleet.enrolled('behind', ['--reconnect-cap', '1s'], `https://127.0.0.1:${proxy.port}`);
+  });
+  // The fault of a failed test, and its job, must not fail those that follow.
+  afterEach(async () => {
+    proxy.inject({ kind: 'pass' });
+    await untilNoContainers(engine.socketPath);
   });
   after(async () => {
     await fleet?.[Symbol.asyncDispose]();
@@ -102,7 +107,7 @@ describe('partition', { skip: dockerMissing() ?? testImageMissing() ?? false }, 
     assert.equal(outcome.stdout.toString(), EXPECTED);
     const [listed] = (await fleet.longline('job', 'ls', '--json')).json<JobView[]>();
     assert.equal(listed?.state, 'succeeded');
-    assert.deepEqual(await listContainers(engine.socketPath), []);
+    await untilNoContainers(engine.socketPath);
   }
 
   async function offline(): Promise<void> {

@@ -121,13 +121,18 @@ export class SessionsWorld implements AsyncDisposable {
   }
 
   async #awaited(sessionId: string, what: string, look: () => Status | undefined): Promise<Status> {
-    await until(what, () => look() !== undefined).catch((error: Error) => {
+    let found: Status | undefined;
+    const holds = () => {
+      found = look();
+      return found !== undefined;
+    };
+    await until(what, holds).catch((error: Error) => {
       const status = JSON.stringify(this.latest(sessionId), (_, value) =>
         typeof value === 'bigint' ? Number(value) : value,
       );
       throw new Error(`${error.message}; it is ${status}`);
     });
-    return look()!;
+    return found!;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

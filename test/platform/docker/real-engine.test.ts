@@ -171,14 +171,14 @@ function realEngineSuite(name: string, start: () => Promise<TestEngine>, missing
         unread.destroy();
         await engine.armExit(id, AbortSignal.abort()).catch(() => undefined);
       }
-      assert.ok((await settledFiles()) <= before, `${await settledFiles()} files open, ${before} before`);
+      await eventually(async () => (openFiles() <= before ? true : undefined), `no more than ${before} files open`);
     });
 
     test('gives up on a daemon that hangs', async () => {
       const { id } = await run(['true']);
       await using hasty = new DockerEngine(parseEngineAddress(daemon.host), { callLimitMs: 300, pullStallMs: 300 });
       await eventually(() => hasty.inspect(id).catch(() => undefined), 'an answer within the short limit');
-      daemon.freeze();
+      await daemon.freeze();
       try {
         const late = /did not answer within 300 ms|made no progress/;
         await Promise.all([
