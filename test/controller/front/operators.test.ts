@@ -236,7 +236,7 @@ it('tells watchers of health about a shutdown, and ends streams', async () => {
     async (client) => {
       let seen = 0;
       const watching = (async () => {
-        for await (const _ of client.watchAgents({})) if (++seen === 2) void fixture.front.shutdown(400, 'bye');
+        for await (const _ of client.watchAgents({})) if (++seen === 2) void fixture.front.shutdown(4000, 'bye');
       })();
       await assert.rejects(watching, (error: ConnectError) => error.code === Code.Unavailable);
     },

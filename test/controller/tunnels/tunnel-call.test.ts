@@ -330,8 +330,9 @@ describe('tunnels over the API', () => {
 });
 
 describe('tunnels whose ends go', () => {
-  it('end with the reason when the agent is gone', async () => {
+  it('end with the reason when the agent is gone', async (t) => {
     const { port: number, server } = await listen((socket) => socket.pipe(socket));
+    t.after(() => void server.close());
     await using fleet = await TunnelFleet.start({ ports: [number] });
     const call = new Call(fleet, port(number));
     await until('it is open', () => call.of('opened') !== undefined);
@@ -344,18 +345,18 @@ describe('tunnels whose ends go', () => {
     const next = await new Call(fleet, port(number)).over();
     assert.equal(next.failure?.code, Code.Unavailable);
     assert.match(next.failure!.message, /agent host-1, which holds session desk, is away/);
-    server.close();
   });
 
-  it('end with the reason when the controller stops', async () => {
+  it('end with the reason when the controller stops', async (t) => {
     const { port: number, server } = await listen((socket) => socket.pipe(socket));
-    await using fleet = await TunnelFleet.start({ ports: [number] });
+    t.after(() => void server.close());
+    // Half of it passes before calls are ended, and they have to be told in the other.
+    await using fleet = await TunnelFleet.start({ ports: [number], controller: { drainWindowMs: 4000 } });
     const call = new Call(fleet, port(number));
     await until('it is open', () => call.of('opened') !== undefined);
     await fleet.controller[Symbol.asyncDispose]();
     await call.over();
     assert.equal(call.failure?.code, Code.Unavailable);
     await until('the visit is over', () => fleet.session.visits.size === 0);
-    server.close();
   });
 });
