@@ -76,7 +76,10 @@ export class LinuxLinks implements LinkDriver {
     const failed = failedLines(stderr);
     if (failed.size === 0)
       throw new LonglineError('unavailable', `ip changed nothing it can name: ${firstWords(stderr)}`);
-    return [...failed].map(([line, said]) => ({ step: steps[line - 1]!, error: refusal(said) }));
+    return [...failed].map(([line, said]) => ({
+      step: steps[line - 1]!,
+      error: refusal(name, steps[line - 1]!, said),
+    }));
   }
 
   #ip(options: readonly string[], stdin: string, signal: AbortSignal | undefined): Promise<CommandResult> {
@@ -88,13 +91,21 @@ function promotionKey(name: string): string {
   return `net/ipv4/conf/${name}/promote_secondaries`;
 }
 
-function refusal(said: string): LonglineError {
-  const [reason, more]: [Reason, string] = /File exists|already assigned/.test(said)
-    ? ['already_exists', ': somebody else has set the same']
-    : /not permitted/.test(said)
-      ? ['unavailable', ': CAP_NET_ADMIN is needed']
-      : ['invalid', ''];
+function refusal(name: string, step: LinkStep, said: string): LonglineError {
+  const [reason, more] = meaningOf(name, step, said);
   return new LonglineError(reason, `the kernel says "${said}"${more}`);
+}
+
+function meaningOf(name: string, step: LinkStep, said: string): readonly [Reason, string] {
+  if (/File exists|already assigned/.test(said)) return ['already_exists', ': somebody else has set the same'];
+  if (/not permitted/.test(said)) return ['unavailable', ': CAP_NET_ADMIN is needed'];
+  if (step.kind === 'add_address' && step.address.includes(':') && /Permission denied|disabled/.test(said)) {
+    return [
+      'wrong_state',
+      `: IPv6 is switched off here; set net.ipv6.conf.${name}.disable_ipv6 to 0, or name no IPv6 addresses`,
+    ];
+  }
+  return ['invalid', ''];
 }
 
 function firstWords(stderr: string): string {

@@ -10,6 +10,7 @@ import {
   ruleKey,
   type WantedLink,
 } from '../../../src/capabilities/network/link.ts';
+import { planLink, recordAfter } from '../../../src/capabilities/network/link-plan.ts';
 import { reconcileLink, undoLink } from '../../../src/capabilities/network/link-reconcile.ts';
 import type { LinkDriver } from '../../../src/capabilities/network/ports.ts';
 import { MemoryLedger } from '../../capabilities/network/link-model.ts';
@@ -57,8 +58,8 @@ function owned(found: FoundLink): readonly string[] {
     .sort();
 }
 
-/** Declares the tests. `open` is called for each. */
-export function declareLinkContract(open: () => Promise<OpenLink>): void {
+/** Declares the tests. `open` is called for each; one of them is killed behind every `stride`-th step. */
+export function declareLinkContract(open: () => Promise<OpenLink>, stride: number): void {
   it('sets addresses, MTU, routes and rules of both families, and has nothing left to do', async () => {
     await using link = await open();
     const ledger = new MemoryLedger();
@@ -141,5 +142,23 @@ export function declareLinkContract(open: () => Promise<OpenLink>): void {
       ],
     );
     assert.deepEqual(ours(await link.driver.read(link.name)), ['10.6.0.0/16 table 254', '10.8.0.0/16 table 254']);
+  });
+
+  it('can be killed between steps, begun anew, and undone', async () => {
+    await using link = await open();
+    const wanted = { ...WANTED, interface: link.name };
+    const ledger = new MemoryLedger();
+    for (let taken = 0; ; taken += stride) {
+      const found = await link.driver.read(link.name);
+      const { steps } = planLink(wanted, found, ledger.record);
+      await ledger.write(recordAfter(ledger.record, found, steps, link.driver.marksRoutes));
+      await link.driver.apply(link.name, steps.slice(0, taken));
+      assert.deepEqual([...(await reconcileLink(link.driver, ledger, wanted)).refused], []);
+      assert.deepEqual(owned(await link.driver.read(link.name)), [...WANTED.addresses].sort());
+      await undoLink(link.driver, ledger, link.name);
+      const left = await link.driver.read(link.name);
+      assert.deepEqual([owned(left), ours(left), left.rules], [[], [], []]);
+      if (taken >= steps.length) return;
+    }
   });
 }

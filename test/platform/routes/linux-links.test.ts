@@ -5,11 +5,14 @@ import { reconcileLink } from '../../../src/capabilities/network/link-reconcile.
 import type { RunCommand } from '../../../src/core/command.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { LinuxLinks } from '../../../src/platform/routes/linux-links.ts';
+import { NftFirewall } from '../../../src/platform/routes/nft-firewall.ts';
 import { LinkModel, MemoryLedger } from '../../capabilities/network/link-model.ts';
 import { commandRecorder } from '../../fixtures/command-recorder.ts';
 import { labCommands, labSysctls } from '../../fixtures/lab-system.ts';
-import { type LabHost, NetworkLab, netnsMissing } from '../../fixtures/netns.ts';
+import { type LabHost, NetworkLab, netnsMissing, programMissing } from '../../fixtures/netns.ts';
 import { declareLinkContract, type OpenLink } from './link-contract.ts';
+
+const VALID_MARK = 'net/ipv4/conf/all/src_valid_mark';
 
 describe('links, model', () =>
   declareLinkContract(async (): Promise<OpenLink> => {
@@ -20,7 +23,7 @@ describe('links, model', () =>
       setAddress: async (address) => void model.addAddress(address),
       [Symbol.asyncDispose]: async () => undefined,
     };
-  }));
+  }, 1));
 
 interface LinuxLink extends OpenLink {
   readonly host: LabHost;
@@ -56,8 +59,10 @@ function manyRoutes(count: number, first = 0): readonly Route[] {
   });
 }
 
-describe('links, Linux', { skip: netnsMissing() }, () => {
-  declareLinkContract(open);
+const skip = netnsMissing() ?? programMissing('nft', 'nftables') ?? programMissing('setpriv', 'util-linux');
+
+describe('links, Linux', { skip }, () => {
+  declareLinkContract(open, 4);
 
   it('sets 10,000 routes by one process, and changes 200 of them without touching the others', async () => {
     await using link = await open();
@@ -122,7 +127,42 @@ describe('links, Linux', { skip: netnsMissing() }, () => {
     assert.match(await ip(link.host, 'route get 203.0.113.5'), /dev wg0 table 8192/);
     assert.match(await ip(link.host, 'route get 203.0.113.5 mark 8192'), /via 198\.51\.100\.1 dev out0/);
     assert.match(await ip(link.host, 'route get 198.51.100.7'), /dev out0/);
-    assert.equal(await labSysctls(link.host).read('net/ipv4/conf/all/src_valid_mark'), '1');
+    assert.equal(await labSysctls(link.host).read(VALID_MARK), '1');
+  });
+
+  it('needs nothing but CAP_NET_ADMIN', async () => {
+    await using link = await open();
+    const caps = '-all,+net_admin';
+    const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', `--inh-caps=${caps}`] as const;
+    const run = labCommands(link.host);
+    // nft opens its input once more, by its path: the user must own it, as an agent does what it writes.
+    const own = ['sh', '-c', 'cat | "$@"', 'sh'];
+    const bare: RunCommand = (command, signal) => {
+      const argv = [...nobody, `--ambient-caps=${caps}`, '--no-new-privs', ...own, ...command.argv] as const;
+      return run({ ...command, argv }, signal);
+    };
+    const rules = [{ kind: 'unmarked', family: 4, priority: 32_001, mark: 8192, table: 8192 }] as const;
+    const routes = [{ prefix: '0.0.0.0/0', table: 8192 }];
+    const wanted = { interface: 'wg0', mtu: 1380, up: true, addresses: ['10.0.0.2/32', 'fd00::2/64'], routes, rules };
+    const links = new LinuxLinks(bare, labSysctls(link.host, bare));
+    const { refused, steps } = await reconcileLink(links, new MemoryLedger(), wanted);
+    assert.deepEqual([...refused], []);
+    assert.deepEqual([steps.length, await labSysctls(link.host).read(VALID_MARK)], [6, '1']);
+    const firewall = new NftFirewall(bare, []);
+    assert.equal(await firewall.apply('wg0', { masquerade: ['10.0.0.0/8'], replyMark: 8192 }), true);
+    assert.equal(await firewall.othersForward(), false);
+    assert.equal(await firewall.apply('wg0', undefined), true);
+  });
+
+  it('says so where IPv6 is switched off, and sets the rest', async () => {
+    await using link = await open();
+    await labSysctls(link.host).ensure('net/ipv6/conf/wg0/disable_ipv6', '1');
+    const addresses = ['fd00::1/64', '10.0.0.1/24'];
+    const wanted = { interface: 'wg0', mtu: undefined, up: true, addresses, routes: [], rules: [] };
+    const { refused } = await reconcileLink(link.driver, new MemoryLedger(), wanted);
+    assert.deepEqual([...refused.keys()], ['add_address fd00::1/64']);
+    assert.match(refused.get('add_address fd00::1/64')!.message, /set net\.ipv6\.conf\.wg0\.disable_ipv6 to 0/);
+    assert.match(await ip(link.host, 'address show dev wg0'), /10\.0\.0\.1\/24/);
   });
 
   it('reads an interface that is absent', async () => {
