@@ -125,6 +125,7 @@ export function checkNetwork(draft: NetworkDraft, refuse: Note, warn: Note): Net
   const peers = checkPeers(draft.peers, within, refuse, warn);
   const routes = all('routes', draft.routes, parsePrefix, PREFIX_FORM);
   const table = tableOf(draft.table, refuse);
+  if (table === 'main') warnOfLoops(peers, routes, warn);
   const hasDefault =
     table === 'main' && [routes, ...peers.map(({ prefixes }) => prefixes)].flat().some(isDefaultPrefix);
   return {
@@ -275,6 +276,22 @@ function checkPeer(draft: PeerDraft, at: string, within: Within, refuse: Note): 
     prefixes: readAll(`${at}.allowed_ips`, draft.allowedIps ?? [], parsePrefix, PREFIX_FORM, refuse),
     keepaliveSecs: within(`${at}.persistent_keepalive_secs`, draft.keepaliveSecs, 0, 0, 65_535),
   };
+}
+
+/** Packets to an endpoint that lies in a routed prefix go into the tunnel that they are to carry. */
+function warnOfLoops(peers: readonly PeerSpec[], routes: readonly string[], warn: Note): void {
+  const routed = new Set([...routes, ...peers.flatMap(({ prefixes }) => prefixes)]);
+  for (const [place, { endpoint }] of peers.entries()) {
+    const host = endpoint === undefined ? undefined : parsePrefix(endpoint.replace(/:\d+$/, '').replace(/[[\]]/g, ''));
+    if (host === undefined) continue;
+    // A default route is behind a mark, and loops nothing.
+    const wider = [host, ...coveringPrefixes(host)].find((prefix) => routed.has(prefix) && !isDefaultPrefix(prefix));
+    if (wider === undefined) continue;
+    warn(
+      `peers[${place}].endpoint`,
+      `lies in ${wider}, which is routed into the tunnel: unless this host has a longer route there, its packets loop`,
+    );
+  }
 }
 
 /**

@@ -136,6 +136,20 @@ describe('network spec', () => {
     assert.deepEqual([...coveringPrefixes('192.0.0.0/2')], ['128.0.0.0/1', '0.0.0.0/0']);
   });
 
+  it('warns of an endpoint that lies in what is routed into the tunnel', () => {
+    const peers = [
+      peer(1, { endpoint: '10.1.2.3:51820', allowedIps: ['10.0.0.0/8', '0.0.0.0/0'] }),
+      peer(2, { endpoint: '[fd00::9]:1', allowedIps: ['fd00::9/128'] }),
+      peer(3, { endpoint: '203.0.113.7:1' }),
+      peer(4, { endpoint: 'hub.example.org:1' }),
+    ];
+    const { warned } = check({ peers });
+    assert.match(warned.get('peers[0].endpoint')!, /^lies in 10\.0\.0\.0\/8, which is routed into the tunnel/);
+    assert.match(warned.get('peers[1].endpoint')!, /^lies in fd00::9\/128/);
+    assert.deepEqual([warned.has('peers[2].endpoint'), warned.has('peers[3].endpoint')], [false, false]);
+    assert.ok(!check({ peers, table: 'off' }).warned.has('peers[0].endpoint'));
+  });
+
   it('reads whom to ask for names, and what to pass on', () => {
     const { refused, spec } = check({
       dns: ['10.100.0.2', 'FD00::0:53'],
