@@ -128,13 +128,14 @@ async function noChange(bed: Bed): Promise<BenchRow> {
 }
 
 /** What both directions lose while the near end changes its key. */
-async function rotation(bed: Bed, change: () => Promise<void>): Promise<number> {
+async function rotation(bed: Bed, change: (switched: () => Promise<void>) => Promise<void>): Promise<number> {
   const { far, near } = bed.pair;
   await using there = await Flow.start(near.host, far.host, far.address, OPEN_LOOP);
   await using back = await Flow.start(far.host, near.host, near.address, OPEN_LOOP);
   for (let round = 0; round < 3; round++) {
     await Promise.all([there.passed(500), back.passed(500)]);
-    await change();
+    // As in a fleet, where the far end hears of it somewhat later.
+    await change(async () => await there.attempted(20));
   }
   await Promise.all([there.passed(500), back.passed(500)]);
   return lostOf(await there.stop()) + lostOf(await back.stop());
@@ -142,18 +143,20 @@ async function rotation(bed: Bed, change: () => Promise<void>): Promise<number> 
 
 async function rotations(bed: Bed): Promise<BenchRow> {
   const { far, near } = bed.pair;
-  const ours = await rotation(bed, async () => {
+  const ours = await rotation(bed, async (switched) => {
     const retired = peerOf(near.key.publicKey(), {});
     near.key = newKey();
     await near.reconcile(near.wanted(bed.peers()), true);
+    await switched();
     await far.reconcile(far.wanted([retired, bed.pair.nearPeer()]), true);
     await far.reconcile(far.wanted([bed.pair.nearPeer()]));
   });
-  const theirs = await rotation(bed, async () => {
+  const theirs = await rotation(bed, async (switched) => {
     const before = near.key.publicKey();
     near.key = newKey();
     const { endpoint, host, key } = near;
     await bed.tool.run('syncconf', host.tunnel, await bed.tool.file(near.wanted(bed.peers())));
+    await switched();
     const added = ['peer', key.publicKey(), 'endpoint', endpoint, 'allowed-ips', `${near.address}/32`];
     await bed.tool.run('set', far.host.tunnel, 'peer', before, 'remove', ...added);
   });

@@ -19,7 +19,7 @@ export interface PeerFields {
   readonly keepaliveSecs?: number;
   /** Given to this peer, whoever had them. */
   readonly addPrefixes?: readonly string[];
-  /** True if it is to be spoken to at once, though there may be nothing to send. */
+  /** True if it is to be spoken to at once, though there may be nothing to send. In vain without an endpoint. */
   readonly greet?: boolean;
 }
 
@@ -170,7 +170,7 @@ function newFields(peer: PeerState, emptied: Losses['emptied']): PeerFields {
   const before = first === undefined ? undefined : emptied.get(first);
   if (before === undefined || before.prefixes.symmetricDifference(peer.prefixes).size > 0) return allFields(peer);
   const endpoint = peer.endpoint ?? before.endpoint;
-  return { ...allFields(peer), ...(endpoint === undefined ? {} : { endpoint, greet: true }) };
+  return { ...allFields(peer), ...(endpoint === undefined ? {} : { endpoint }), greet: true };
 }
 
 function allFields(peer: PeerState): PeerFields {

@@ -34,8 +34,7 @@ export async function reconcile(
   context: ReconcileContext,
   signal?: AbortSignal,
 ): Promise<Reconciled> {
-  const before = context.known ?? (await device.read(signal));
-  const change = planDevice(wanted, before, context);
+  const { before, change } = await plan(device, wanted, context, signal);
   const refused = new Map<string, LonglineError>();
   if (!isEmptyChange(change)) {
     try {
@@ -49,6 +48,24 @@ export async function reconcile(
   const writtenEndpoints = endpointsAfter(wanted, context, new Set(refused.keys()));
   const known = refused.size > 0 ? undefined : knownAfter(wanted, before, change, context);
   return { change, writtenEndpoints, known, refused };
+}
+
+async function plan(
+  device: WireguardDevice,
+  wanted: WantedDevice,
+  context: ReconcileContext,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly before: KnownDevice; readonly change: DeviceChange }> {
+  if (context.known !== undefined) {
+    const change = planDevice(wanted, context.known, context);
+    // Where a peer has roamed to is only known to WireGuard.
+    const lost = change.peers.some(
+      (one) => one.kind === 'add' && one.fields.greet && one.fields.endpoint === undefined,
+    );
+    if (!lost) return { before: context.known, change };
+  }
+  const before = await device.read(signal);
+  return { before, change: planDevice(wanted, before, context) };
 }
 
 async function writeOneByOne(

@@ -44,14 +44,19 @@ function peerLines(change: PeerChange): string[] {
   const publicKey = `public_key=${hex(change.publicKey)}`;
   // update_only counts only right behind the key; without it a removal would first make the peer that it removes.
   if (change.kind === 'remove') return [publicKey, 'update_only=true', 'remove=true'];
-  const lines = [publicKey, ...(change.kind === 'update' ? ['update_only=true'] : []), ...fieldLines(change.fields)];
-  if (!change.fields.greet || change.fields.keepaliveSecs !== undefined) return lines;
-  // Keepalives that are switched on send one at once; a second section switches them off again.
-  return [...lines, KEEPALIVE_ON, publicKey, 'update_only=true', KEEPALIVE_OFF];
+  if (change.kind === 'add' && change.fields.greet) return greetingLines(publicKey, change.fields);
+  return [publicKey, ...(change.kind === 'update' ? ['update_only=true'] : []), ...fieldLines(change.fields)];
 }
 
-const KEEPALIVE_ON = 'persistent_keepalive_interval=65535';
-const KEEPALIVE_OFF = 'persistent_keepalive_interval=0';
+/** Keepalives that are switched on send one at once. A peer only works from the end of its first section on. */
+function greetingLines(publicKey: string, { addPrefixes = [], keepaliveSecs = 0, ...rest }: PeerFields): string[] {
+  const section = (fields: PeerFields) => [publicKey, 'update_only=true', ...fieldLines(fields)];
+  const lines = [publicKey, ...fieldLines(rest)];
+  if (keepaliveSecs > 0) return [...lines, ...section({ addPrefixes, keepaliveSecs })];
+  return [...lines, ...section({ addPrefixes, keepaliveSecs: ANY_SECS }), ...section({ keepaliveSecs })];
+}
+
+const ANY_SECS = 65_535;
 
 function renewPeer(change: PeerChange): string[][] {
   const publicKey = `public_key=${hex(change.publicKey)}`;

@@ -48,16 +48,18 @@ describe('what is sent to WireGuard', () => {
   });
 
   it('switches keepalives on to greet a peer, and off again where none are wanted', () => {
-    const hex = Buffer.alloc(32, 1).toString('hex');
+    const publicKey = `public_key=${Buffer.alloc(32, 1).toString('hex')}\n`;
+    const [endpoint, prefix] = ['127.0.0.1:40001', '10.0.1.0/24'];
     const greeting = (keepaliveSecs?: number) => {
       const whole = contractPeer(1);
-      const fields = { greet: true, ...(keepaliveSecs === undefined ? {} : { keepaliveSecs }) };
-      return encodeChange({ peers: [{ kind: 'add', publicKey: whole.publicKey, fields, whole }] }, PLAIN);
+      const own = keepaliveSecs === undefined ? {} : { keepaliveSecs };
+      const fields = { endpoint, addPrefixes: [prefix], greet: true, ...own };
+      return encodeChange({ peers: [{ kind: 'add', publicKey: whole.publicKey, fields, whole }] }, PLAIN)[0];
     };
-    const interval = (secs: number) => `persistent_keepalive_interval=${secs}\n`;
-    const off = `public_key=${hex}\nupdate_only=true\n${interval(0)}`;
-    assert.deepEqual(greeting(), [`set=1\npublic_key=${hex}\n${interval(65_535)}${off}\n`]);
-    assert.deepEqual(greeting(25), [`set=1\npublic_key=${hex}\n${interval(25)}\n`]);
+    const begin = `set=1\n${publicKey}endpoint=${endpoint}\n`;
+    const update = (secs: number) => `${publicKey}update_only=true\npersistent_keepalive_interval=${secs}\n`;
+    assert.equal(greeting(25), `${begin}${update(25)}allowed_ip=${prefix}\n\n`);
+    assert.equal(greeting(), `${begin}${update(65_535)}allowed_ip=${prefix}\n${update(0)}\n`);
   });
 
   it('goes where each system has it', () => {
