@@ -6,7 +6,7 @@ import { systemClock } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import { createLogger } from '../telemetry/logger.ts';
-import { type Agent, assemble } from './assembly.ts';
+import { type Agent, assemble, type Foundation } from './assembly.ts';
 import type { AgentConfig } from './config.ts';
 import { openDataFolder } from './data-folder.ts';
 import { LiveSettings } from './live-settings.ts';
@@ -19,11 +19,13 @@ const REOPEN_EVERY_MS = 15_000;
 /**
  * Runs the agent until the signal aborts. Rejects if it can't start.
  * @param reread gives the settings as they are now, for a reload.
+ * @param environment where private keys of networks may stand.
  */
 export async function runAgent(
   config: AgentConfig,
   reread: () => Promise<AgentConfig>,
   signal: AbortSignal,
+  environment: Foundation['environment'] = {},
 ): Promise<void> {
   const clock = systemClock;
   const log = createLogger({ level: config.log.level, name: 'agent' });
@@ -32,12 +34,16 @@ export async function runAgent(
   const settings = new LiveSettings(config, reread, (level) => log.setLevel(level));
   const { jobs } = settings;
   const rules = await openRules(config, folder, jobs);
-  await serve(await assemble({ config, settings, clock, log, folder, jobs, ...rules }, stack, signal), signal);
+  await serve(
+    await assemble({ config, settings, clock, log, folder, jobs, environment, ...rules }, stack, signal),
+    signal,
+  );
 }
 
 async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
   const { config, clock, log, identity, link, registry, local } = agent;
   await local.open();
+  await agent.control.open();
   await registry.open(() => link.unfinishedIds);
   await link.resume(({ id, attempt }) => agent.sessions.followsLog(id, attempt));
   await using tasks = new TaskGroup(signal);

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { JobsConfig } from '../capabilities/jobs/config.ts';
+import type { NetworkCapability } from '../capabilities/network/capability.ts';
 import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import type { Clock } from '../core/clock.ts';
 import { describeError, LonglineError } from '../core/errors.ts';
@@ -23,6 +24,9 @@ import { openJobs } from './jobs-setup.ts';
 import type { LiveSettings } from './live-settings.ts';
 import { agentView } from './local/agent-view.ts';
 import { LocalServer } from './local/local-server.ts';
+import { ControlSocket } from './network/control-socket.ts';
+import { networkCalls } from './network/network-calls.ts';
+import { networkReports, openNetworks } from './network-setup.ts';
 import { type Reloaded, type Rules, reloader, reloadRules } from './rules.ts';
 import { openSessions, sessionsConfigOf } from './sessions-setup.ts';
 import { DesiredStateAdmission } from './state-admission.ts';
@@ -41,6 +45,7 @@ export interface Foundation extends Rules {
   readonly log: Logger;
   readonly folder: DataFolder;
   readonly jobs: JobsConfig;
+  readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
 /** An agent whose parts are there and not yet running. */
@@ -50,6 +55,7 @@ export interface Agent extends Foundation {
   readonly registry: CapabilityRegistry;
   readonly sessions: SessionsCapability;
   readonly local: LocalServer;
+  readonly control: ControlSocket;
   readonly reload: () => Promise<Reloaded>;
 }
 
@@ -71,7 +77,8 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const { images } = sessions;
   const capability = openJobs(config, jobs, folder.instanceId, { logs, paths, images }, stack);
   const stopping = new AbortController();
-  const capabilities = [capability, sessions];
+  const networks = openNetworks({ ...base, config: config.network, reports: networkReports(() => holder.link) });
+  const capabilities = [capability, sessions, networks];
   const registry = await makeRegistry(base, capabilities, holder, stopping.signal, stack);
   const states = new StateRegistry(capabilities, registry);
   const report = hostReport({
@@ -93,8 +100,10 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     () => reloadRules(base, base.settings, audit, log),
     () => holder.tunnelTargets?.recheck(),
   );
-  const local = stack.use(makeLocalServer(base, { identity, link, report, reload }));
-  return { ...base, identity, link, registry, sessions, local, reload };
+  const local = stack.use(makeLocalServer(base, { identity, link, report, reload, networks }));
+  const controlPath = config.network.controlSocket ?? folder.file('network.sock');
+  const control = stack.use(new ControlSocket(controlPath, networks, base.clock, log));
+  return { ...base, identity, link, registry, sessions, local, control, reload };
 }
 
 async function openAudit({ config, clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
@@ -217,9 +226,14 @@ function nameplateOf(config: AgentConfig, identity: AgentIdentity) {
   return { agentId: config.agentId, labels: { ...identity.labels, ...config.labels } };
 }
 
+type LocalParts = Pick<Agent, 'identity' | 'link' | 'reload'> & {
+  readonly report: HostReport;
+  readonly networks: NetworkCapability;
+};
+
 function makeLocalServer(
   { config, clock, log, folder, jobs, trust, policy }: Foundation,
-  { identity, link, report, reload }: Pick<Agent, 'identity' | 'link' | 'reload'> & { readonly report: HostReport },
+  { identity, link, report, reload, networks }: LocalParts,
 ): LocalServer {
   const view = agentView({
     ...{ link, report, reload },
@@ -237,5 +251,6 @@ function makeLocalServer(
     startedAtMs: clock.now(),
     certificateExpiresAtMs: () => identity.expiresAtMs,
   });
-  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), { view }, log);
+  const parts = { view, networks: networkCalls(networks, clock) };
+  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), parts, log);
 }

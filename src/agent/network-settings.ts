@@ -23,6 +23,13 @@ export const networkSettings = {
     default: base.reconcileIntervalMs,
     description: 'Longest time between two looks at an interface; what somebody changed on it is mended then.',
   }),
+  controlSocket: setting(type.path(), {
+    key: 'network.control_socket',
+    group: NETWORK,
+    example: '"/run/longline/network.sock"',
+    defaultText: 'network.sock in the data folder',
+    description: 'Unix socket on which applications ask for networks in JSON.',
+  }),
   peerDetails: setting(type.int({ min: 0, max: 65_536 }), {
     key: 'network.peer_details',
     group: NETWORK,

@@ -50,6 +50,12 @@ const GROUPS: readonly CommandGroup[] = [
     load: async () => (await import('./commands/template.ts')).registerTemplateCommands,
   },
   {
+    name: 'network',
+    summary: 'keep, show and take down WireGuard networks',
+    heading: OPERATE,
+    load: async () => (await import('./commands/network.ts')).registerNetworkCommands,
+  },
+  {
     name: 'agents',
     summary: 'list and manage the agents of a fleet',
     heading: OPERATE,

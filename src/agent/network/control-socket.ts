@@ -77,7 +77,8 @@ export class ControlSocket implements AsyncDisposable {
       socket.end(told);
     });
     try {
-      for await (const piece of socket) {
+      // Not destroyed at the end of input: what is half said is answered too.
+      for await (const piece of socket.iterator({ destroyOnReturn: false })) {
         for (const text of splitter.take(piece as Buffer)) {
           socket.setTimeout(0);
           await answer(socket, await this.#carryOut(text));

@@ -229,7 +229,7 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
       nameResolution: new NameResolution(system.nameServers, storedRecord(state, 'dns', NO_NAME_RESOLUTION)),
       turns: new Turns(),
       records: new NetworkRecords(state),
-      events: new NetworkEvents((event) => host.emit(event), clock),
+      events: new NetworkEvents((event) => host.emit(event), clock, log),
       interfaces: new Map(),
     };
     this.#parts = { services, held, local };

@@ -2,6 +2,7 @@
 // many more there were is said once there is room.
 import type { HostEvent } from '../../core/capability.ts';
 import type { Clock } from '../../core/clock.ts';
+import type { Logger } from '../../core/logger.ts';
 
 const BURST = 20;
 const REFILL_MS = 10_000;
@@ -10,12 +11,14 @@ const REFILL_MS = 10_000;
 export class NetworkEvents {
   readonly #emit: (event: HostEvent) => void;
   readonly #clock: Clock;
+  readonly #log: Logger;
   #tokens = BURST;
   #filledAtMs: number;
   #suppressed = 0;
 
-  constructor(emit: (event: HostEvent) => void, clock: Clock) {
+  constructor(emit: (event: HostEvent) => void, clock: Clock, log: Logger) {
     this.#emit = emit;
+    this.#log = log;
     this.#clock = clock;
     this.#filledAtMs = clock.monotonic();
   }
@@ -31,6 +34,7 @@ export class NetworkEvents {
     const suppressed = this.#suppressed;
     this.#suppressed = 0;
     const attributes = { network, ...more, ...(suppressed > 0 && { suppressed: String(suppressed) }) };
+    this.#log.info(message, { event: `network.${type}`, ...attributes });
     this.#emit({ type: `network.${type}`, message, attributes });
   }
 

@@ -43,7 +43,9 @@ export class Names {
     const nowMs = this.#clock.monotonic();
     const due = [...wanted].filter((endpoint) => (this.#names.get(endpoint)?.dueAtMs ?? 0) <= nowMs);
     if (due.length > 0) {
-      const answers = await this.#resolver.resolve(due, signal);
+      // What has an address and is asked for again is so because the peer doesn't answer there.
+      const failing = new Set(due.filter((endpoint) => this.#names.get(endpoint)?.resolved !== undefined));
+      const answers = await this.#resolver.resolve(due, signal, failing);
       for (const endpoint of due) this.#take(endpoint, answers.get(endpoint));
     }
     const resolved = new Map<string, string>();

@@ -296,7 +296,6 @@ export class Network implements AsyncDisposable {
     const problem = firstProblem(result);
     if (before === state && told === problem) return;
     const why = problem === undefined ? '' : `: ${problem}`;
-    this.#services.log.info('a network is as told', { network: this.name, state, ...(problem && { problem }) });
     this.#services.events.tell(state, this.name, `network ${this.name} is ${state}${why}`);
   }
 

@@ -27,11 +27,11 @@ export function registerAgentCommands(program: Command, io: CliIo): void {
   const options = addConfigOptions(agent, agentConfig, io);
   agent.action(async () => {
     const read = async () => (await options.load()).config;
-    await start(await read(), read);
+    await start(await read(), read, io);
   });
 }
 
-async function start(config: AgentConfig, reread: () => Promise<AgentConfig>): Promise<void> {
+async function start(config: AgentConfig, reread: () => Promise<AgentConfig>, io: CliIo): Promise<void> {
   if (config.controllerUrl === undefined) {
     throw new LonglineError(
       'invalid',
@@ -41,7 +41,7 @@ async function start(config: AgentConfig, reread: () => Promise<AgentConfig>): P
   using interrupt = new InterruptGuard();
   const { runAgent } = await import('../../agent/agent.ts');
   try {
-    await runAgent(config, reread, interrupt.signal);
+    await runAgent(config, reread, interrupt.signal, io.env);
   } catch (error) {
     if (error !== interrupt.signal.reason) throw error;
   }

@@ -1,0 +1,198 @@
+// A process that keeps the networks of one file, with no controller and no agent: for hosts, sidecars and applications that want a
+// tunnel and nothing else. It opens the same capability as the agent, on a folder of its own, and reads the file again whenever it
+// changes; a file that is wrong keeps what was there. In service mode the networks outlive the process and are adopted by the next;
+// otherwise they are taken down at its end. A start that can't succeed fails with a LonglineError that names setting or file.
+import { readFile, stat } from 'node:fs/promises';
+import type { NetworkCapability } from '../../capabilities/network/capability.ts';
+import { DEFAULT_NETWORK_CONFIG, type NetworkConfig } from '../../capabilities/network/config.ts';
+import { systemClock } from '../../core/clock.ts';
+import { describeError, LonglineError } from '../../core/errors.ts';
+import type { Logger } from '../../core/logger.ts';
+import { type NetworkFile, readNetworkFile } from '../../core/network/network-file.ts';
+import { TaskGroup } from '../../core/task-group.ts';
+import { type ServiceState, tellServiceManager } from '../../platform/process/service-manager.ts';
+import { createLogger, type LogLevel } from '../../telemetry/logger.ts';
+import { type DataFolder, openDataFolder } from '../data-folder.ts';
+import { LocalServer } from '../local/local-server.ts';
+import { openNetworks } from '../network-setup.ts';
+import { StateFile } from '../state-file.ts';
+import { ControlSocket } from './control-socket.ts';
+import { networkCalls } from './network-calls.ts';
+import { StatusServers } from './status-servers.ts';
+
+/** What becomes of the networks when the process ends. */
+export type RunMode = 'service' | 'ephemeral' | 'container';
+
+/** How the process runs. */
+export interface StandaloneOptions extends NetworkConfig {
+  /** File of networks. */
+  readonly file: string;
+  readonly mode: RunMode;
+  /** Folder of keys and of what was done. */
+  readonly stateFolder: string;
+  /** Sockets; by default network.sock and control.sock in the folder. */
+  readonly socket: string | undefined;
+  readonly controlSocket: string | undefined;
+  readonly logLevel: LogLevel;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** How often the file is looked at. */
+const LOOK_EVERY_MS = 1_000;
+
+interface Running {
+  readonly options: StandaloneOptions;
+  readonly networks: NetworkCapability;
+  readonly servers: StatusServers;
+  readonly log: Logger;
+}
+
+/**
+ * Keeps the networks of a file until the signal aborts. `ready` is called once the first pass is over, with the sockets.
+ */
+export async function runStandalone(
+  options: StandaloneOptions,
+  ready: (sockets: { readonly socket: string; readonly controlSocket: string }) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const clock = systemClock;
+  const log = createLogger({ level: options.logLevel, name: 'network' });
+  await using stack = new AsyncDisposableStack();
+  const seen = await fingerprint(options.file);
+  const first = await readFiled(options.file);
+  const folder = stack.use(await openDataFolder(options.stateFolder));
+  const networks = await openCapability(options, folder, log, stack, signal);
+  const servers = stack.use(new StatusServers(networks, clock, log));
+  const running = { options, networks, servers, log };
+  const socket = options.socket ?? folder.file('network.sock');
+  const controlSocket = options.controlSocket ?? folder.file('control.sock');
+  const local = stack.use(new LocalServer(socket, { networks: networkCalls(networks, clock) }, log));
+  await local.open();
+  const control = stack.use(new ControlSocket(controlSocket, networks, clock, log));
+  await control.open();
+  await servers.serve(first.networks);
+  // Before it begins, so that what the file wants is adopted and not taken away.
+  await apply(running, first);
+  await networks.adopt();
+  await apply(running, first);
+  local.setServing(true);
+  tell(running, 'READY=1');
+  await ready({ socket, controlSocket });
+  await keep(running, seen, signal);
+  local.setServing(false);
+  tell(running, 'STOPPING=1');
+  if (options.mode === 'service') return log.info('stopping; the networks stay');
+  log.info('stopping; the networks are taken down');
+  await networks.removeAll();
+}
+
+/** Takes everything down that an earlier process left in a folder, which nobody may be working on. Gives the names. */
+export async function takeDownAll(stateFolder: string, env: StandaloneOptions['env']): Promise<readonly string[]> {
+  const log = createLogger({ level: 'warn', name: 'network' });
+  await using stack = new AsyncDisposableStack();
+  const folder = stack.use(await openDataFolder(stateFolder));
+  const { signal } = new AbortController();
+  const networks = await openCapability({ ...DEFAULT_NETWORK_CONFIG, env }, folder, log, stack, signal);
+  await networks.adopt();
+  const names = (await networks.look()).map(({ name }) => name);
+  await networks.removeAll();
+  return names;
+}
+
+async function openCapability(
+  options: NetworkConfig & Pick<StandaloneOptions, 'env'>,
+  folder: DataFolder,
+  log: Logger,
+  stack: AsyncDisposableStack,
+  signal: AbortSignal,
+): Promise<NetworkCapability> {
+  const state = stack.use(await StateFile.open(folder.file('state'), { log }));
+  const { backend, peerDetails, reconcileIntervalMs, env: environment } = options;
+  const config = { backend, peerDetails, reconcileIntervalMs };
+  const networks = openNetworks({ folder, config, environment, reports: { measured: () => undefined } });
+  stack.use(networks);
+  // Nobody to tell: they are in the log.
+  const emit = () => undefined;
+  const availability = await networks.open({
+    log,
+    clock: systemClock,
+    state: state.namespace('network'),
+    signal,
+    emit,
+  });
+  if (availability.available) return networks;
+  throw new LonglineError('unavailable', `${availability.reason}; ${availability.mend}`);
+}
+
+async function apply({ networks, servers, log }: Running, { networks: filed, warnings }: NetworkFile): Promise<void> {
+  for (const warning of warnings) log.warn('the file of networks has something to know', { warning });
+  const enabled = filed.filter((network) => network.enabled);
+  await networks.applyFiled(enabled.map(({ spec }) => spec));
+  await servers.serve(filed);
+}
+
+/** Until the signal aborts: reads the file again when it changed, or on SIGHUP. */
+async function keep(running: Running, fingerprintAtStart: string, signal: AbortSignal): Promise<void> {
+  const { options, log } = running;
+  await using tasks = new TaskGroup(signal);
+  let seen = fingerprintAtStart;
+  let hangups = 0;
+  const onHangup = () => {
+    hangups += 1;
+  };
+  process.on('SIGHUP', onHangup);
+  tasks.spawn(async (stop) => {
+    for (let taken = 0; ; ) {
+      await systemClock.sleep(LOOK_EVERY_MS, stop);
+      const now = await fingerprint(options.file);
+      if (now === seen && taken === hangups) continue;
+      seen = now;
+      taken = hangups;
+      await reload(running);
+    }
+  });
+  try {
+    await tasks.wait();
+  } finally {
+    process.off('SIGHUP', onHangup);
+    log.debug('the file is no longer watched');
+  }
+}
+
+async function reload(running: Running): Promise<void> {
+  const { options, log } = running;
+  tell(running, 'RELOADING=1');
+  try {
+    await apply(running, await readFiled(options.file));
+    log.info('the file of networks was read anew', { file: options.file });
+  } catch (error) {
+    log.error('the file of networks is refused; all stays as it was', { err: describeError(error) });
+  }
+  tell(running, 'READY=1');
+}
+
+/** The networks don't depend on who watches this process. */
+function tell({ options, log }: Running, state: ServiceState): void {
+  try {
+    tellServiceManager(options.env['NOTIFY_SOCKET'], state);
+  } catch (error) {
+    log.warn('the service manager was not told', { state, err: describeError(error) });
+  }
+}
+
+async function readFiled(path: string): Promise<NetworkFile> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new LonglineError('invalid', `--config: ${path} can't be read: ${error.message}`, { cause: error });
+  });
+  return readNetworkFile(text);
+}
+
+/** Changes whenever the file is written or replaced. */
+async function fingerprint(path: string): Promise<string> {
+  try {
+    const { ctimeMs, ino, mtimeMs, size } = await stat(path);
+    return [ino, size, mtimeMs, ctimeMs].join(' ');
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
+  }
+}
