@@ -104,8 +104,9 @@ export class DesiredStates implements AsyncDisposable {
     for (const kind of this.#missed) {
       if (keeping === undefined || keeping.host.obstacle(kind) !== undefined) continue;
       this.#missed.delete(kind);
-      // Of a state that is held a report follows by itself.
-      if (!keeping.host.held().has(kind)) outbox.putState(emptyReport(kind));
+      // If there is no report yet of a state that is held, it follows by itself.
+      if (keeping.host.held().has(kind)) this.#repeat(kind);
+      else outbox.putState(emptyReport(kind));
     }
   }
 
@@ -204,10 +205,10 @@ export class DesiredStates implements AsyncDisposable {
     if (reason === 'internal')
       log.error('desired state refused because of a fault on this host', { ...facts, err: error });
     else log.warn('desired state refused', facts);
+    outbox.putState(refusedReport(kind, generation, error));
     const name = stateKindOf({ kind });
     // A controller whose generations lag has to learn what is held.
     if (reason === 'stale' && name !== undefined) this.#repeat(name);
-    outbox.putState(refusedReport(kind, generation, error));
   }
 
   #repeat(kind: StateKind): void {

@@ -3,6 +3,7 @@
 // progress and reports coalesce (latest wins), events are dropped oldest first and counted, replies are bounded by the journal.
 import { create } from '@bufbuild/protobuf';
 import { type AgentMessage, AgentMessageSchema, type StateReport } from '#gen/longline/link/v1/link_pb.js';
+import { ErrorReason } from '#gen/longline/v1/error_pb.js';
 import type { SessionStatus } from '#gen/longline/v1/session_pb.js';
 import { SessionReports } from './session-reports.ts';
 import { Wakeup } from './wakeup.ts';
@@ -86,20 +87,16 @@ export class Outbox {
   }
 
   /**
-   * What became of a desired state. Of each kind the latest report waits, and the latest refusal beside it; a report takes back
-   * a refusal of what it reports.
+   * What became of a desired state. Of each kind the latest report waits, and the latest refusal beside it. A report takes back
+   * a refusal of what it reports, unless that was refused for being another state of the same generation.
    */
   putState(report: StateReport): void {
     const message = create(AgentMessageSchema, { message: { case: 'stateReport', value: report } });
     const key = stateKey(report);
-    const refusal = this.#latest.get(refusalKey(report))?.message;
-    if (
-      report.error === undefined &&
-      refusal?.case === 'stateReport' &&
-      refusal.value.generation === report.generation
-    ) {
-      this.#latest.delete(refusalKey(report));
-    }
+    const waiting = this.#latest.get(refusalKey(report))?.message;
+    const refusal = waiting?.case === 'stateReport' ? waiting.value : undefined;
+    const over = refusal?.generation === report.generation && refusal.error?.reason !== ErrorReason.STALE;
+    if (report.error === undefined && over) this.#latest.delete(refusalKey(report));
     this.#latest.delete(key);
     this.putLatest(key, message);
   }

@@ -69,6 +69,7 @@ export class ControllerProcess {
       identities: undefined as unknown as LinkDependencies['identities'],
       controllerId: 'simulated',
       replicaId: 'only',
+      signer: { sign: () => new Uint8Array() },
       clock: this.clock,
       log: silentLogger,
       options: { ...DEFAULT_LINK_OPTIONS, heartbeatMs: HEARTBEAT_MS, windowCommands: 4, maxPendingWrites: 4 },
@@ -209,6 +210,8 @@ export class ControllerProcess {
       agents: counted(store.agents, nothing),
       jobs: counted(store.jobs, nothing),
       commands: counted(store.commands, note),
+      desiredStates: counted(store.desiredStates, nothing),
+      stateReports: counted(store.stateReports, nothing),
     };
   }
 

@@ -18,6 +18,7 @@ import { publishChanges, publishSession } from '../dispatch/sweeper.ts';
 import type { CommandChange, ProgressUpdate, ResultUpdate } from '../store/command.ts';
 import { storeFacts } from './greeting.ts';
 import type { LinkDependencies } from './link-options.ts';
+import { StateInbox } from './state-inbox.ts';
 import { boundedEvent, checkpointRecord, progressUpdate, rejectionUpdate, resultUpdate } from './wire.ts';
 
 /** Longest command id that is looked up. */
@@ -33,6 +34,8 @@ export interface InboxEffects {
   ended(commandId: string): void;
   acknowledgeResult(commandId: string): void;
   acknowledgeCheckpoint(chainId: string, sequence: bigint): void;
+  /** The agent said what became of a desired state, and that is stored. */
+  stateReported(report: StateReport): void;
 }
 
 /** Receiving side of one control stream. */
@@ -40,6 +43,7 @@ export class ControlInbox {
   readonly #needs: LinkDependencies;
   readonly #agentId: string;
   readonly #effects: InboxEffects;
+  readonly #states: StateInbox;
   readonly #progress = new Map<string, ProgressUpdate>();
   #savingProgress: Promise<void> | undefined;
 
@@ -47,6 +51,7 @@ export class ControlInbox {
     this.#needs = needs;
     this.#agentId = agentId;
     this.#effects = effects;
+    this.#states = new StateInbox(needs, agentId);
   }
 
   /** Handles a message. The promise, if any, settles once it is stored and rejects if it couldn't be. */
@@ -124,7 +129,12 @@ export class ControlInbox {
   async #stateReport(report: StateReport): Promise<void> {
     const { store, clock, bus } = this.#needs;
     const { detail } = report;
-    if (report.kind === DesiredStateKind.SESSIONS && detail.case === 'sessions') {
+    if (report.kind !== DesiredStateKind.SESSIONS) {
+      await this.#states.take(report);
+      this.#effects.stateReported(report);
+      return;
+    }
+    if (detail.case === 'sessions') {
       const { sessions, full } = detail.value;
       const statuses = sessions.filter(({ sessionId }) => SESSION_ID.test(sessionId));
       const heard = { agentId: this.#agentId, statuses, full, nowMs: clock.now() };

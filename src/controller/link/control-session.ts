@@ -9,14 +9,17 @@ import {
   type AgentMessage,
   type ControllerMessage,
   ControllerMessageSchema,
+  type DesiredState,
   type Hello,
   OpenTunnelSchema,
+  type StateReport,
 } from '#gen/longline/link/v1/link_pb.js';
 import { LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
 import type { BusEvent } from '../bus/bus.ts';
 import { type AgentSignal, agentTopic, fleetTopic } from '../bus/topics.ts';
 import { AgentDispatch, type CommandSink } from '../dispatch/agent-dispatch.ts';
+import { StateDispatch, type StateSink } from '../dispatch/state-dispatch.ts';
 import type { ClaimedCommand } from '../store/command.ts';
 import type { Beating } from './beat-wheel.ts';
 import { ControlInbox, type InboxEffects } from './control-inbox.ts';
@@ -32,13 +35,14 @@ export type ControlCall = ServerDuplexStream<AgentMessage, ControllerMessage>;
 type State = 'greeting' | 'serving' | 'replaced' | 'ended';
 
 /** One control stream. `done` settles when it has ended and the store knows. */
-export class ControlSession implements Beating, CommandSink, InboxEffects {
+export class ControlSession implements Beating, CommandSink, StateSink, InboxEffects {
   readonly connectionId = newId();
   readonly agentId: string;
   readonly done: Promise<void>;
   readonly #needs: LinkDependencies;
   readonly #call: ControlCall;
   readonly #dispatch: AgentDispatch;
+  readonly #states: StateDispatch;
   readonly #inbox: ControlInbox;
   readonly #settle: PromiseWithResolvers<void>;
   readonly #acks = new PendingAcks();
@@ -61,8 +65,9 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
     this.#sighting = new LatestSighting(agentId, this.connectionId);
     this.#heardMs = needs.clock.monotonic();
     this.#stateSinceMs = this.#heardMs;
-    const { store, clock, options } = needs;
+    const { store, signer, clock, log, options } = needs;
     this.#dispatch = new AgentDispatch({ commands: store.commands, clock, options }, agentId, this);
+    this.#states = new StateDispatch({ states: store.desiredStates, signer, clock, log }, agentId, this);
     this.#inbox = new ControlInbox(needs, agentId, this);
     this.#settle = Promise.withResolvers<void>();
     this.done = this.#settle.promise.finally(() => this.#leave());
@@ -86,6 +91,10 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
     this.#write({ case: 'cancel', value: { commandId, reason } });
   }
 
+  sendDesiredState(state: DesiredState): void {
+    this.#write({ case: 'desiredState', value: state });
+  }
+
   failed(error: unknown): void {
     this.#end(error);
   }
@@ -106,6 +115,10 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   acknowledgeCheckpoint(chainId: string, sequence: bigint): void {
     this.#acks.checkpoint(chainId, sequence);
     this.#scheduleFlush();
+  }
+
+  stateReported(report: StateReport): void {
+    if (this.#state === 'serving') this.#states.reported(report);
   }
 
   /** Asks the agent to connect anew within the window. */
@@ -152,6 +165,8 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
       this.#heartbeat(message.message.value);
       return;
     }
+    // What an agent says of its states on a stream that it left is older than what it says on the new one.
+    if (this.#state === 'replaced' && message.message.case === 'stateReport') return;
     try {
       this.#track(this.#inbox.take(message));
     } catch (error) {
@@ -214,19 +229,22 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
     this.#call.write(welcome);
     this.#call.resume();
     this.#dispatch.wake();
+    this.#states.start(hello.desiredStates);
   }
 
   #signalled(event: BusEvent<AgentSignal>): void {
+    const serving = this.#state === 'serving';
+    if (serving && (event.kind === 'lagged' || event.message.kind === 'desired_states')) this.#states.wake();
     if (event.kind === 'lagged' || event.message.kind === 'cancels') {
-      if (this.#state === 'serving') this.#dispatch.wakeForCancels();
+      if (serving) this.#dispatch.wakeForCancels();
       return;
     }
     if (event.message.kind === 'commands') {
-      if (this.#state === 'serving') this.#dispatch.wake();
+      if (serving) this.#dispatch.wake();
     } else if (event.message.kind === 'open_tunnel') {
       // Small, and few: whoever asks waits for each. One that is lost ends with their time limit.
       const { message } = event.message;
-      if (this.#state === 'serving') this.#write({ case: 'openTunnel', value: fromBinary(OpenTunnelSchema, message) });
+      if (serving) this.#write({ case: 'openTunnel', value: fromBinary(OpenTunnelSchema, message) });
     } else if (event.message.kind === 'revoked')
       this.#end(new LonglineError('identity', `agent ${this.agentId} was revoked`));
     else if (event.message.kind === 'replaced' && event.message.connectionId !== this.connectionId) this.#replaced();
@@ -235,6 +253,7 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
   #replaced(): void {
     if (this.#state !== 'serving') return;
     this.#dispatch.close();
+    this.#states.close();
     this.#enter('replaced');
   }
 
@@ -257,7 +276,9 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
 
   #roomAgain(): void {
     this.#scheduleFlush();
-    if (this.#state === 'serving') this.#dispatch.roomAgain();
+    if (this.#state !== 'serving') return;
+    this.#dispatch.roomAgain();
+    this.#states.wake();
   }
 
   #scheduleFlush(): void {
@@ -293,6 +314,7 @@ export class ControlSession implements Beating, CommandSink, InboxEffects {
     if (this.#state === 'ended') return;
     this.#enter('ended');
     this.#dispatch.close();
+    this.#states.close();
     this.#listening?.[Symbol.dispose]();
     if (error === undefined) this.#settle.resolve();
     else this.#settle.reject(error);

@@ -16,11 +16,16 @@ import { isUuid } from '../../core/ids.ts';
 import { agentTopic, fleetTopic } from '../bus/topics.ts';
 import { publishChanges } from '../dispatch/sweeper.ts';
 import type { AgentConnection, ConnectOutcome } from '../store/agent.ts';
+import type { StateReportRecord } from '../store/state-report.ts';
 import { type LinkDependencies, PROTOCOL } from './link-options.ts';
+import { isReported } from './state-inbox.ts';
 import { jobsOffer, ownLabels, sessionsOffer } from './wire.ts';
 
 /** Periods without a sign of life after which the peer counts as gone. */
 export const SILENT_PERIODS = 3;
+
+/** Kinds of states that are looked up; there are fewer. */
+const MAX_STATES = 16;
 
 /** Throws unless Hello is sound, speaks a common protocol and names the agent that its credentials name. */
 export function checkHello(hello: Hello, agentId: string): void {
@@ -105,12 +110,23 @@ function refuse(outcome: Exclude<ConnectOutcome, { kind: 'connected' }>, connect
 
 /** What Hello names that was reported already: a reconnect without changes need not repeat it. */
 async function knownStates({ store }: LinkDependencies, hello: Hello): Promise<DesiredStateRef[]> {
-  const named = hello.desiredStates.find(({ kind }) => kind === DesiredStateKind.SESSIONS);
-  if (named === undefined) return [];
-  const stored = await store.stateReports.get(hello.agentId, DesiredStateKind.SESSIONS);
-  if (stored === undefined) return [];
-  const { digest } = fromBinary(StateReportSchema, stored.report);
-  return digest.length > 0 && Buffer.compare(digest, named.digest) === 0 ? [named] : [];
+  const known: DesiredStateRef[] = [];
+  if (hello.desiredStates.length === 0) return known;
+  // Of what was refused before it is to be heard that it isn't any more.
+  const heads = await store.desiredStates.heads(hello.agentId);
+  const refused = new Set(heads.filter(({ refusal }) => refusal !== undefined).map(({ kind }) => kind));
+  for (const named of hello.desiredStates.slice(0, MAX_STATES)) {
+    const stored = await store.stateReports.get(hello.agentId, named.kind);
+    if (stored === undefined || refused.has(named.kind)) continue;
+    const sessions = named.kind === DesiredStateKind.SESSIONS;
+    if (sessions ? holdsSessions(named, stored) : isReported(named, stored)) known.push(named);
+  }
+  return known;
+}
+
+function holdsSessions({ digest: named }: DesiredStateRef, { report }: StateReportRecord): boolean {
+  const { digest } = fromBinary(StateReportSchema, report);
+  return digest.length > 0 && Buffer.compare(digest, named) === 0;
 }
 
 /** How a stream begins. */

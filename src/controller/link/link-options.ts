@@ -6,6 +6,7 @@ import type { Bus } from '../bus/bus.ts';
 import type { AdmissionLimits } from '../front/admission.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
 import type { LogStore } from '../logs/log-store.ts';
+import type { StatementSigner } from '../signer/statement-signer.ts';
 import type { Store } from '../store/store.ts';
 
 /** Protocol versions this controller speaks. */
@@ -54,6 +55,8 @@ export interface LinkDependencies {
   readonly controllerId: string;
   /** Names this process among the replicas of the controller. */
   readonly replicaId: string;
+  /** Signs what is wanted of agents. */
+  readonly signer: Pick<StatementSigner, 'sign'>;
   readonly clock: Clock;
   readonly log: Logger;
   readonly options: LinkOptions;

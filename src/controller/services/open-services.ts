@@ -56,6 +56,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
   const logs = opened.use(new FileLogStore(parts.logDirectory, log));
   for (const agentId of await store.agents.releaseReplica(ONLY_REPLICA, clock.now()))
     bus.publish(fleetTopic, { agentId });
+  const signer = new StatementSigner(parts.signingKey, controllerId);
   const usage = new SessionUsageCache();
   const figures = new NetworkFiguresCache();
   const link = opened.use(
@@ -66,6 +67,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
       identities: parts.agents,
       controllerId,
       replicaId: ONLY_REPLICA,
+      signer,
       clock,
       log,
       options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, keptEvents, ...options.link },
@@ -78,7 +80,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     store,
     bus,
     logs,
-    signer: new StatementSigner(parts.signingKey, controllerId),
+    signer,
     disconnectAgent: parts.disconnectAgent,
     clock,
     log,

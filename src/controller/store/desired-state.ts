@@ -22,6 +22,12 @@ export interface DesiredStateRecord extends DesiredStateHead {
   readonly body: Uint8Array;
 }
 
+/** A state by generation and digest. */
+export interface StateId {
+  readonly generation: bigint;
+  readonly digest: Uint8Array;
+}
+
 /** A generation that an agent refused whole. */
 export interface StateRefusal {
   readonly generation: bigint;
@@ -68,9 +74,9 @@ export interface DesiredStateRepository {
   put(update: DesiredStateUpdate): Promise<PutStateOutcome>;
   /**
    * Gives what is wanted a generation above `held`, which an agent has from elsewhere, and forgets what led to it. Nothing is
-   * done if it has one already.
+   * done if it has one already, or is what is held.
    */
-  raise(agentId: string, kind: number, held: bigint): Promise<void>;
+  raise(agentId: string, kind: number, held: StateId): Promise<void>;
   /** Deltas that lead back from the latest generation to `to`, in that order; undefined if not all are known. */
   undos(agentId: string, kind: number, to: bigint): Promise<readonly Uint8Array[] | undefined>;
   /** Notes that an agent refused a generation. Nothing is done if that was never wanted of it, or a later one was refused. */

@@ -1,7 +1,7 @@
 // A controller's services on real loopback connections, without TLS: agents name themselves in metadata, callers are
 // whoever they say. And an agent that does what a test tells it to.
 
-import { generateKeyPairSync, sign } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Http2Server, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
@@ -46,6 +46,7 @@ import {
   openServices,
   type ServicesOptions,
 } from '../../../src/controller/services/open-services.ts';
+import { DesiredStates } from '../../../src/controller/states/desired-states.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
 import type { Store } from '../../../src/controller/store/store.ts';
 import { systemClock } from '../../../src/core/clock.ts';
@@ -84,6 +85,8 @@ export class FleetUnderTest implements AsyncDisposable {
   readonly networks: Client<typeof NetworkService>;
   readonly grpcAddress: string;
   readonly folder: string;
+  /** Private key that the controller signs with, as "test-key". */
+  readonly signing: KeyObject;
   readonly #grpc: Server;
   readonly #http: Http2Server;
   readonly #connections = new Set<ServerHttp2Session>();
@@ -97,7 +100,9 @@ export class FleetUnderTest implements AsyncDisposable {
     http: Http2Server;
     folder: string;
     grpcPort: number;
+    signing: KeyObject;
   }) {
+    this.signing = parts.signing;
     this.store = parts.store;
     this.services = parts.services;
     this.#grpc = parts.grpc;
@@ -115,7 +120,10 @@ export class FleetUnderTest implements AsyncDisposable {
   }
 
   /** Starts on the data in `folder`, or on none. */
-  static async start(options: ServicesOptions & { folder?: string; log?: Logger } = {}): Promise<FleetUnderTest> {
+  static async start(
+    options: ServicesOptions & { folder?: string; log?: Logger; signing?: KeyObject } = {},
+  ): Promise<FleetUnderTest> {
+    const signing = options.signing ?? generateKeyPairSync('ed25519').privateKey;
     const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'longline-fleet-')));
     const log = options.log ?? silentLogger;
     const store = openSqliteStore(join(folder, 'store.db'));
@@ -128,7 +136,7 @@ export class FleetUnderTest implements AsyncDisposable {
         store,
         logDirectory: join(folder, 'logs'),
         controllerId: 'test-controller',
-        signingKey: signingKey(),
+        signingKey: signingKey(signing),
         agents: {
           authenticate: async (call: { metadata: Metadata }) => ({
             agentId: String(call.metadata.get('longline-agent-id')[0]),
@@ -167,7 +175,19 @@ export class FleetUnderTest implements AsyncDisposable {
       }),
     );
     await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
-    return new FleetUnderTest({ store, services, grpc, http, folder, grpcPort });
+    return new FleetUnderTest({ store, services, grpc, http, folder, grpcPort, signing });
+  }
+
+  /** The services' way to desired states. */
+  get desiredStates(): DesiredStates {
+    const { store, services } = this;
+    return new DesiredStates({ store, bus: services.bus, clock: systemClock });
+  }
+
+  /** Of the key that the controller signs with: 32 bytes. */
+  get publicKey(): Uint8Array {
+    const { x } = createPublicKey(this.signing).export({ format: 'jwk' });
+    return Uint8Array.from(Buffer.from(x!, 'base64url'));
   }
 
   /** A scripted agent; its connection is closed with the fleet. */
@@ -194,8 +214,7 @@ export class FleetUnderTest implements AsyncDisposable {
   }
 }
 
-function signingKey(): ServiceParts['signingKey'] {
-  const { privateKey } = generateKeyPairSync('ed25519');
+function signingKey(privateKey: KeyObject): ServiceParts['signingKey'] {
   const key = { keyId: 'test-key', sign: (bytes: Uint8Array) => sign(null, bytes, privateKey) };
   return key as unknown as ServiceParts['signingKey'];
 }

@@ -97,12 +97,17 @@ export function desiredStateContract(name: string, factory: () => Promise<StoreU
       const states = store.desiredStates;
       await states.put(update(0));
       await states.put(update(1));
-      await states.raise('a', 1, 7n);
-      await states.raise('a', 1, 7n);
+      await states.raise('a', 1, { generation: 2n, digest: bytes('digest') });
+      assert.equal((await states.get('a', 1))?.generation, 2n, 'it is what is held');
+      const held = { generation: 7n, digest: bytes('another') };
+      await states.raise('a', 1, held);
+      await states.raise('a', 1, held);
       const raised = await states.get('a', 1);
       assert.deepEqual([raised?.generation, raised?.body], [8n, bytes('body 2')]);
       assert.equal(await states.undos('a', 1, 1n), undefined);
-      await states.raise('b', 1, 7n);
+      await states.raise('a', 1, { ...held, generation: 8n });
+      assert.equal((await states.get('a', 1))?.generation, 9n);
+      await states.raise('b', 1, held);
       assert.equal(await states.get('b', 1), undefined);
     });
 

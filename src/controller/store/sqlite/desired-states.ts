@@ -6,6 +6,7 @@ import type {
   DesiredStateRepository,
   DesiredStateUpdate,
   PutStateOutcome,
+  StateId,
   StateRefusal,
 } from '../desired-state.ts';
 import { blob, number, optionalBlob, text } from './column.ts';
@@ -37,6 +38,8 @@ export const DESIRED_STATES_MIGRATION = `
 
 /** How far back undos are kept: beyond, a full state is sent, which then isn't much more. */
 const KEPT_UNDOS = { generations: 64, bytes: 1024 * 1024 } as const;
+
+const LAST_TOLD = BigInt(Number.MAX_SAFE_INTEGER);
 
 const HEAD_COLUMNS =
   'agent_id, kind, generation, digest, changed_at_ms, refused_generation, refused_error, refused_at_ms';
@@ -105,13 +108,15 @@ export class SqliteDesiredStates implements DesiredStateRepository {
     return await this.#db.write((sql) => putDesiredState(sql, update));
   }
 
-  async raise(agentId: string, kind: number, held: bigint): Promise<void> {
+  async raise(agentId: string, kind: number, { generation, digest }: StateId): Promise<void> {
     await this.#db.write((sql) => {
       const raised = sql.run(
-        `UPDATE desired_states SET generation = ?3 + 1 WHERE agent_id = ?1 AND kind = ?2 AND generation <= ?3`,
+        `UPDATE desired_states SET generation = ?3 + 1 WHERE agent_id = ?1 AND kind = ?2
+           AND (generation < ?3 OR generation = ?3 AND digest <> ?4)`,
         agentId,
         kind,
-        held,
+        generation,
+        digest,
       );
       if (raised > 0) sql.run(`DELETE FROM desired_state_undos WHERE ${OF}`, agentId, kind);
     });
@@ -125,7 +130,7 @@ export class SqliteDesiredStates implements DesiredStateRepository {
         `SELECT delta FROM desired_state_undos WHERE ${OF} AND generation > ? ORDER BY generation DESC`,
         agentId,
         kind,
-        to,
+        storable(to),
       );
       const steps = BigInt(number(latest, 'generation')) - to;
       return BigInt(rows.length) === steps ? rows.map((row) => blob(row, 'delta')) : undefined;
@@ -139,7 +144,7 @@ export class SqliteDesiredStates implements DesiredStateRepository {
            WHERE agent_id = ?1 AND kind = ?2 AND ?3 BETWEEN refused_generation AND generation`,
         agentId,
         kind,
-        generation,
+        storable(generation),
         error,
         atMs,
       );
@@ -157,10 +162,15 @@ export class SqliteDesiredStates implements DesiredStateRepository {
         `UPDATE desired_states SET refused_generation = 0, refused_error = NULL WHERE ${OF} AND refused_generation <= ?`,
         agentId,
         kind,
-        generation,
+        storable(generation),
       );
     });
   }
+}
+
+/** A generation that an agent told, which may be any number, as one that SQLite can compare with those given out. */
+function storable(told: bigint): bigint {
+  return told < LAST_TOLD ? told : LAST_TOLD;
 }
 
 /** Puts a next generation; part of a transaction that others share. */
