@@ -35,7 +35,8 @@ export class MemoryLedger implements LinkLedger {
 
 /** One interface of a Linux in memory. */
 export class LinkModel implements LinkDriver {
-  readonly marksRoutes = true;
+  /** False: nothing tells our routes from others', as on macOS and Windows. */
+  marksRoutes = true;
   readonly hasRules = true;
   state: FoundLink['state'] = 'down';
   mtu = 1500;
@@ -118,12 +119,13 @@ export class LinkModel implements LinkDriver {
       (other) => routeKey(other) === routeKey(route) && !(isV6(route.prefix) && other.origin === 'system'),
     );
     if (twin) return 'File exists';
-    this.routes.push({ ...route, origin: 'ours' });
+    this.routes.push({ ...route, origin: this.marksRoutes ? 'ours' : 'unknown' });
     return undefined;
   }
 
   #removeRoute(route: Route): string | undefined {
-    const place = this.routes.findIndex((other) => other.origin === 'ours' && routeKey(other) === routeKey(route));
+    const origin = this.marksRoutes ? 'ours' : 'unknown';
+    const place = this.routes.findIndex((other) => other.origin === origin && routeKey(other) === routeKey(route));
     if (place < 0) return 'No such process';
     this.routes.splice(place, 1);
     return undefined;

@@ -124,12 +124,13 @@ describe('link plan', () => {
     for (const seed of faultSeeds(400)) {
       const random = seededRandom(seed);
       const model = new LinkModel();
+      model.marksRoutes = seed % 2 === 0;
       const ledger = new MemoryLedger();
       await reconcileLink(model, ledger, someWanted(random), undefined);
       // Somebody else's, where there is room.
       for (const address of some(random, ['10.7.0.1/24', 'fd07::1/64'])) model.addAddress(address);
       // With the last IPv4 address Linux lets go of every IPv4 route, so an IPv6 one.
-      model.routes.push({ prefix: 'fd99::/64', table: MAIN_TABLE, origin: 'foreign' });
+      model.routes.push({ prefix: 'fd99::/64', table: MAIN_TABLE, origin: model.marksRoutes ? 'foreign' : 'unknown' });
       model.rules.push({ kind: 'main_but_default', family: 4, priority: 5 });
       if (random() < 0.3) model.losesSecondaries = true;
       const foreign = [...model.addresses].filter(([address]) => !ledger.record.addresses.includes(address));
@@ -146,16 +147,15 @@ describe('link plan', () => {
       for (const route of wanted.routes)
         assert.ok(prefixesOf(model).has(routeKey(route)), `${routeKey(route)}; ${context}`);
       assert.ok(
-        model.routes.some(({ origin }) => origin === 'foreign'),
+        model.routes.some(({ prefix }) => prefix === 'fd99::/64'),
         context,
       );
       assert.ok(
         model.rules.some(({ priority }) => priority === 5),
         context,
       );
-      const surplus = model.routes.filter(
-        (route) => route.origin === 'ours' && !wanted.routes.some((one) => routeKey(one) === routeKey(route)),
-      );
+      const known = new Set([...wanted.routes.map(routeKey), `fd99::/64 table ${MAIN_TABLE}`]);
+      const surplus = model.routes.filter((route) => route.origin !== 'system' && !known.has(routeKey(route)));
       assert.deepEqual(surplus, [], context);
       const ours = new Set(ledger.record.addresses);
       assert.ok(ours.isSubsetOf(new Set(wanted.addresses)), context);
@@ -171,6 +171,7 @@ describe('link plan', () => {
     for (const seed of faultSeeds(200)) {
       const random = seededRandom(seed);
       const model = new LinkModel();
+      model.marksRoutes = seed % 2 === 0;
       const ledger = new MemoryLedger();
       model.state = 'up';
       model.addAddress('10.7.0.1/24');
@@ -189,7 +190,7 @@ describe('link plan', () => {
       await undoLink(model, ledger, 'wg0').catch((error: Error) => assert.equal(error.message, 'killed'));
       await undoLink(model, ledger, 'wg0');
       assert.deepEqual([...model.addresses.keys()], ['10.7.0.1/24'], `seed ${seed}`);
-      assert.ok(model.routes.every(({ origin }) => origin !== 'ours'));
+      assert.ok(model.routes.every(({ origin }) => origin === 'system'));
       assert.deepEqual(model.rules.map(ruleKey), ['IPv4 priority 5 main but default']);
       assert.deepEqual(ledger.record, { ...EMPTY_RECORD, identity: '7' });
     }

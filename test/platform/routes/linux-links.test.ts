@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { MAIN_TABLE, type Route, stepKey, type WantedLink } from '../../../src/capabilities/network/link.ts';
-import { reconcileLink } from '../../../src/capabilities/network/link-reconcile.ts';
+import { reconcileLink, undoLink } from '../../../src/capabilities/network/link-reconcile.ts';
 import type { RunCommand } from '../../../src/core/command.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { LinuxLinks } from '../../../src/platform/routes/linux-links.ts';
@@ -165,9 +165,16 @@ describe('links, Linux', { skip }, () => {
     assert.match(await ip(link.host, 'address show dev wg0'), /10\.0\.0\.1\/24/);
   });
 
-  it('reads an interface that is absent', async () => {
+  it('takes away the rules of an interface that is gone', async () => {
     await using link = await open();
-    assert.equal((await link.driver.read('wg9')).state, 'absent');
+    const ledger = new MemoryLedger();
+    const rules = [{ kind: 'unmarked', family: 6, priority: 32_001, mark: 8192, table: 8192 }] as const;
+    const wanted = { interface: 'wg0', mtu: undefined, up: true, addresses: [], routes: [], rules };
+    await reconcileLink(link.driver, ledger, wanted);
+    await ip(link.host, 'link delete wg0');
+    assert.deepEqual(await link.driver.read('wg0').then(({ rules: left, state }) => [left, state]), [rules, 'absent']);
+    await undoLink(link.driver, ledger, 'wg0');
+    assert.deepEqual((await link.driver.read('wg0')).rules, []);
   });
 });
 
