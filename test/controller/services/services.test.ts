@@ -173,11 +173,18 @@ describe('fleet services', () => {
     assert.equal((await fleet.jobs.listJobs({})).jobs.length, 0);
   });
 
-  it('ends a RunJob whose job is no longer kept before its caller heard of the end', async () => {
+  it('ends a RunJob whose job is no longer kept before its caller heard of the end', async (t) => {
     await fleet[Symbol.asyncDispose]();
     // Nothing wakes it: it has to look by itself.
     fleet = await FleetUnderTest.start({ services: { recheckMs: 200 } });
     await connect('a');
+    const { commands } = fleet.store;
+    const gone = Promise.withResolvers<void>();
+    const versions = commands.versions.bind(commands);
+    t.mock.method(commands, 'versions', async (jobId: string) => {
+      await gone.promise;
+      return await versions(jobId);
+    });
     const events = fleet.jobs.runJob({ job: runOn('a') })[Symbol.asyncIterator]();
     const first = (await events.next()).value?.event;
     assert.ok(first?.case === 'submitted');
@@ -194,8 +201,9 @@ describe('fleet services', () => {
       sessionResult: none,
       nowMs: Date.now(),
     };
-    await fleet.store.commands.result({ commandId, agentId: 'a', ...result });
+    await commands.result({ commandId, agentId: 'a', ...result });
     assert.equal(await fleet.store.jobs.deleteBeyond(0, 10), 1);
+    gone.resolve();
     await assert.rejects(rest, (error: ConnectError) => error.code === Code.NotFound);
   });
 
