@@ -261,7 +261,7 @@ describe('control stream', () => {
   });
 
   it('sends heartbeats unasked, and answers those that come', async () => {
-    await restartWith({ heartbeatMs: 1000 });
+    await restartWith({ heartbeatMs: 3000 });
     const stream = await fleet.agent('a').connect();
     assert.equal((await stream.next('heartbeat')).answers, 0n);
     stream.send({ case: 'heartbeat', value: { number: 4n } });
