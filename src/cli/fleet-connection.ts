@@ -5,6 +5,7 @@ import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-no
 import type { Command } from 'commander';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { LonglineError } from '../core/errors.ts';
@@ -23,6 +24,7 @@ export class Fleet implements Disposable {
   readonly context: OperatorContext;
   readonly agents: Client<typeof AgentService>;
   readonly jobs: Client<typeof JobService>;
+  readonly networks: Client<typeof NetworkService>;
   readonly sessions: Client<typeof SessionService>;
   readonly tokens: Client<typeof TokenService>;
   /** For calls that stream: without a deadline. Await `bringUp` first. */
@@ -55,6 +57,7 @@ export class Fleet implements Disposable {
     const streaming = createGrpcTransport(options);
     this.agents = createClient(AgentService, unary);
     this.jobs = createClient(JobService, unary);
+    this.networks = createClient(NetworkService, unary);
     this.sessions = createClient(SessionService, unary);
     this.tokens = createClient(TokenService, unary);
     this.streams = {

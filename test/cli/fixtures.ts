@@ -12,6 +12,7 @@ import 'reflect-metadata';
 import * as x509 from '@peculiar/x509';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
+import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { CliIo } from '../../src/cli/io.ts';
@@ -82,6 +83,7 @@ export async function runCli(argv: readonly string[], options: RunOptions = {}):
 export interface Script {
   readonly agents?: Partial<ServiceImpl<typeof AgentService>>;
   readonly jobs?: Partial<ServiceImpl<typeof JobService>>;
+  readonly networks?: Partial<ServiceImpl<typeof NetworkService>>;
   readonly sessions?: Partial<ServiceImpl<typeof SessionService>>;
   readonly tokens?: Partial<ServiceImpl<typeof TokenService>>;
 }
@@ -109,6 +111,7 @@ export async function startFleet(script: Script): Promise<ScriptedFleet> {
   const routes = (router: ConnectRouter) => {
     router.service(AgentService, script.agents ?? {});
     router.service(JobService, script.jobs ?? {});
+    router.service(NetworkService, script.networks ?? {});
     router.service(SessionService, script.sessions ?? {});
     router.service(TokenService, script.tokens ?? {});
   };
