@@ -2,7 +2,7 @@
 // compared field by field. Pure.
 import { type FieldViolation, invalid } from '../../core/errors.ts';
 import { isResolved } from '../../core/network/endpoint.ts';
-import type { NetworkSpec } from '../../core/network/network-spec.ts';
+import type { NetworkSpec, PeerSpec } from '../../core/network/network-spec.ts';
 import type { SecretKey } from '../../core/wireguard-keys.ts';
 
 /** A peer in either role. */
@@ -64,7 +64,9 @@ export function wantedDevice(spec: NetworkSpec, parts: ResolvedParts): WantedDev
   const violations: FieldViolation[] = [];
   const ownKey = parts.privateKey.publicKey();
   const peers = new Map<string, PeerState>();
+  const carrying = new Set(spec.peers.filter(({ prefixes }) => prefixes.length > 0).map(({ name }) => name));
   for (const [place, peer] of spec.peers.entries()) {
+    if (isNextKey(peer, carrying)) continue;
     const at = `peers[${place}]`;
     if (peer.publicKey === ownKey) {
       // WireGuard would ignore such a peer without a word.
@@ -88,4 +90,12 @@ export function wantedDevice(spec: NetworkSpec, parts: ResolvedParts): WantedDev
   }
   if (violations.length > 0) throw invalid(violations);
   return { privateKey: parts.privateKey, listenPort: spec.listenPort, fwmark: spec.fwmark, peers };
+}
+
+/**
+ * True for a key that a host is to take, or has given up: another of its name has the prefixes. WireGuard isn't told of it. A host
+ * that takes it would be answered and send what is dropped for want of prefixes; unanswered, it holds back what it has to send.
+ */
+function isNextKey({ name, prefixes }: PeerSpec, carrying: ReadonlySet<string>): boolean {
+  return name !== '' && prefixes.length === 0 && carrying.has(name);
 }

@@ -54,31 +54,36 @@ export interface PlanContext {
 
 /** Compares and plans. A plan for equal states is empty. */
 export function planDevice(wanted: WantedDevice, found: KnownDevice, context: PlanContext): DeviceChange {
-  const { emptied, ownerless, removed } = survey(wanted, found, context);
-  const kept: PeerChange[] = [];
-  for (const peer of wanted.peers.values()) {
-    const before = found.peers.get(peer.publicKey);
-    const fields = before === undefined ? newFields(peer, emptied) : changedFields(peer, before, context);
-    if (fields === undefined) continue;
-    const kind = before === undefined ? 'add' : 'update';
-    // What an adapter that can't update needs to add the peer anew: where it was last seen beats where it was told to be.
-    const whole = { ...peer, endpoint: fields.endpoint ?? before?.endpoint };
-    kept.push({ kind, publicKey: peer.publicKey, fields, whole });
-  }
+  const { added, emptied, kept, ownerless, removed } = survey(wanted, found, context);
+  const changes = [
+    ...added.map((peer) => changeOf('add', peer, newFields(peer, emptied), undefined)),
+    ...kept.map(({ before, fields, peer }) => changeOf('update', peer, fields, before)),
+  ];
   const removals = removed.map((publicKey): PeerChange => ({ kind: 'remove', publicKey }));
-  const additions = kept.filter(({ kind }) => kind === 'add').length;
-  const room = MAX_PEERS - found.peers.size - additions;
+  const room = MAX_PEERS - found.peers.size - added.length;
   const sunk = room + removals.length > 0 ? [...sink(ownerless)] : [...renewed(wanted, found, ownerless)];
   // Prefixes have moved before their old owner goes; only where both don't fit at once, it has to go first.
   const roomy = room >= (ownerless.size > 0 ? 1 : 0);
   return {
     ...ownFields(wanted, found),
-    peers: roomy ? [...kept, ...sunk, ...removals] : [...removals, ...kept, ...sunk],
+    peers: roomy ? [...changes, ...sunk, ...removals] : [...removals, ...changes, ...sunk],
   };
 }
 
-/** What peers that are there lose. */
-interface Losses {
+function changeOf(
+  kind: 'add' | 'update',
+  peer: PeerState,
+  fields: PeerFields,
+  before: PeerState | undefined,
+): PeerChange {
+  // What an adapter that can't update needs to add the peer anew: where it was last seen beats where it was told to be.
+  return { kind, publicKey: peer.publicKey, fields, whole: { ...peer, endpoint: fields.endpoint ?? before?.endpoint } };
+}
+
+/** What differs. */
+interface Differences {
+  readonly added: readonly PeerState[];
+  readonly kept: readonly { readonly peer: PeerState; readonly before: PeerState; readonly fields: PeerFields }[];
   /** Keys of peers that go. */
   readonly removed: readonly string[];
   /** Prefixes that a kept peer has and nobody is to have. Those of removed peers go with them. */
@@ -87,20 +92,38 @@ interface Losses {
   readonly emptied: ReadonlyMap<string, PeerState>;
 }
 
-function survey(wanted: WantedDevice, found: KnownDevice, context: PlanContext): Losses {
-  const removed: string[] = [];
+/** Looks once at each peer: on a large interface, where nearly all stay as they are, that is what a plan costs. */
+function survey(wanted: WantedDevice, found: KnownDevice, context: PlanContext): Differences {
+  const added: PeerState[] = [];
+  const kept: { peer: PeerState; before: PeerState; fields: PeerFields }[] = [];
   const lost = new Set<string>();
-  const emptied = new Map<string, PeerState>();
-  for (const before of found.peers.values()) {
-    const after = wanted.peers.get(before.publicKey);
-    if (after === undefined) {
-      if (context.foreign?.has(before.publicKey)) continue;
-      removed.push(before.publicKey);
-    } else for (const prefix of missingFrom(after.prefixes, before.prefixes)) lost.add(prefix);
-    const [first] = before.prefixes;
-    if (first !== undefined && (after === undefined || after.prefixes.size === 0)) emptied.set(first, before);
+  const gone: PeerState[] = [];
+  let stay = 0;
+  for (const peer of wanted.peers.values()) {
+    const before = found.peers.get(peer.publicKey);
+    if (before === undefined) {
+      added.push(peer);
+      continue;
+    }
+    stay += 1;
+    const missing = missingFrom(before.prefixes, peer.prefixes);
+    const fields = changedFields(peer, before, missing, context);
+    if (fields !== undefined) kept.push({ peer, before, fields });
+    if (missing.length === 0 && peer.prefixes.size === before.prefixes.size) continue;
+    for (const prefix of missingFrom(peer.prefixes, before.prefixes)) lost.add(prefix);
+    if (peer.prefixes.size === 0) gone.push(before);
   }
-  return { removed, emptied, ownerless: lost.size === 0 ? lost : lost.difference(prefixesOf(wanted)) };
+  const others = stay === found.peers.size ? [] : [...found.peers.values()];
+  const removed = others.filter(({ publicKey }) => !wanted.peers.has(publicKey) && !context.foreign?.has(publicKey));
+  const emptied = new Map<string, PeerState>();
+  for (const peer of [...gone, ...removed]) for (const prefix of firstOf(peer.prefixes)) emptied.set(prefix, peer);
+  const ownerless = lost.size === 0 ? lost : lost.difference(prefixesOf(wanted));
+  return { added, kept, removed: removed.map(({ publicKey }) => publicKey), ownerless, emptied };
+}
+
+function firstOf(prefixes: ReadonlySet<string>): readonly string[] {
+  for (const prefix of prefixes) return [prefix];
+  return NONE;
 }
 
 /** True if there is nothing to do. */
@@ -127,29 +150,25 @@ export function endpointsAfter(
   return written;
 }
 
-/** What an interface is once a plan for it has been written, whole and without a word of refusal. */
-export function knownAfter(
-  wanted: WantedDevice,
-  before: KnownDevice,
-  change: DeviceChange,
-  context: PlanContext,
-): KnownDevice {
-  const peers = new Map<string, PeerState>();
-  const staying = [...before.peers.values()].filter(({ publicKey }) => {
-    return !wanted.peers.has(publicKey) && context.foreign?.has(publicKey);
-  });
-  const taken: ReadonlySet<string> = staying.length === 0 ? new Set() : prefixesOf(wanted);
-  for (const peer of staying) peers.set(peer.publicKey, { ...peer, prefixes: peer.prefixes.difference(taken) });
-  const told = new Map<string, string>();
-  for (const one of change.peers) {
-    if (one.kind !== 'remove' && one.fields.endpoint !== undefined) told.set(one.publicKey, one.fields.endpoint);
-  }
-  for (const [key, peer] of wanted.peers) {
-    const endpoint = told.get(key) ?? before.peers.get(key)?.endpoint;
-    peers.set(key, endpoint === peer.endpoint ? peer : { ...peer, endpoint });
-  }
+/**
+ * What an interface is once a plan for it has been written, whole and without a word of refusal; but for where peers have
+ * roamed to. Made of what is wanted as far as it goes: with many peers a copy would take longer than the rest.
+ */
+export function knownAfter(wanted: WantedDevice, before: KnownDevice, context: PlanContext): KnownDevice {
   const { fwmark, listenPort = before.listenPort, privateKey } = wanted;
-  return { publicKey: privateKey.publicKey(), listenPort, fwmark, peers };
+  const own = { publicKey: privateKey.publicKey(), listenPort, fwmark };
+  const others = context.foreign === undefined ? [] : [...before.peers.values()];
+  const staying = others.filter(({ publicKey }) => !wanted.peers.has(publicKey) && context.foreign?.has(publicKey));
+  const coming = [...wanted.peers.values()].filter(({ endpoint }) => endpoint === undefined);
+  if (staying.length + coming.length === 0) return { ...own, peers: wanted.peers };
+  const peers = new Map(wanted.peers);
+  for (const peer of coming) {
+    const endpoint = before.peers.get(peer.publicKey)?.endpoint;
+    if (endpoint !== undefined) peers.set(peer.publicKey, { ...peer, endpoint });
+  }
+  const taken = prefixesOf(wanted);
+  for (const peer of staying) peers.set(peer.publicKey, { ...peer, prefixes: peer.prefixes.difference(taken) });
+  return { ...own, peers };
 }
 
 function ownFields(wanted: WantedDevice, found: KnownDevice): Omit<DeviceChange, 'peers'> {
@@ -165,7 +184,7 @@ function ownFields(wanted: WantedDevice, found: KnownDevice): Omit<DeviceChange,
  * A key that takes over all prefixes of another is that of the same host. It is where that one was last seen, and is greeted:
  * a host that changed its key holds back what it has to send until there is a handshake, but not for long.
  */
-function newFields(peer: PeerState, emptied: Losses['emptied']): PeerFields {
+function newFields(peer: PeerState, emptied: Differences['emptied']): PeerFields {
   const [first] = peer.prefixes;
   const before = first === undefined ? undefined : emptied.get(first);
   if (before === undefined || before.prefixes.symmetricDifference(peer.prefixes).size > 0) return allFields(peer);
@@ -182,15 +201,18 @@ function allFields(peer: PeerState): PeerFields {
   };
 }
 
-/** Undefined if nothing changed, which on a large interface is the case for nearly all: that must cost next to nothing. */
-function changedFields(wanted: PeerState, found: PeerState, context: PlanContext): PeerFields | undefined {
+/** Undefined if nothing changed. */
+function changedFields(
+  wanted: PeerState,
+  found: PeerState,
+  addPrefixes: readonly string[],
+  context: PlanContext,
+): PeerFields | undefined {
   const { presharedKey, endpoint, keepaliveSecs } = wanted;
   const sameSecret =
     presharedKey === undefined ? found.presharedKey === undefined : presharedKey.equals(found.presharedKey);
-  const lastKnown = found.endpoint === undefined ? undefined : context.writtenEndpoints.get(wanted.publicKey);
-  const sameEndpoint = endpoint === undefined || endpoint === (lastKnown ?? found.endpoint);
+  const sameEndpoint = endpoint === undefined || endpoint === found.endpoint || isRoamed(wanted, found, context);
   const sameKeepalive = keepaliveSecs === found.keepaliveSecs;
-  const addPrefixes = missingFrom(found.prefixes, wanted.prefixes);
   if (sameSecret && sameEndpoint && sameKeepalive && addPrefixes.length === 0) return undefined;
   return {
     ...(sameSecret ? {} : { presharedKey: presharedKey ?? null }),
@@ -198,6 +220,11 @@ function changedFields(wanted: PeerState, found: PeerState, context: PlanContext
     ...(sameKeepalive ? {} : { keepaliveSecs }),
     ...(addPrefixes.length === 0 ? {} : { addPrefixes }),
   };
+}
+
+/** True if a peer is elsewhere than it was last told to be, and nothing else is wanted since. */
+function isRoamed({ endpoint, publicKey }: PeerState, found: PeerState, context: PlanContext): boolean {
+  return found.endpoint !== undefined && context.writtenEndpoints.get(publicKey) === endpoint;
 }
 
 const NONE: readonly string[] = [];

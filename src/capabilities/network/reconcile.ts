@@ -46,7 +46,7 @@ export async function reconcile(
     }
   }
   const writtenEndpoints = endpointsAfter(wanted, context, new Set(refused.keys()));
-  const known = refused.size > 0 ? undefined : knownAfter(wanted, before, change, context);
+  const known = refused.size > 0 ? undefined : knownAfter(wanted, before, context);
   return { change, writtenEndpoints, known, refused };
 }
 
@@ -58,10 +58,12 @@ async function plan(
 ): Promise<{ readonly before: KnownDevice; readonly change: DeviceChange }> {
   if (context.known !== undefined) {
     const change = planDevice(wanted, context.known, context);
-    // Where a peer has roamed to is only known to WireGuard.
-    const lost = change.peers.some(
-      (one) => one.kind === 'add' && one.fields.greet && one.fields.endpoint === undefined,
-    );
+    // Where a host is that changed its key, and told nobody where it is, only WireGuard knows.
+    const lost = change.peers.some(({ kind, publicKey, ...more }) => {
+      return (
+        kind === 'add' && 'fields' in more && more.fields.greet && wanted.peers.get(publicKey)?.endpoint === undefined
+      );
+    });
     if (!lost) return { before: context.known, change };
   }
   const before = await device.read(signal);

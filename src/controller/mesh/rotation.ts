@@ -1,5 +1,6 @@
 // A host's key is replaced without loss: its peers learn the new key first, without prefixes; then the host takes it; then
 // its prefixes move to the new key, and last the old one is removed. Each step begins when all have done the one before.
+// Between taking and moving no peer answers the new key, so that the host holds back what it sends, about 128 packets a peer.
 // Pure and made of plain data, so that whoever drives it can store it at every step and go on, or back, after a crash.
 
 /** The steps in order; going back takes them in reverse. */

@@ -87,6 +87,11 @@ describe('plan of a device', () => {
         let known: KnownDevice = found;
         let context = { ...NONE, foreign: new Set(theirs) };
         for (const one of wanted) {
+          // A host that changed its key is looked for where it is.
+          const heirs = planDevice(one, known, context).peers.filter((change) => {
+            return change.kind === 'add' && change.fields.greet;
+          });
+          if (heirs.some(({ publicKey }) => one.peers.get(publicKey)?.endpoint === undefined)) known = model.state;
           const fromKnown = planDevice(one, known, context);
           const twin = new DeviceModel(model.state);
           twin.write(fromKnown);
@@ -94,7 +99,7 @@ describe('plan of a device', () => {
           model.write(plan);
           assert.deepEqual(twin.state, model.state);
           assert.equal(isEmptyChange(fromKnown), isEmptyChange(plan));
-          known = knownAfter(one, known, fromKnown, context);
+          known = knownAfter(one, known, context);
           context = { ...context, writtenEndpoints: new Map(endpointsAfter(one, context, new Set())) };
         }
       }),

@@ -262,6 +262,16 @@ describe('wanted device', () => {
     assert.throws(() => wantedDevice(bad.spec, parts), /peers\[0\]\.preshared_key_path.*peers\[1\]\.public_key/);
   });
 
+  it('leaves out a key of a host whose other key has the prefixes', () => {
+    const parts = { privateKey, presharedKeys: new Map(), endpoints: new Map() };
+    const keysOf = (...names: (readonly [number, string, string[]])[]) => {
+      const peers = names.map(([n, name, allowedIps]) => peer(n, { name, allowedIps }));
+      return [...wantedDevice(check({ peers }).spec, parts).peers.keys()];
+    };
+    assert.deepEqual(keysOf([1, 'a', ['10.0.0.1/32']], [2, 'a', []], [3, 'b', []], [4, '', []]), [1, 3, 4].map(key));
+    assert.deepEqual(keysOf([1, 'a', []], [2, 'a', ['10.0.0.1/32']], [4, '', ['10.0.0.2/32']]), [2, 4].map(key));
+  });
+
   it('derives public keys as others do, and never prints secret ones', () => {
     // What `wg pubkey` says of it.
     assert.equal(privateKey.publicKey(), 'UKYUCbHd0DJemxa3AOcZ6XcsBwALG9d4bpB8ZT0gSV0=');
