@@ -77,7 +77,9 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const { images } = sessions;
   const capability = openJobs(config, jobs, folder.instanceId, { logs, paths, images }, stack);
   const stopping = new AbortController();
-  const networks = openNetworks({ ...base, config: config.network, reports: networkReports(() => holder.link) });
+  const { dnsmasqPidFile: pidFile, dnsmasqServersFile: serversFile, ...network } = config.network;
+  const reports = networkReports(() => holder.link);
+  const networks = openNetworks({ ...base, config: network, reports, dnsmasq: { pidFile, serversFile } });
   const capabilities = [capability, sessions, networks];
   const registry = await makeRegistry(base, capabilities, holder, stopping.signal, stack);
   const states = new StateRegistry(capabilities, registry);

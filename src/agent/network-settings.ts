@@ -4,6 +4,7 @@ import { DEFAULT_NETWORK_CONFIG } from '../capabilities/network/config.ts';
 import { setting } from '../core/config/setting.ts';
 import * as type from '../core/config/value-type.ts';
 import { BACKENDS } from '../core/network/network-spec.ts';
+import { DEFAULT_DNSMASQ } from '../platform/dns/host-name-servers.ts';
 
 const SECOND = 1000;
 const NETWORK = 'WireGuard networks';
@@ -35,5 +36,17 @@ export const networkSettings = {
     group: NETWORK,
     default: base.peerDetails,
     description: 'Peers of a network that are reported one by one, those in trouble first; figures are over all.',
+  }),
+  dnsmasqServersFile: setting(type.path(), {
+    key: 'network.dnsmasq_servers_file',
+    group: NETWORK,
+    default: DEFAULT_DNSMASQ.serversFile,
+    description: 'What a dnsmasq of this host was given as --servers-file, for networks with dns_backend = "dnsmasq".',
+  }),
+  dnsmasqPidFile: setting(type.path(), {
+    key: 'network.dnsmasq_pid_file',
+    group: NETWORK,
+    default: DEFAULT_DNSMASQ.pidFile,
+    description: 'What it was given as --pid-file. It is told by SIGHUP that the other file has changed.',
   }),
 } as const;

@@ -10,7 +10,8 @@ import type { StateStore } from '../core/capability.ts';
 import type { RunCommand } from '../core/command.ts';
 import { LonglineError } from '../core/errors.ts';
 import type { Link } from '../link/link.ts';
-import { hostNameServers } from '../platform/dns/host-name-servers.ts';
+import type { DnsmasqPlace } from '../platform/dns/dnsmasq.ts';
+import { DEFAULT_DNSMASQ, hostNameServers } from '../platform/dns/host-name-servers.ts';
 import { NO_RESOLV_FILE } from '../platform/dns/resolv-file.ts';
 import { childCommands } from '../platform/process/child-command.ts';
 import { hostRouting } from '../platform/routes/host-routing.ts';
@@ -33,12 +34,15 @@ export interface NetworkSetup {
   readonly config: NetworkConfig;
   readonly environment: Environment;
   readonly reports: NetworkReports;
+  /** Where a dnsmasq of the host is. */
+  readonly dnsmasq?: DnsmasqPlace;
 }
 
 /** The capability on this host. */
-export function openNetworks({ folder, config, environment, reports }: NetworkSetup): NetworkCapability {
+export function openNetworks(setup: NetworkSetup): NetworkCapability {
+  const { config, environment, reports } = setup;
   return new NetworkCapability({
-    systemOn: (state) => networkSystem(state, folder, environment),
+    systemOn: (state) => networkSystem(state, setup),
     environmentKey: environmentKeys(environment),
     reports,
     config,
@@ -52,14 +56,18 @@ export function networkReports(link: () => Link | undefined): NetworkReports {
   };
 }
 
-function networkSystem(state: StateStore, folder: DataFolder, environment: Environment): NetworkSystem {
-  const run = childCommands();
+function networkSystem(
+  state: StateStore,
+  { folder, environment, dnsmasq = DEFAULT_DNSMASQ }: NetworkSetup,
+): NetworkSystem {
+  // The one folder that an agent can always write to.
+  const run = childCommands(folder.path);
   const readSecret = (path: string) => readGuardedFile(path, { what: 'key file', secret: true });
   const keys = new KeyFiles({ readSecret, environment, memory: new LockedMemory() });
   return {
     ...hostRouting(run),
     interfaces: wireguardInterfaces(state, folder, run),
-    nameServers: hostNameServers({ run, record: storedRecord(state, 'resolv-file', NO_RESOLV_FILE) }),
+    nameServers: hostNameServers({ run, dnsmasq, record: storedRecord(state, 'resolv-file', NO_RESOLV_FILE) }),
     keys,
     ownKeys: new OwnKeyFolder(folder.file('network-keys'), keys),
     resolver: new NameResolver(),

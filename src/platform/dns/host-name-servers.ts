@@ -19,17 +19,12 @@ export interface NameServerParts {
   readonly run: RunCommand;
   /** Of the edit of resolv.conf. */
   readonly record: StoredRecord<ResolvFileRecord>;
-  readonly dnsmasq?: DnsmasqPlace;
+  readonly dnsmasq: DnsmasqPlace;
   readonly platform?: NodeJS.Platform;
 }
 
 /** Empty on a system for which there is none. */
-export function hostNameServers({
-  run,
-  record,
-  dnsmasq = DEFAULT_DNSMASQ,
-  ...parts
-}: NameServerParts): readonly NameServers[] {
+export function hostNameServers({ run, record, dnsmasq, ...parts }: NameServerParts): readonly NameServers[] {
   switch (parts.platform ?? process.platform) {
     case 'linux': {
       const ways = [new ResolvedNameServers(run), new ResolvconfNameServers(run), new ResolvFile(record)];

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { RunCommand } from '../../../src/core/command.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
-import { hostNameServers } from '../../../src/platform/dns/host-name-servers.ts';
+import { DEFAULT_DNSMASQ, hostNameServers } from '../../../src/platform/dns/host-name-servers.ts';
 import { NetshNameServers } from '../../../src/platform/dns/netsh.ts';
 import { NO_RESOLV_FILE } from '../../../src/platform/dns/resolv-file.ts';
 import { ResolvconfNameServers } from '../../../src/platform/dns/resolvconf.ts';
@@ -194,7 +194,8 @@ describe('name servers of a host', () => {
   it('are set in the ways that the system has', () => {
     const record = new MemoryRecord(NO_RESOLV_FILE);
     const { run } = commandRecorder();
-    const kinds = (platform: NodeJS.Platform) => hostNameServers({ run, record, platform }).map(({ kind }) => kind);
+    const kinds = (platform: NodeJS.Platform) =>
+      hostNameServers({ run, record, dnsmasq: DEFAULT_DNSMASQ, platform }).map(({ kind }) => kind);
     assert.deepEqual(kinds('linux'), ['resolved', 'resolvconf', 'file', 'dnsmasq']);
     assert.deepEqual([kinds('darwin'), kinds('win32'), kinds('aix')], [['scutil'], ['netsh'], []]);
   });
