@@ -9,11 +9,13 @@ import {
   MeshTopology,
   RotationStep,
 } from '#gen/longline/fleet/v1/network_service_pb.js';
+import { DesiredStateKind } from '#gen/longline/link/v1/link_pb.js';
+import { NetworkState } from '#gen/longline/v1/network_pb.js';
 import type { LonglineError } from '../../../src/core/errors.ts';
 import { fromConnectError } from '../front/received-errors.ts';
-import { FleetUnderTest, until } from '../link/fleet-fixture.ts';
+import { type ControlStream, FleetUnderTest, until } from '../link/fleet-fixture.ts';
 import { connection } from '../store/store-contract.ts';
-import { NetworkAgent } from './network-fixture.ts';
+import { keyNamed, NetworkAgent } from './network-fixture.ts';
 
 type SpecInit = MessageInitShape<typeof MeshSpecSchema>;
 
@@ -212,6 +214,46 @@ describe('meshes of agents', () => {
       return (await names()).join() === 'n';
     });
     assert.equal((await fleet.networks.getMesh({ name: 'n' })).mesh!.members[0]!.member!.address, 'fd42::1');
+  });
+
+  it('reach agents as what differs from what they have', async () => {
+    const hosts = ['x', 'y', 'z'].map((id) => fleet.agent(id));
+    const streams = await Promise.all(hosts.map((host) => host.connect()));
+    const [x, y, z] = streams as [ControlStream, ControlStream, ControlStream];
+    const key = (id: string) => keyNamed(`${id}/0`);
+    const tell = async (stream: ControlStream, id: string, generation: bigint) => {
+      const [head] = await fleet.store.desiredStates.heads(id);
+      const network = { name: 'm', state: NetworkState.UP, keys: [{ epoch: 0, publicKey: key(id) }] };
+      const detail = { case: 'network' as const, value: { networks: [network] } };
+      const { digest } = head!;
+      stream.send({ case: 'stateReport', value: { kind: DesiredStateKind.NETWORK, generation, digest, detail } });
+    };
+    // Long enough for a difference to be worth it.
+    const dnsDomains = Array.from({ length: 20 }, (_, place) => `domain-${place}.example`);
+    await put({ members: [member('x'), member('y')], dnsDomains });
+    for (const [stream, id] of [
+      [x, 'x'],
+      [y, 'y'],
+    ] as const) {
+      const { baseGeneration, generation } = await stream.next('desiredState');
+      assert.equal(baseGeneration, 0n);
+      await tell(stream, id, generation);
+    }
+    const peered = await x.next('desiredState');
+    await tell(x, 'x', peered.generation);
+    await fleet.networks.joinMesh({ mesh: 'm', member: member('z') });
+    const joining = await z.next('desiredState');
+    assert.deepEqual(joining.body.case === 'network' && joining.body.value.networks[0]!.peers, []);
+    await tell(z, 'z', joining.generation);
+    const change = await x.next('desiredState');
+    assert.deepEqual([change.baseGeneration, change.generation], [peered.generation, peered.generation + 1n]);
+    assert.ok(change.body.case === 'network');
+    const { networks, peerDeltas } = change.body.value;
+    assert.deepEqual(networks, []);
+    assert.deepEqual(
+      peerDeltas.map((delta) => [delta.network, delta.put.map(({ publicKey }) => publicKey), delta.removed]),
+      [['m', [key('z')], []]],
+    );
   });
 
   it('rotate the key of one or all, and back', async () => {

@@ -1282,7 +1282,8 @@ export enum MeshTopology {
   FULL = 1,
 
   /**
-   * Hubs of all; all others of hubs only, through which they reach each other.
+   * Each member that is no hub has one hub, its home, through which it reaches all others. Hubs have the members that they are the
+   * home of, and each other with the members behind them.
    *
    * @generated from enum value: MESH_TOPOLOGY_HUB = 2;
    */
@@ -1301,7 +1302,7 @@ export declare const MeshTopologySchema: GenEnum<MeshTopology>;
  */
 export enum RotationStep {
   /**
-   * Not set.
+   * None yet: another key of the mesh is being replaced before.
    *
    * @generated from enum value: ROTATION_STEP_UNSPECIFIED = 0;
    */
@@ -1473,7 +1474,8 @@ export declare const NetworkService: GenService<{
     output: typeof LeaveMeshResponseSchema;
   },
   /**
-   * Begins to replace the key of one agent in a mesh, or of all, one after the other. No packet is lost on the way. Role operator.
+   * Begins to replace the key of one agent in a mesh, or of all, one after the other. Its peers know the key that it has at every
+   * instant. Role operator.
    *
    * @generated from rpc longline.fleet.v1.NetworkService.RotateKey
    */
