@@ -26,7 +26,8 @@ export function socketState(path: string): Promise<SocketState> {
   });
   socket.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') resolve('absent');
-    else if (error.code === 'ECONNREFUSED') resolve('silent');
+    // Reset: whoever listened ended before it took the connection.
+    else if (error.code === 'ECONNREFUSED' || error.code === 'ECONNRESET') resolve('silent');
     else if (error.code === 'EAGAIN') resolve('listening');
     else reject(new LonglineError('unavailable', `${path} can't be reached: ${error.message}`, { cause: error }));
   });
