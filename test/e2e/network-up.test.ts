@@ -1,6 +1,6 @@
 // Networks without a controller, on a real wireguard-go: by a file, by gRPC, by JSON messages; through reloads, kills and ends.
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -33,13 +33,7 @@ async function fetched(host: LabHost, url: string): Promise<Record<string, unkno
   }
 }
 
-async function daemonOf(host: LabHost): Promise<number | undefined> {
-  for (const pid of (await host.run('ip', 'netns', 'pids', host.namespace)).split('\n').filter(Boolean)) {
-    const line = await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
-    if (line.includes('wireguard-go')) return Number(pid);
-  }
-  return undefined;
-}
+const daemonOf = (host: LabHost) => host.pidOf('wireguard-go');
 
 async function networksOf(process: NetworkProcess): Promise<readonly NetworkStatus[]> {
   using client = process.client();
