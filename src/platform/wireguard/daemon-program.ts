@@ -18,6 +18,8 @@ export const DAEMON_USER = { uid: 65_527, gid: 65_527 } as const;
 /** How a program is to be started. */
 export interface DaemonProgram {
   readonly name: string;
+  /** Where it is looked for in place of where programs of the system are. */
+  readonly folders?: readonly string[];
   /** True: it takes its TUN device and its socket as descriptors, and then needs no privileges to start. */
   readonly takesDescriptors: boolean;
   format(path: string): Promise<TunFormat>;

@@ -49,8 +49,8 @@ export class UserSpaceBackend implements WireguardBackend {
   }
 
   async missing(): Promise<string | undefined> {
-    const { name } = this.#parts.program;
-    if ((await findProgram(name)) === undefined) return `there is no program ${name} on this host; install it`;
+    const { folders, name } = this.#parts.program;
+    if ((await findProgram(name, folders)) === undefined) return `there is no program ${name} on this host; install it`;
     if (!existsSync('/dev/net/tun'))
       return 'there is no /dev/net/tun; run "modprobe tun", or give the container that device';
     try {
@@ -84,7 +84,7 @@ export class UserSpaceBackend implements WireguardBackend {
   async make(request: InterfaceRequest, save: SaveRecord, signal?: AbortSignal): Promise<void> {
     const { host, program, user } = this.#parts;
     const { name } = request;
-    const path = await findProgram(program.name);
+    const path = await findProgram(program.name, program.folders);
     if (path === undefined) throw new LonglineError('unsupported', `there is no program ${program.name} on this host`);
     await host.freeSocket(uapiPath(name));
     const descriptors = [await this.#tun(request, path, signal)];

@@ -35,7 +35,9 @@ export class InterfaceAgent implements AsyncDisposable {
   constructor(host: LabHost, options: Partial<ChildOptions> & Pick<ChildOptions, 'folder'>) {
     const path = join(import.meta.dirname, 'interface-child.ts');
     const whole = JSON.stringify({ instance: 'one', dieAt: 0, ...options } satisfies ChildOptions);
-    this.#process = host.spawn([process.execPath, path, whole], { stdio: ['pipe', 'pipe', 'inherit'] });
+    // Compiled once for all of a test: it starts many.
+    const env = { ...process.env, NODE_COMPILE_CACHE: join(options.folder, 'compiled') };
+    this.#process = host.spawn([process.execPath, path, whole], { env, stdio: ['pipe', 'pipe', 'inherit'] });
     this.#ended = once(this.#process, 'exit');
     this.#lines = createInterface({ input: this.#process.stdout! })[Symbol.asyncIterator]();
     // It may be dead already.

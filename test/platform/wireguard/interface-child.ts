@@ -1,5 +1,6 @@
 // An agent's part that makes interfaces, as a program of its own, so that tests can run it in a network namespace and kill it.
 // Its argument is ChildOptions as JSON; it reads one call a line, as JSON, and answers each with a line.
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { StateFile } from '../../../src/agent/state-file.ts';
 import type { InterfaceRequest, OpenInterface } from '../../../src/capabilities/network/ports.ts';
@@ -9,7 +10,7 @@ import { toLonglineError } from '../../../src/core/errors.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { SecretKey } from '../../../src/core/wireguard-keys.ts';
 import { childCommands } from '../../../src/platform/process/child-command.ts';
-import { DAEMON_USER, WIREGUARD_GO } from '../../../src/platform/wireguard/daemon-program.ts';
+import { BORINGTUN_CLI, DAEMON_USER, WIREGUARD_GO } from '../../../src/platform/wireguard/daemon-program.ts';
 import { InterfaceRecords } from '../../../src/platform/wireguard/interface-record.ts';
 import { LinuxInterfaces } from '../../../src/platform/wireguard/linux-interfaces.ts';
 import { LinuxLinks } from '../../../src/platform/wireguard/linux-links.ts';
@@ -75,8 +76,12 @@ const host = dying(
 const links = new LinuxLinks(run);
 const label = `longline:${options.instance}`;
 const parts = { program: WIREGUARD_GO, links, label, logFolder: options.folder, user: DAEMON_USER, host };
+const boringtun = { ...BORINGTUN_CLI, folders: [join(import.meta.dirname, '../../fixtures/bin')] };
 const interfaces = new LinuxInterfaces({
-  backends: [new UserSpaceBackend('wireguard-go', parts)],
+  backends: [
+    new UserSpaceBackend('wireguard-go', parts),
+    new UserSpaceBackend('boringtun', { ...parts, program: boringtun }),
+  ],
   links,
   label,
   state,

@@ -56,7 +56,7 @@ async function daemonsOf(host: LabHost): Promise<ReadonlyMap<number, string>> {
   const daemons = new Map<number, string>();
   for (const pid of (await host.run('ip', 'netns', 'pids', host.namespace)).split('\n').filter(Boolean).map(Number)) {
     const line = await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
-    if (/wireguard-go|daemon-launcher/.test(line)) daemons.set(pid, line);
+    if (/wireguard-go|boringtun|daemon-launcher/.test(line)) daemons.set(pid, line);
   }
   return daemons;
 }
@@ -213,6 +213,24 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
     assert.equal((await daemonsOf(host)).size, 1);
     assert.ok(existsSync(`/proc/${bystander.pid}`) && bystander.signalCode === null);
     bystander.kill();
+  });
+
+  it('is boringtun where that is asked for, which opens all itself and is left nothing but CAP_NET_ADMIN', async (t) => {
+    const name = host.tunnel;
+    const agent = (await benchOn(t, host)).agent();
+    const opened = await agent.open(name, { backend: 'boringtun' });
+    assert.partialDeepStrictEqual(opened, { adopted: false, kind: 'boringtun' });
+    await agent.call({ kind: 'set_key', name, key: KEY.reveal() });
+    const [[pid = 0] = []] = await daemonsOf(host);
+    const netAdmin = (1n << 12n).toString(16).padStart(16, '0');
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
+    for (const set of ['Prm', 'Eff', 'Bnd']) assert.match(status, new RegExp(`^Cap${set}:\\t${netAdmin}$`, 'm'));
+    assert.match(status, /^NoNewPrivs:\t1$/m);
+    assert.equal((await agent.open(name)).kind, 'boringtun', 'it is not given up for another that could be had');
+    assert.equal(await agent.call({ kind: 'peers', name }), KEY.publicKey());
+    const switched = await agent.open(name, { backend: 'wireguard-go' });
+    assert.partialDeepStrictEqual(switched, { adopted: false, kind: 'wireguard-go' });
+    assert.equal((await daemonsOf(host)).size, 1);
   });
 
   it('comes out whole after a kill at any step of its making, mending and removal, with nothing left over', async (t) => {
