@@ -5,7 +5,14 @@ import { crc32c } from '../crc32c.ts';
 import { parsePublicKey } from '../wireguard-keys.ts';
 import { endpointForm, parseEndpoint } from './endpoint.ts';
 import { DNS_BACKENDS, type DnsBackend, domainForm, parseDnsBackend, parseDomain } from './name-servers.ts';
-import { coveringPrefixes, isDefaultPrefix, parseAddress, parseInterfaceAddress, parsePrefix } from './prefix.ts';
+import {
+  coveringPrefixes,
+  isDefaultPrefix,
+  lengthsOf,
+  parseAddress,
+  parseInterfaceAddress,
+  parsePrefix,
+} from './prefix.ts';
 
 /** What WireGuard holds at most on one interface. */
 export const MAX_PEERS = 65_536;
@@ -281,11 +288,14 @@ function checkPeer(draft: PeerDraft, at: string, within: Within, refuse: Note): 
 /** Packets to an endpoint that lies in a routed prefix go into the tunnel that they are to carry. */
 function warnOfLoops(peers: readonly PeerSpec[], routes: readonly string[], warn: Note): void {
   const routed = new Set([...routes, ...peers.flatMap(({ prefixes }) => prefixes)]);
+  const lengths = lengthsOf(routed);
   for (const [place, { endpoint }] of peers.entries()) {
     const host = endpoint === undefined ? undefined : parsePrefix(endpoint.replace(/:\d+$/, '').replace(/[[\]]/g, ''));
     if (host === undefined) continue;
     // A default route is behind a mark, and loops nothing.
-    const wider = [host, ...coveringPrefixes(host)].find((prefix) => routed.has(prefix) && !isDefaultPrefix(prefix));
+    const wider = [host, ...coveringPrefixes(host, lengths)].find(
+      (prefix) => routed.has(prefix) && !isDefaultPrefix(prefix),
+    );
     if (wider === undefined) continue;
     warn(
       `peers[${place}].endpoint`,
@@ -309,8 +319,9 @@ function settlePrefixes(peers: readonly PeerSpec[], warn: Note): readonly PeerSp
       owner.set(prefix, place);
     }
   }
+  const lengths = lengthsOf(owner.keys());
   for (const [prefix, place] of owner) {
-    for (const wider of coveringPrefixes(prefix)) {
+    for (const wider of coveringPrefixes(prefix, lengths)) {
       const other = owner.get(wider);
       if (other === undefined || other === place) continue;
       warn(`peers[${place}].allowed_ips`, `${prefix} lies in ${wider} of peers[${other}]; being longer, it wins there`);

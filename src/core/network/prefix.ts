@@ -59,11 +59,19 @@ export function prefixesOverlap(left: string, right: string): boolean {
   return one.address.value >> host === other.address.value >> host;
 }
 
-/** Every canonical prefix, from the next shorter to /0, that covers this one. */
-export function* coveringPrefixes(prefix: string): Generator<string> {
+/** Lengths that some prefixes have, of either family. */
+export function lengthsOf(prefixes: Iterable<string>): ReadonlySet<number> {
+  const lengths = new Set<number>();
+  for (const prefix of prefixes) lengths.add(Number(prefix.slice(prefix.indexOf('/') + 1)));
+  return lengths;
+}
+
+/** Every canonical prefix of one of the lengths that covers this one and is shorter, the longest first. */
+export function* coveringPrefixes(prefix: string, lengths: ReadonlySet<number>): Generator<string> {
   const parsed = parts(prefix);
   if (parsed === undefined) return;
   for (let length = parsed.length - 1; length >= 0; length--) {
+    if (!lengths.has(length)) continue;
     const host = BigInt(parsed.address.bits - length);
     yield `${format({ ...parsed.address, value: (parsed.address.value >> host) << host })}/${length}`;
   }

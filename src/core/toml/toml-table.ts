@@ -8,7 +8,8 @@ import { indexLines, type LineIndex } from './line-index.ts';
 
 interface Findings {
   readonly violations: FieldViolation[];
-  readonly lines: LineIndex;
+  /** Made with the first mistake: in a long file it takes as long as parsing. */
+  readonly lines: () => LineIndex;
 }
 
 /** Parses a whole file with `read`, which must take every key it knows. Throws `invalid` with all violations. */
@@ -21,15 +22,20 @@ export function readToml<T>(text: string, read: (root: TomlTable) => T): T {
     const what = error.message.split('\n')[0]!.replace(/^Invalid TOML document: /, '');
     throw invalid([{ field: `line ${error.line}`, description: `not valid TOML: ${what} (column ${error.column})` }]);
   }
-  return readStrictly(values, indexLines(text), read);
+  let lines: LineIndex | undefined;
+  return readStrictly(values, () => (lines ??= indexLines(text)), read);
 }
 
 /** As readToml, for values that another format gave. */
 export function readValues<T>(values: Readonly<Record<string, unknown>>, read: (root: TomlTable) => T): T {
-  return readStrictly(values, new Map(), read);
+  return readStrictly(values, () => new Map(), read);
 }
 
-function readStrictly<T>(values: Readonly<Record<string, unknown>>, lines: LineIndex, read: (root: TomlTable) => T): T {
+function readStrictly<T>(
+  values: Readonly<Record<string, unknown>>,
+  lines: Findings['lines'],
+  read: (root: TomlTable) => T,
+): T {
   const findings: Findings = { violations: [], lines };
   const root = new TomlTable(values, '', findings);
   const result = read(root);
@@ -64,7 +70,7 @@ export class TomlTable {
   /** Notes that a value of this table, or the table itself (key ''), is wrong. */
   fail(key: string, description: string): undefined {
     const field = this.#pathOf(key);
-    const line = this.#findings.lines.get(field) ?? this.#findings.lines.get(this.path);
+    const line = this.#findings.lines().get(field) ?? this.#findings.lines().get(this.path);
     this.#findings.violations.push({
       field: field === '' ? 'file' : field,
       description: line === undefined ? description : `${description} (line ${line})`,
@@ -216,7 +222,7 @@ export class TomlTable {
 
   #wrong(field: string, value: unknown, form: string, lineOf = field): undefined {
     const shown = JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? String(item) : item));
-    const line = this.#findings.lines.get(this.#pathOf(lineOf)) ?? this.#findings.lines.get(this.path);
+    const line = this.#findings.lines().get(this.#pathOf(lineOf)) ?? this.#findings.lines().get(this.path);
     const where = line === undefined ? '' : ` (line ${line})`;
     this.#findings.violations.push({
       field: this.#pathOf(field),
