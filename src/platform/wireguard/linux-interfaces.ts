@@ -19,9 +19,10 @@ import { type InterfaceRecord, InterfaceRecords } from './interface-record.ts';
 import type { FoundLink, LinuxLinks } from './linux-links.ts';
 import { NameLocks } from './name-locks.ts';
 
-const WATCH_MS = 500;
-/** Every so many looks the link is read as well, which takes a process. */
-const LINK_EVERY = 10;
+/** A look at a daemon costs next to nothing. */
+const WATCH_DAEMON_MS = 500;
+/** A look at a link takes a process. */
+const WATCH_LINK_MS = 10_000;
 
 /** What the interfaces of a host are made with. */
 export interface LinuxInterfacesParts {
@@ -189,27 +190,21 @@ export class LinuxInterfaces implements WireguardInterfaces {
   }
 
   async #watch(record: InterfaceRecord, signal: AbortSignal): Promise<string> {
-    const clock = this.#parts.clock ?? systemClock;
-    const first = await this.#parts.links.find(record.realName, signal);
-    for (let looks = 1; ; looks++) {
-      const fault = await this.#fault(record, first?.index, looks % LINK_EVERY === 1, signal);
-      if (fault !== undefined) return fault;
-      await clock.sleep(WATCH_MS, signal);
-    }
-  }
-
-  async #fault(
-    record: InterfaceRecord,
-    index: number | undefined,
-    withLink: boolean,
-    signal: AbortSignal,
-  ): Promise<string | undefined> {
+    const { clock = systemClock, links } = this.#parts;
     const { foreign, kind, realName } = record;
-    const fault = foreign ? undefined : await this.#backend(kind).fault(record, signal);
-    if (fault !== undefined || !withLink) return fault;
-    const link = await this.#parts.links.find(realName, signal);
-    if (link === undefined) return `its link "${realName}" is gone`;
-    return link.index === index ? undefined : `its link "${realName}" was made anew by somebody else`;
+    const first = await links.find(realName, signal);
+    const daemon = foreign || kind === 'kernel' ? undefined : this.#backend(kind);
+    for (let linkSeenMs = clock.monotonic(); ; ) {
+      const fault = await daemon?.fault(record, signal);
+      if (fault !== undefined) return fault;
+      if (daemon === undefined || clock.monotonic() - linkSeenMs >= WATCH_LINK_MS) {
+        const link = await links.find(realName, signal);
+        if (link === undefined) return `its link "${realName}" is gone`;
+        if (link.index !== first?.index) return `its link "${realName}" was made anew by somebody else`;
+        linkSeenMs = clock.monotonic();
+      }
+      await clock.sleep(daemon === undefined ? WATCH_LINK_MS : WATCH_DAEMON_MS, signal);
+    }
   }
 
   #backend(kind: Backend): WireguardBackend {

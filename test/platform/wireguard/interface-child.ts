@@ -29,7 +29,13 @@ export interface ChildOptions {
 export type ChildCall =
   | { readonly kind: 'open'; readonly request: InterfaceRequest }
   | { readonly kind: 'remove' | 'lost' | 'peers'; readonly name: string }
-  | { readonly kind: 'set_key'; readonly name: string; readonly key: string }
+  | {
+      readonly kind: 'write';
+      readonly name: string;
+      readonly key?: string;
+      readonly fwmark?: number;
+      readonly listenPort?: number;
+    }
   /** Forges the record, as if the daemon had had this pid. */
   | { readonly kind: 'set_pid'; readonly name: string; readonly pid: number }
   | { readonly kind: 'list' | 'backends' };
@@ -103,8 +109,11 @@ async function answer(call: ChildCall): Promise<unknown> {
       return await open.get(call.name)!.lost(AbortSignal.timeout(60_000));
     case 'peers':
       return (await open.get(call.name)!.device.read()).publicKey ?? null;
-    case 'set_key':
-      return await open.get(call.name)!.device.write({ privateKey: SecretKey.parse(call.key)!, peers: [] });
+    case 'write': {
+      const { key, kind, name, ...own } = call;
+      const privateKey = key === undefined ? undefined : SecretKey.parse(key)!;
+      return await open.get(name)!.device.write({ ...own, ...(privateKey && { privateKey }), peers: [] });
+    }
     case 'set_pid': {
       const records = new InterfaceRecords(state);
       const record = (await records.get(call.name))!;

@@ -84,7 +84,7 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
     const bench = await benchOn(t, host);
     const first = bench.agent();
     assert.partialDeepStrictEqual(await first.open(name), { adopted: false, foreign: false, kind: 'wireguard-go' });
-    await first.call({ kind: 'set_key', name, key: KEY.reveal() });
+    await first.call({ kind: 'write', name, key: KEY.reveal() });
     assert.match(await host.ip('link', 'show', name), /mtu 1380/);
     const [[pid = 0] = []] = await daemonsOf(host);
     const status = await readFile(`/proc/${pid}/status`, 'utf8');
@@ -113,8 +113,12 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
     const name = host.tunnel;
     const agent = (await benchOn(t, host)).agent();
     await agent.open(name);
+    await host.ip('link', 'set', name, 'up');
     const more = { fwmark: 7, listenPort: 500 };
+    const write = { kind: 'write', name, key: KEY.reveal(), ...more } as const;
+    await assert.rejects(agent.call(write), { message: /refused to take a change/ });
     assert.equal((await agent.open(name, more)).adopted, false);
+    await agent.call(write);
     const [[pid = 0] = []] = await daemonsOf(host);
     const wanted = ((1n << 12n) | (1n << 10n)).toString(16).padStart(16, '0');
     assert.match(await readFile(`/proc/${pid}/status`, 'utf8'), new RegExp(`CapEff:\\t${wanted}\n`));
@@ -220,7 +224,7 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
     const agent = (await benchOn(t, host)).agent();
     const opened = await agent.open(name, { backend: 'boringtun' });
     assert.partialDeepStrictEqual(opened, { adopted: false, kind: 'boringtun' });
-    await agent.call({ kind: 'set_key', name, key: KEY.reveal() });
+    await agent.call({ kind: 'write', name, key: KEY.reveal() });
     const [[pid = 0] = []] = await daemonsOf(host);
     const netAdmin = (1n << 12n).toString(16).padStart(16, '0');
     const status = await readFile(`/proc/${pid}/status`, 'utf8');
