@@ -113,6 +113,7 @@ it('reflects every service it serves', async () => {
     'grpc.reflection.v1alpha.ServerReflection',
     'longline.fleet.v1.AgentService',
     'longline.fleet.v1.JobService',
+    'longline.fleet.v1.NetworkService',
     'longline.fleet.v1.SessionService',
     'longline.fleet.v1.TokenService',
     'longline.link.v1.EnrollmentService',
