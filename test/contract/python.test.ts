@@ -2,7 +2,7 @@
 // the agents of a real controller.
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -49,7 +49,7 @@ describe('Python', { skip: pythonMissing() ?? dockerMissing() ?? testImageMissin
     await writeFile(
       trust,
       `[[keys]]\nkey_id = "python"\nalgorithm = "hmac-sha256"\nsecret = "${secret.toString('base64')}"\n` +
-        'controllers = ["python-controller"]\ncapabilities = ["jobs"]\n',
+        'controllers = ["python-controller"]\ncapabilities = ["jobs", "network"]\n',
     );
     await chmod(trust, 0o600);
     const program = join(ROOT, 'deploy/examples/python/controller.py');
@@ -72,7 +72,12 @@ describe('Python', { skip: pythonMissing() ?? dockerMissing() ?? testImageMissin
       const [code] = (await ended) as [number];
       assert.equal(code, 0, seen);
       const kinds = new Set(events.map((event) => event.event));
-      for (const kind of ['hello', 'received', 'output', 'result', 'closed']) assert.ok(kinds.has(kind), seen);
+      for (const kind of ['hello', 'state', 'received', 'output', 'result', 'closed']) assert.ok(kinds.has(kind), seen);
+      const state = events.findLast((event) => event.event === 'state')!;
+      assert.equal(state['generation'], 1, seen);
+      // Whether this host can have networks is not the question: it was taken as signed, or refused for just that.
+      if (state['error'] !== null) assert.equal(state['error'], 'ERROR_REASON_UNSUPPORTED', seen);
+      else assert.equal(state['digest'], createHash('sha256').digest('hex').slice(0, 32));
       const output = events.filter((event) => event.event === 'output').map((event) => event['data']);
       assert.equal(output.join(''), 'from python\n');
       const result = events.find((event) => event.event === 'result')!;

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A whole controller in one file, written from the Protobuf contract alone.
 
-It serves one agent that authenticates by API key, sends it one job signed with a shared secret, stores the output in
-memory and prints what happens as JSON lines: "listening", "hello", "received", "progress", "output", "result", "closed".
-Exits 0 once result and log are complete.
+It serves one agent that authenticates by API key, wants no network of it, sends it one job signed with a shared secret,
+stores the output in memory and prints what happens as JSON lines: "listening", "hello", "state", "received", "progress",
+"output", "result", "closed". Exits 0 once result and log are complete, and it is known what became of the desired state.
 
     controller.py --stubs DIR --api-key HEX64 --secret HEX --key-id ID --image IMAGE -- PROGRAM [ARG…]
 
@@ -43,7 +43,7 @@ sys.path.insert(0, ARGUMENTS.stubs)
 import grpc  # noqa: E402
 from google.protobuf import duration_pb2, timestamp_pb2  # noqa: E402
 from longline.link.v1 import link_pb2, link_pb2_grpc  # noqa: E402
-from longline.v1 import agent_pb2, job_pb2, signature_pb2  # noqa: E402
+from longline.v1 import agent_pb2, error_pb2, job_pb2, network_pb2, signature_pb2  # noqa: E402
 
 STATEMENT_TYPE = "application/vnd.longline.statement.v1+protobuf"
 STREAM_END = object()
@@ -73,7 +73,7 @@ def pre_auth_encoding(payload_type, payload):
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def signed_statement(agent_id):
+def signed_statement(agent_id, action):
     now = time.time()
     statement = signature_pb2.Statement(
         nonce=os.urandom(24),
@@ -81,9 +81,7 @@ def signed_statement(agent_id):
         audience=agent_pb2.Selector(agent_ids=[agent_id]),
         issue_time=timestamp(now),
         expire_time=timestamp(now + 300),
-        action=signature_pb2.Action(
-            job=signature_pb2.JobAction(run=job_pb2.JobSpec(argv=ARGUMENTS.argv, image=ARGUMENTS.image))
-        ),
+        action=action,
     )
     payload = statement.SerializeToString()
     mac = hmac.new(bytes.fromhex(ARGUMENTS.secret), pre_auth_encoding(STATEMENT_TYPE, payload), hashlib.sha256)
@@ -97,6 +95,25 @@ def signed_statement(agent_id):
                 value=mac.digest(),
             )
         ],
+    )
+
+
+def job_action():
+    job = job_pb2.JobSpec(argv=ARGUMENTS.argv, image=ARGUMENTS.image)
+    return signature_pb2.Action(job=signature_pb2.JobAction(run=job))
+
+
+def desired_networks(agent_id, generation):
+    """A full state without any network, with the permit that lets it be brought about."""
+    body = network_pb2.NetworkDesiredState()
+    body_sha256 = hashlib.sha256(body.SerializeToString()).digest()
+    permit = network_pb2.NetworkStatePermit(generation=generation, body_sha256=body_sha256)
+    action = signature_pb2.Action(network=network_pb2.NetworkAction(permit=permit))
+    return link_pb2.DesiredState(
+        kind=link_pb2.DESIRED_STATE_KIND_NETWORK,
+        generation=generation,
+        statement=signed_statement(agent_id, action),
+        network=body,
     )
 
 
@@ -132,6 +149,7 @@ class Controller(link_pb2_grpc.AgentLinkServiceServicer):
         self.logs = {}
         self.result_stored = threading.Event()
         self.log_closed = threading.Event()
+        self.state_known = threading.Event()
 
     @staticmethod
     def check_identity(context):
@@ -186,13 +204,21 @@ class Controller(link_pb2_grpc.AgentLinkServiceServicer):
                 self.command = link_pb2.Command(
                     seq=1,
                     id=self.command_id,
-                    statement=signed_statement(hello.agent_id),
+                    statement=signed_statement(hello.agent_id, job_action()),
                     issue_time=timestamp(now),
                     expire_time=timestamp(now + 300),
                 )
+            if not any(ref.kind == link_pb2.DESIRED_STATE_KIND_NETWORK for ref in hello.desired_states):
+                state = desired_networks(hello.agent_id, generation=1)
+                outgoing.put(link_pb2.ControllerMessage(desired_state=state))
             if not self.result_stored.is_set():
                 # The same id again never runs twice, so sending it after every hello is safe.
                 outgoing.put(link_pb2.ControllerMessage(command=self.command))
+        elif kind == "state_report" and message.state_report.kind == link_pb2.DESIRED_STATE_KIND_NETWORK:
+            report = message.state_report
+            error = error_pb2.ErrorReason.Name(report.error.reason) if report.HasField("error") else None
+            say("state", generation=report.generation, digest=report.digest.hex(), error=error)
+            self.state_known.set()
         elif kind == "received":
             say("received", command_id=message.received.command_id)
         elif kind == "progress":
@@ -258,7 +284,8 @@ def main():
     say("listening", url=f"http://{host}:{port}")
     deadline = time.monotonic() + ARGUMENTS.limit_s
     done = all(
-        event.wait(max(0, deadline - time.monotonic())) for event in (controller.result_stored, controller.log_closed)
+        event.wait(max(0, deadline - time.monotonic()))
+        for event in (controller.result_stored, controller.log_closed, controller.state_known)
     )
     # Time for the last acknowledgements to leave.
     server.stop(grace=1).wait()
