@@ -6,6 +6,7 @@ import { findEngine, loadDemoImage, type UsableEngine } from '../dev/engine.ts';
 import type { Chapter } from './chapter.ts';
 import { auditChapter } from './chapters/audit.ts';
 import { jobsChapter } from './chapters/jobs.ts';
+import { networkChapter } from './chapters/network.ts';
 import { refusalsChapter } from './chapters/refusals.ts';
 import { sessionsChapter } from './chapters/sessions.ts';
 import { warmChapter } from './chapters/warm.ts';
@@ -14,7 +15,14 @@ import { Report } from './report.ts';
 import { Screen } from './screen.ts';
 import { DEMO_AGENT, Stage } from './stage.ts';
 
-const CHAPTERS: readonly Chapter[] = [jobsChapter, sessionsChapter, refusalsChapter, warmChapter, auditChapter];
+const CHAPTERS: readonly Chapter[] = [
+  jobsChapter,
+  sessionsChapter,
+  refusalsChapter,
+  warmChapter,
+  auditChapter,
+  networkChapter,
+];
 
 async function play(
   screen: Screen,
@@ -22,7 +30,7 @@ async function play(
   engine: UsableEngine | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const chapters = engine === undefined ? [withoutEngineChapter] : CHAPTERS;
+  const chapters = engine === undefined ? [withoutEngineChapter, networkChapter] : CHAPTERS;
   let folder = '';
   const pids: number[] = [];
   let stage: Stage | undefined;
