@@ -32,12 +32,20 @@ export class InterfaceAgent implements AsyncDisposable {
   readonly #lines: AsyncIterator<string>;
   readonly #ended: Promise<unknown>;
 
-  constructor(host: LabHost, options: Partial<ChildOptions> & Pick<ChildOptions, 'folder'>) {
+  /** `through` is a program that runs it, with its arguments. */
+  constructor(
+    host: LabHost,
+    options: Partial<ChildOptions> & Pick<ChildOptions, 'folder'>,
+    through: readonly string[] = [],
+  ) {
     const path = join(import.meta.dirname, 'interface-child.ts');
     const whole = JSON.stringify({ instance: 'one', dieAt: 0, ...options } satisfies ChildOptions);
     // Compiled once for all of a test: it starts many.
     const env = { ...process.env, NODE_COMPILE_CACHE: join(options.folder, 'compiled') };
-    this.#process = host.spawn([process.execPath, path, whole], { env, stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#process = host.spawn([...through, process.execPath, path, whole], {
+      env,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     this.#ended = once(this.#process, 'exit');
     this.#lines = createInterface({ input: this.#process.stdout! })[Symbol.asyncIterator]();
     // It may be dead already.

@@ -10,7 +10,8 @@ import { toLonglineError } from '../../../src/core/errors.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { SecretKey } from '../../../src/core/wireguard-keys.ts';
 import { childCommands } from '../../../src/platform/process/child-command.ts';
-import { BORINGTUN_CLI, DAEMON_USER, WIREGUARD_GO } from '../../../src/platform/wireguard/daemon-program.ts';
+import { BORINGTUN_CLI, WIREGUARD_GO } from '../../../src/platform/wireguard/daemon-program.ts';
+import { daemonUser } from '../../../src/platform/wireguard/daemon-user.ts';
 import { InterfaceRecords } from '../../../src/platform/wireguard/interface-record.ts';
 import { LinuxInterfaces } from '../../../src/platform/wireguard/linux-interfaces.ts';
 import { LinuxLinks } from '../../../src/platform/wireguard/linux-links.ts';
@@ -81,7 +82,7 @@ const host = dying(
 );
 const links = new LinuxLinks(run);
 const label = `longline:${options.instance}`;
-const parts = { program: WIREGUARD_GO, links, label, logFolder: options.folder, user: DAEMON_USER, host };
+const parts = { program: WIREGUARD_GO, links, label, logFolder: options.folder, user: daemonUser(), host };
 const boringtun = { ...BORINGTUN_CLI, folders: [join(import.meta.dirname, '../../fixtures/bin')] };
 const interfaces = new LinuxInterfaces({
   backends: [

@@ -126,6 +126,20 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
     assert.equal((await agent.open(name, more)).adopted, true);
   });
 
+  it('needs nothing but CAP_NET_ADMIN of an agent, and leaves its daemon nothing of that', async (t) => {
+    const name = host.tunnel;
+    const { folder } = await benchOn(t, host);
+    const confined = ['setpriv', '--bounding-set=-all,+net_admin', '--no-new-privs'];
+    await using agent = new InterfaceAgent(host, { folder }, confined);
+    assert.equal((await agent.open(name)).adopted, false);
+    await agent.call({ kind: 'write', name, key: KEY.reveal() });
+    const [[pid = 0] = []] = await daemonsOf(host);
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
+    for (const set of ['Inh', 'Prm', 'Eff', 'Amb']) assert.match(status, new RegExp(`^Cap${set}:\\t0+$`, 'm'));
+    await agent.call({ kind: 'remove', name });
+    await eventually(async () => await noneLeft(host));
+  });
+
   it('is noticed to be lost when its daemon is killed, and mended with its link left as it was', async (t) => {
     const name = host.tunnel;
     const agent = (await benchOn(t, host)).agent();
