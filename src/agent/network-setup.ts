@@ -4,24 +4,19 @@ import { NetworkTelemetrySchema } from '#gen/longline/v1/network_pb.js';
 import { NetworkCapability } from '../capabilities/network/capability.ts';
 import type { NetworkConfig } from '../capabilities/network/config.ts';
 import type { EnvironmentKey } from '../capabilities/network/keys.ts';
-import type { NetworkReports, NetworkSystem, WireguardInterfaces } from '../capabilities/network/ports.ts';
+import type { NetworkReports, NetworkSystem } from '../capabilities/network/ports.ts';
 import { storedRecord } from '../capabilities/network/stored-record.ts';
 import type { StateStore } from '../core/capability.ts';
-import type { RunCommand } from '../core/command.ts';
-import { LonglineError } from '../core/errors.ts';
 import type { Link } from '../link/link.ts';
 import type { DnsmasqPlace } from '../platform/dns/dnsmasq.ts';
 import { DEFAULT_DNSMASQ, hostNameServers } from '../platform/dns/host-name-servers.ts';
 import { NO_RESOLV_FILE } from '../platform/dns/resolv-file.ts';
 import { childCommands } from '../platform/process/child-command.ts';
 import { hostRouting } from '../platform/routes/host-routing.ts';
-import { BORINGTUN_CLI, DAEMON_USER, WIREGUARD_GO } from '../platform/wireguard/daemon-program.ts';
 import { KeyFiles } from '../platform/wireguard/key-files.ts';
-import { LinuxInterfaces } from '../platform/wireguard/linux-interfaces.ts';
-import { LinuxLinks } from '../platform/wireguard/linux-links.ts';
 import { LockedMemory } from '../platform/wireguard/locked-memory.ts';
 import { NameResolver } from '../platform/wireguard/name-resolver.ts';
-import { linuxDaemonHost, UserSpaceBackend } from '../platform/wireguard/user-space.ts';
+import { systemInterfaces } from '../platform/wireguard/system-interfaces.ts';
 import type { DataFolder } from './data-folder.ts';
 import { OwnKeyFolder } from './network/own-keys.ts';
 import { readGuardedFile } from './trust/guarded-file.ts';
@@ -66,27 +61,12 @@ function networkSystem(
   const keys = new KeyFiles({ readSecret, environment, memory: new LockedMemory() });
   return {
     ...hostRouting(run),
-    interfaces: wireguardInterfaces(state, folder, run),
+    interfaces: systemInterfaces({ run, state, instanceId: folder.instanceId, logFolder: folder.path }),
     nameServers: hostNameServers({ run, dnsmasq, record: storedRecord(state, 'resolv-file', NO_RESOLV_FILE) }),
     keys,
     ownKeys: new OwnKeyFolder(folder.file('network-keys'), keys),
     resolver: new NameResolver(),
   };
-}
-
-function wireguardInterfaces(state: StateStore, folder: DataFolder, run: RunCommand): WireguardInterfaces {
-  if (process.platform !== 'linux') {
-    throw new LonglineError('unsupported', `WireGuard interfaces are made on Linux, not on ${process.platform} yet`);
-  }
-  const links = new LinuxLinks(run);
-  // On the link itself: another agent of this host must not take it for its own.
-  const label = `longline:${folder.instanceId}`;
-  const parts = { links, label, logFolder: folder.path, user: DAEMON_USER, host: linuxDaemonHost };
-  const backends = [
-    new UserSpaceBackend('wireguard-go', { ...parts, program: WIREGUARD_GO }),
-    new UserSpaceBackend('boringtun', { ...parts, program: BORINGTUN_CLI }),
-  ];
-  return new LinuxInterfaces({ backends, links, label, state });
 }
 
 /** LONGLINE_NETWORK_<NAME>_PRIVATE_KEY holds the first key of a network; what is no letter or digit in its name is "_" there. */

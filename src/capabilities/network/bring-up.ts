@@ -4,7 +4,7 @@
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { NetworkSpec, PeerSpec } from '../../core/network/network-spec.ts';
 import type { SecretKey } from '../../core/wireguard-keys.ts';
-import { type FoundDevice, type WantedDevice, wantedDevice } from './device.ts';
+import { type FoundDevice, type KnownDevice, type WantedDevice, wantedDevice } from './device.ts';
 import { wantedForwarding } from './forwarding.ts';
 import type { KeysInUse } from './keys.ts';
 import { routeKey } from './link.ts';
@@ -28,6 +28,16 @@ export interface BringUpParts {
   readonly written: WrittenPeers;
   readonly names: Names;
   readonly record: KeptRecord;
+  readonly memory: PassMemory;
+  /** True: what the last pass left is taken for what is there, for a change that is to be in place at once. A whole pass follows. */
+  readonly isQuick: boolean;
+}
+
+/** What one pass leaves to the next. */
+export interface PassMemory {
+  known: KnownDevice | undefined;
+  /** Addresses and routes as they were wanted, as text. */
+  link: string | undefined;
 }
 
 /** The network's record. `keep` is durable when it resolves. */
@@ -38,7 +48,8 @@ export interface KeptRecord {
 
 /** What a pass came to. */
 export interface BroughtUp {
-  readonly found: FoundDevice;
+  /** As it was found at last; undefined if it wasn't looked at. */
+  readonly found: FoundDevice | undefined;
   readonly keys: readonly HostKey[];
   readonly problems: readonly Problem[];
   readonly refused: readonly RefusedItem[];
@@ -60,8 +71,10 @@ export async function bringUp(parts: BringUpParts, signal: AbortSignal): Promise
   const device = await bringUpDevice(parts, privateKey, findings, signal);
   await attempt('key_epoch', findings, () => services.keys.forgetOthers(order.spec));
   const linkChanged = await attempt('routes', findings, () => bringUpLink(parts, findings, signal));
-  await attempt('nat', findings, () => bringUpForwarding(parts, findings));
-  await attempt('dns', findings, () => bringUpNames(parts, findings, signal));
+  if (!parts.isQuick) {
+    await attempt('nat', findings, () => bringUpForwarding(parts, findings));
+    await attempt('dns', findings, () => bringUpNames(parts, findings, signal));
+  }
   return { ...device, changed: device.changed || linkChanged === true, keys, ...findings };
 }
 
@@ -77,32 +90,35 @@ async function keysOf({ keys }: NetworkServices, spec: NetworkSpec): Promise<Key
 }
 
 async function bringUpDevice(
-  { services, order, opened, written, names }: BringUpParts,
+  { services, order, opened, written, names, memory, isQuick }: BringUpParts,
   privateKey: SecretKey,
   findings: Findings,
   signal: AbortSignal,
-): Promise<{ readonly found: FoundDevice; readonly changed: boolean }> {
+): Promise<Pick<BroughtUp, 'found' | 'changed'>> {
   const { spec } = order;
   const { device } = opened;
   const endpoints = await names.resolve(endpointsOf(spec), signal);
   noteUnresolved(spec, names, findings);
   const presharedKeys = await readPresharedKeys(spec, services.system.keys);
   const { wanted, left } = wantedOf(spec, privateKey, presharedKeys, endpoints, findings);
-  const found = await device.read(signal);
+  const found = isQuick ? undefined : await device.read(signal);
+  const before = found ?? memory.known ?? (await device.read(signal));
+  memory.known = undefined;
   // Peers that can't be had as they are wanted stay as they are, beside those of others.
   const isKept = (key: string) => left.has(key) || isForeign(spec, written, key);
-  const foreign = new Set([...found.peers.keys()].filter((key) => !wanted.peers.has(key) && isKept(key)));
+  const foreign = new Set([...before.peers.keys()].filter((key) => !wanted.peers.has(key) && isKept(key)));
   noteForeign(foreign.difference(left), findings);
-  await written.intend([...wanted.peers.keys()].filter((key) => !found.peers.has(key)));
-  const context = { known: found, writtenEndpoints: written.endpoints(), foreign };
+  await written.intend([...wanted.peers.keys()].filter((key) => !before.peers.has(key)));
+  const context = { known: before, writtenEndpoints: written.endpoints(), foreign };
   const done = await reconcile(device, wanted, context, signal);
   for (const [publicKey, error] of done.refused) {
     findings.refused.push({ item: publicKey, error });
     findings.problems.push({ field: fieldOf(spec, publicKey), message: error.message, harmless: false });
   }
   await written.settle([...wanted.peers.keys(), ...[...left].filter((key) => written.has(key))], done.writtenEndpoints);
+  memory.known = done.known;
   const changed = !isEmptyChange(done.change);
-  return { found: changed ? await device.read(signal) : found, changed };
+  return { found: changed && !isQuick ? await device.read(signal) : found, changed };
 }
 
 function endpointsOf(spec: NetworkSpec): string[] {
@@ -110,12 +126,15 @@ function endpointsOf(spec: NetworkSpec): string[] {
 }
 
 async function bringUpLink(
-  { services, order, opened }: BringUpParts,
+  { services, order, opened, memory, isQuick }: BringUpParts,
   findings: Findings,
   signal: AbortSignal,
 ): Promise<boolean> {
   const { links } = services.system;
   const wanted = wantedLink(order.spec, opened.realName, links.hasRules);
+  const text = JSON.stringify(wanted);
+  if (isQuick && text === memory.link) return false;
+  memory.link = text;
   const ledger = linkRecord(services.state, order.spec.name);
   const { foreign, refused, steps } = await reconcileLink(links, ledger, wanted, signal);
   for (const [step, { message }] of refused) {

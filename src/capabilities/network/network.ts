@@ -3,8 +3,9 @@
 // or failing is no end: it is told, and tried again at growing intervals. Disposing leaves everything as it is.
 import { Backoff } from '../../core/backoff.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
-import type { BackendChoice, NetworkSpec } from '../../core/network/network-spec.ts';
-import { type BroughtUp, bringUp } from './bring-up.ts';
+import type { NetworkSpec } from '../../core/network/network-spec.ts';
+import { type BroughtUp, bringUp, type PassMemory } from './bring-up.ts';
+import { InterfaceHold } from './interface-hold.ts';
 import { Names } from './names.ts';
 import { Observation } from './observation.ts';
 import type { NetworkOrder, RefusedItem } from './order.ts';
@@ -36,6 +37,7 @@ export class Network implements AsyncDisposable {
   readonly name: string;
   readonly #services: NetworkServices;
   readonly #listener: NetworkListener;
+  readonly #hold: InterfaceHold;
   readonly #written: WrittenPeers;
   readonly #names: Names;
   readonly #observation: Observation;
@@ -46,9 +48,10 @@ export class Network implements AsyncDisposable {
   /** How often something else was asked for. */
   #asked = 0;
   #order: NetworkOrder | undefined;
-  #record: NetworkRecord | undefined;
-  #open: OpenInterface | undefined;
-  #watching: AbortController | undefined;
+  #isLoaded = false;
+  readonly #memory: PassMemory = { known: undefined, link: undefined };
+  /** The last pass that came to its end; undefined if something happened since. */
+  #passed: { readonly order: NetworkOrder; readonly isQuick: boolean } | undefined;
   #state: RunState = 'starting';
   #result: PassResult = NOTHING_YET;
   #reconciledAtMs: number | undefined;
@@ -57,8 +60,8 @@ export class Network implements AsyncDisposable {
   /** @param record of an earlier process, if there is one. */
   constructor(name: string, record: NetworkRecord | undefined, services: NetworkServices, listener: NetworkListener) {
     this.name = name;
-    this.#record = record;
     this.#services = services;
+    this.#hold = new InterfaceHold(name, record, services, (reason) => this.#lost(reason));
     this.#listener = listener;
     this.#written = new WrittenPeers(services.state, name);
     this.#names = new Names(services.system.resolver, services.clock);
@@ -96,7 +99,7 @@ export class Network implements AsyncDisposable {
 
   /** As it is now, with its peers; as it was last known if that can't be found out. */
   async look(): Promise<NetworkView> {
-    const [opened, order] = [this.#open, this.#order];
+    const [opened, order] = [this.#hold.opened, this.#order];
     if (opened !== undefined && order !== undefined) {
       try {
         this.#observation.take(await opened.device.read(this.#stop.signal), order, this.#services.clock.now());
@@ -111,15 +114,16 @@ export class Network implements AsyncDisposable {
   /** As it was last known. */
   view(): NetworkView {
     const spec = this.#order?.spec;
+    const { record } = this.#hold;
     const { peerDetails } = this.#services.config;
     const { counters, found, healthOf } = this.#observation;
     const { keys, problems } = this.#result;
     return {
       name: this.name,
-      source: this.#order?.source ?? this.#record?.source ?? 'local',
-      interface: this.#record?.realName ?? this.#record?.interface ?? spec?.interface ?? '',
+      source: this.#order?.source ?? record?.source ?? 'local',
+      interface: record?.realName ?? record?.interface ?? spec?.interface ?? '',
       state: this.#state,
-      backend: this.#record?.backend,
+      backend: record?.backend,
       keys,
       keyEpoch: keys.find(({ publicKey }) => publicKey === found?.publicKey)?.epoch ?? spec?.keyEpoch ?? 0,
       listenPort: found?.listenPort,
@@ -140,7 +144,6 @@ export class Network implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    await this.#written.load();
     while (!signal.aborted) {
       const asked = this.#asked;
       const order = this.#order;
@@ -161,6 +164,7 @@ export class Network implements AsyncDisposable {
   /** True if nothing is left of it. */
   async #pass(order: NetworkOrder | undefined, signal: AbortSignal): Promise<boolean> {
     try {
+      this.#isLoaded ||= await this.#written.load().then(() => true);
       if (order === undefined) await this.#takeAway(signal);
       else await this.#bringAbout(order, signal);
       this.#backoff.reset();
@@ -174,83 +178,44 @@ export class Network implements AsyncDisposable {
   }
 
   async #bringAbout(order: NetworkOrder, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#services;
-    if (this.#isElsewhere(order)) await this.#takeAway(signal);
-    const opened = await this.#ensureOpen(order, signal);
-    const current = () => this.#record!;
-    const kept = {
-      get current() {
-        return current();
-      },
-      keep: (change: Partial<NetworkRecord>) => this.#keep({ ...current(), ...change }),
-    };
-    const [services, written, names] = [this.#services, this.#written, this.#names];
-    const result = await bringUp({ services, order, opened, written, names, record: kept }, signal);
-    this.#reconciledAtMs = clock.now();
-    if (result.found !== undefined) this.#observation.take(result.found, order, clock.now());
-    this.#watchFor(opened);
+    if (this.#hold.isElsewhere(order)) await this.#takeAway(signal);
+    const { opened } = this.#hold;
+    if (opened !== undefined && this.#isQuick(order)) {
+      try {
+        return await this.#passOver(order, opened, true, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#services.log.debug('a quick pass failed', { network: this.name, err: describeError(error) });
+      }
+    }
+    const isNew = opened === undefined;
+    const now = await this.#hold.open(order, signal);
+    if (!now.adopted) await this.#written.clear();
+    if (isNew) this.#recall(order.spec);
+    await this.#passOver(order, now, false, signal);
+    this.#hold.watch();
+  }
+
+  async #passOver(order: NetworkOrder, opened: OpenInterface, isQuick: boolean, signal: AbortSignal): Promise<void> {
+    const [services, written, names, memory] = [this.#services, this.#written, this.#names, this.#memory];
+    const parts = { services, order, opened, written, names, record: this.#hold, memory, isQuick };
+    const result = await bringUp(parts, signal);
+    const nowMs = services.clock.now();
+    this.#passed = { order, isQuick };
+    this.#reconciledAtMs = nowMs;
+    if (result.found !== undefined) this.#observation.take(result.found, order, nowMs);
     this.#become(result.problems.some(({ harmless }) => !harmless) ? 'degraded' : 'up', result);
   }
 
-  /** Opens the interface, or sees that it is whole. */
-  async #ensureOpen({ source, spec }: NetworkOrder, signal: AbortSignal): Promise<OpenInterface> {
-    const { system, interfaces } = this.#services;
-    const holder = interfaces.get(spec.interface) ?? this.name;
-    if (holder !== this.name) {
-      throw new LonglineError('unavailable', `"${spec.interface}" is still being taken from network ${holder}`);
-    }
-    interfaces.set(spec.interface, this.name);
-    const names = { name: this.name, source, interface: spec.interface };
-    // Before there is anything: whoever comes after a kill has to know what to look for.
-    const nothing = { realName: undefined, backend: undefined, isForeign: false, forwards: false, resolves: false };
-    await this.#keep({ ...nothing, ...this.#record, ...names });
-    const { adoptInterface: adoptForeign, fwmark, listenPort, mtu } = spec;
-    const request = { name: spec.interface, backend: this.#backendOf(spec), mtu, fwmark, listenPort, adoptForeign };
-    const opened = await system.interfaces.open(request, signal);
-    const { foreign: isForeign, kind: backend, realName } = opened;
-    await this.#keep({ ...this.#record!, realName, backend, isForeign });
-    if (!opened.adopted) await this.#written.clear();
-    if (this.#open === undefined) this.#recall(spec);
-    this.#open = opened;
-    return opened;
-  }
-
-  /** Wakes when the interface is not whole any more. */
-  #watchFor(opened: OpenInterface): void {
-    this.#watching?.abort();
-    const watching = new AbortController();
-    this.#watching = watching;
-    opened.lost(watching.signal).then(
-      (reason) => {
-        if (watching.signal.aborted) return;
-        const message = `network ${this.name}: ${opened.realName}: ${reason}; it is mended`;
-        this.#services.events.tell('interface_lost', this.name, message);
-        this.wake();
-      },
-      (error: unknown) => {
-        if (watching.signal.aborted) return;
-        this.#services.log.warn('an interface is not watched', { network: this.name, err: describeError(error) });
-      },
-    );
-  }
-
-  /** True if what is there can't become what is wanted. */
-  #isElsewhere({ spec }: NetworkOrder): boolean {
-    const record = this.#record;
-    if (record === undefined) return false;
-    const backend = this.#backendOf(spec);
-    const { backend: before = backend } = record;
-    return record.interface !== spec.interface || (backend !== 'auto' && before !== backend);
-  }
-
-  #backendOf({ backend }: NetworkSpec): BackendChoice {
-    return backend === 'auto' ? this.#services.config.backend : backend;
-  }
-
-  async #keep(record: NetworkRecord): Promise<void> {
-    if (JSON.stringify(record) === JSON.stringify(this.#record)) return;
-    await this.#services.records.put(record);
-    this.#record = record;
+  /**
+   * Other peers on an interface that a whole pass has just left as wanted are written without looking first: with thousands of them
+   * the look takes longer than all the rest. Whatever else changes takes a whole pass.
+   */
+  #isQuick(order: NetworkOrder): boolean {
+    const { known } = this.#memory;
+    const passed = this.#passed;
+    if (known === undefined || passed === undefined || passed.isQuick) return false;
+    return passed.order !== order && sameButPeers(passed.order.spec, order.spec);
   }
 
   /** Names keep the addresses that WireGuard has them at. */
@@ -263,17 +228,15 @@ export class Network implements AsyncDisposable {
   }
 
   async #takeAway(signal: AbortSignal): Promise<void> {
-    const record = this.#record;
-    const { records, interfaces, keys } = this.#services;
+    const { record } = this.#hold;
     if (record !== undefined) {
       this.#letGo();
       await removeNetwork(this.#services, record, this.#written, signal);
       // A controller hands out keys by epochs; those of a network that it gave up are of no use to anybody.
-      if (record.source === 'controller' && this.#order === undefined) await keys.forgetAll(this.name);
-      await records.delete(this.name);
-      interfaces.delete(record.interface);
+      const isOver = record.source === 'controller' && this.#order === undefined;
+      if (isOver) await this.#services.keys.forgetAll(this.name);
+      await this.#hold.forget();
     }
-    this.#record = undefined;
     this.#observation.forget();
     this.#result = NOTHING_YET;
   }
@@ -307,18 +270,29 @@ export class Network implements AsyncDisposable {
 
   #pauseMs(): number {
     if (this.#state === 'failed' || this.#state === 'removing') return this.#backoff.next(LEAST_PAUSE_MS);
+    if (this.#passed?.isQuick) return LEAST_PAUSE_MS;
     const { config, clock } = this.#services;
     const untilNameMs = this.#names.dueAtMs - clock.monotonic();
     return Math.max(LEAST_PAUSE_MS, Math.min(config.reconcileIntervalMs, untilNameMs));
   }
 
+  #lost(reason: string): void {
+    this.#services.events.tell('interface_lost', this.name, `network ${this.name}: ${reason}; it is mended`);
+    this.#passed = undefined;
+    this.wake();
+  }
+
   #letGo(): void {
-    this.#watching?.abort();
-    this.#open = undefined;
+    this.#hold.letGo();
+    this.#passed = undefined;
   }
 }
 
 function firstProblem({ problems }: PassResult): string | undefined {
   const found = problems.find(({ harmless }) => !harmless);
   return found === undefined ? undefined : `${found.field}: ${found.message}`;
+}
+
+function sameButPeers(one: NetworkSpec, other: NetworkSpec): boolean {
+  return JSON.stringify({ ...one, peers: [] }) === JSON.stringify({ ...other, peers: [] });
 }

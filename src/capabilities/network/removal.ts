@@ -22,7 +22,8 @@ export async function removeNetwork(
   const ledger = linkRecord(services.state, record.name);
   if (record.resolves) await turns.take(() => nameResolution.remove(record.name, signal));
   if (record.forwards) await turns.take(() => forwarding.remove(record.name, realName));
-  await undoLink(links, ledger, realName, signal);
+  // One that was never opened may be somebody else's, with routes that look like ours.
+  if (record.realName !== undefined) await undoLink(links, ledger, realName, signal);
   if (record.isForeign) await removeOwnPeers(services, name, written, signal);
   await interfaces.remove(name, signal);
   await ledger.write(EMPTY_RECORD);

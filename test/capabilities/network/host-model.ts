@@ -40,6 +40,9 @@ export class HostModel implements NetworkSystem {
   readonly asked: string[] = [];
   /** Every write to a device, in order. */
   readonly writes: DeviceChange[] = [];
+  /** Looks at devices so far. */
+  reads = 0;
+  onWrite: () => void = () => undefined;
   missing: string | undefined;
   /** Effects until the process is killed. */
   killAfter = Number.POSITIVE_INFINITY;
@@ -198,10 +201,14 @@ export class HostModel implements NetworkSystem {
       ...{ name, realName: name, kind: 'wireguard-go', foreign, adopted: there !== undefined },
       device: {
         read: async () => {
+          this.reads += 1;
           if (this.devices.get(name) !== device) throw new LonglineError('unavailable', `"${name}" can't be reached`);
           return device.model.state;
         },
-        write: async (change) => this.#write(device.model, change),
+        write: async (change) => {
+          if (this.devices.get(name) !== device) throw new LonglineError('unavailable', `"${name}" can't be reached`);
+          this.#write(device.model, change);
+        },
       },
       lost: (signal) =>
         new Promise((resolve, reject) => {
@@ -214,6 +221,7 @@ export class HostModel implements NetworkSystem {
   #write(model: DeviceModel, change: DeviceChange): void {
     const { peers, ...own } = change;
     this.writes.push(change);
+    this.onWrite();
     if (Object.keys(own).length > 0) {
       this.effect();
       model.write({ ...own, peers: [] });

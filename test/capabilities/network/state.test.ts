@@ -34,6 +34,11 @@ describe('networks that a controller wants', () => {
     await applyFull(capability, 1, [testSpec('a', [1, 2, 3])]);
     await observed(world, 1);
     world.host.writes.length = 0;
+    const readsBefore = world.host.reads;
+    let readsAtWrite: number | undefined;
+    world.host.onWrite = () => {
+      readsAtWrite ??= world.host.reads;
+    };
     const put = [{ publicKey: testKey(4), allowedIps: ['10.9.4.0/24'] }];
     const body = encodeDesiredState({ peerDeltas: [{ network: 'a', put, removed: [testKey(2)] }] });
     await capability.applyState({ generation: 2n, baseGeneration: 1n, body });
@@ -43,6 +48,27 @@ describe('networks that a controller wants', () => {
       ['add', testKey(4)],
       ['remove', testKey(2)],
     ]);
+    assert.equal(readsAtWrite, readsBefore, 'it is written at once, from what is known');
+    await until('it is looked at afterwards', () => (world.host.reads > readsBefore ? true : undefined));
+    assert.equal(world.host.writes.length, 1);
+  });
+
+  it('come about also where what is known is not so any more', async () => {
+    await using world = new NetworkWorld();
+    const capability = await world.start();
+    await applyFull(capability, 1, [testSpec('a', [1])]);
+    await observed(world, 1);
+    // Nobody was told that the daemon is gone.
+    world.host.devices.delete('if-a');
+    await applyFull(capability, 2, [testSpec('a', [1, 2])]);
+    await observed(world, 2);
+    await until('both peers are there', () =>
+      world.host.devices.get('if-a')?.model.state.peers.size === 2 ? true : undefined,
+    );
+    assert.deepEqual(
+      world.events.filter(({ type }) => type === 'network.failed'),
+      [],
+    );
   });
 
   it('that are wrong in one part are had in all others, and the part is named', async () => {
