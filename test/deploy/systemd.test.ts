@@ -24,12 +24,14 @@ async function analyze(name: string, change: (text: string) => string, ...args: 
   }
 }
 
+const NAMES = ['longline-agent.service', 'longline-controller.service', 'longline-network.service'];
+
 describe('systemd units', { skip: missing }, () => {
-  test('there are units for agent and controller', async () => {
-    assert.deepEqual((await readdir(UNITS)).sort(), ['longline-agent.service', 'longline-controller.service']);
+  test('there are units for agent, controller and networks', async () => {
+    assert.deepEqual((await readdir(UNITS)).sort(), NAMES);
   });
 
-  for (const name of ['longline-agent.service', 'longline-controller.service']) {
+  for (const name of NAMES) {
     test(`${name} is understood in full`, async () => {
       const { code, stdout, stderr } = await analyze(name, (text) => text, 'verify', '--man=no');
       const ours = `${stdout}${stderr}`.split('\n').filter((line) => line.includes('longline'));
@@ -48,9 +50,17 @@ describe('systemd units', { skip: missing }, () => {
     });
   }
 
-  test('the agent is confined: exposure at most 5 of 10', async () => {
-    const { stdout, stderr } = await analyze('longline-agent.service', (text) => text, 'security', '--offline=true');
-    const exposure = Number(/Overall exposure level for [^:]+: ([\d.]+)/.exec(stdout)?.[1]);
-    assert.ok(exposure <= 5, `${exposure}\n${stderr}\n${stdout.slice(0, 2000)}`);
+  for (const name of ['longline-agent.service', 'longline-network.service']) {
+    test(`${name} is confined: exposure at most 5 of 10`, async () => {
+      const { stdout, stderr } = await analyze(name, (text) => text, 'security', '--offline=true');
+      const exposure = Number(/Overall exposure level for [^:]+: ([\d.]+)/.exec(stdout)?.[1]);
+      assert.ok(exposure <= 5, `${exposure}\n${stderr}\n${stdout.slice(0, 2000)}`);
+    });
+  }
+
+  test('what carries networks outlives the agent and the service', async () => {
+    for (const name of ['longline-agent.service', 'longline-network.service']) {
+      assert.match(await readFile(join(UNITS, name), 'utf8'), /^KillMode=process$/m);
+    }
   });
 });
