@@ -5,15 +5,13 @@ import { DesiredStateKind } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
 import type { Bus } from '../bus/bus.ts';
-import { agentTopic, desiredStatesTopic, networksTopic } from '../bus/topics.ts';
-import { MAX_BODY_BYTES } from '../states/desired-states.ts';
-import { bodyDigest } from '../states/state-body.ts';
+import { networksTopic } from '../bus/topics.ts';
+import { announceState, MAX_ATTEMPTS, nextGeneration, tooManyChanges } from '../states/state-update.ts';
 import type { NetworkCommit, NetworkRecord } from '../store/network.ts';
 import type { Store } from '../store/store.ts';
 import { type NetworkFrames, parseState, stateBytes, stateDelta } from './network-frames.ts';
 
 const KIND = DesiredStateKind.NETWORK;
-const MAX_ATTEMPTS = 32;
 
 /** What is to become of one network. */
 export type NetworkEdit =
@@ -65,7 +63,7 @@ export class NetworkChanges {
       this.#publish(agentId, edits);
       return true;
     }
-    throw new LonglineError('unavailable', `what is wanted of agent ${agentId} changes too fast; try again`);
+    throw tooManyChanges(agentId);
   }
 
   async #commitOf(
@@ -82,27 +80,20 @@ export class NetworkChanges {
       else next.delete(edit.name);
     }
     const wanted = [...next.values()];
-    const body = stateBytes(wanted);
-    if (body.length > MAX_BODY_BYTES) {
-      const message = `networks of agent ${agentId} take ${body.length} bytes in all; at most ${MAX_BODY_BYTES} can be sent`;
-      throw new LonglineError('limit', message, { retryable: false });
-    }
-    const state = {
+    const state = nextGeneration({
       agentId,
       kind: KIND,
       expected,
-      body,
-      digest: bodyDigest(body),
+      body: stateBytes(wanted),
       undo: stored && stateDelta(wanted, current),
       nowMs: this.#parts.clock.now(),
-    };
+    });
     return { state, networks: edits.map((edit) => recordOf(edit, before)) };
   }
 
   #publish(agentId: string, edits: readonly NetworkEdit[]): void {
     const { bus } = this.#parts;
-    bus.publish(agentTopic(agentId), { kind: 'desired_states' });
-    bus.publish(desiredStatesTopic, { agentId, stateKind: KIND });
+    announceState(bus, agentId, KIND);
     for (const edit of edits) {
       bus.publish(networksTopic, { agentId, name: edit.kind === 'put' ? edit.frames.name : edit.name });
     }

@@ -7,16 +7,11 @@ import { ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
 import type { Bus, Subscription } from '../bus/bus.ts';
-import { agentTopic, type DesiredStateChange, desiredStatesTopic } from '../bus/topics.ts';
+import { type DesiredStateChange, desiredStatesTopic } from '../bus/topics.ts';
 import type { DesiredStateRecord } from '../store/desired-state.ts';
 import type { Store } from '../store/store.ts';
-import { bodyDigest, type StateBody } from './state-body.ts';
-
-/** Largest canonical body. Agents take messages of 16 MiB. */
-export const MAX_BODY_BYTES = 15 * 1024 * 1024;
-
-/** How often a change is made anew because somebody else was quicker. */
-const MAX_ATTEMPTS = 32;
+import type { StateBody } from './state-body.ts';
+import { announceState, MAX_ATTEMPTS, nextGeneration, tooManyChanges } from './state-update.ts';
 
 /** What is wanted of one agent. */
 export interface WantedState<T> {
@@ -80,11 +75,11 @@ export class DesiredStates {
       const unchanged = Buffer.compare(bytes, before?.body ?? body.encode(body.empty())) === 0;
       if (unchanged) return { ...wanted(agentId, body, before), changed: false };
       if (await this.#store(agentId, body, before, bytes)) {
-        this.#publish(agentId, body.kind);
+        announceState(this.#parts.bus, agentId, body.kind);
         return { ...(await this.get(agentId, body)), changed: true };
       }
     }
-    throw new LonglineError('unavailable', `what is wanted of agent ${agentId} changes too fast; try again`);
+    throw tooManyChanges(agentId);
   }
 
   /** What an agent last said of what it has applied; undefined before it did. */
@@ -105,28 +100,14 @@ export class DesiredStates {
     before: DesiredStateRecord | undefined,
     bytes: Uint8Array,
   ): Promise<boolean> {
-    if (bytes.length > MAX_BODY_BYTES) {
-      const message = `what is wanted of agent ${agentId} takes ${bytes.length} bytes; at most ${MAX_BODY_BYTES} can be sent`;
-      throw new LonglineError('limit', message, { retryable: false });
-    }
     const undo = before && body.encodeDelta(body.diff(body.decode(bytes), body.decode(before.body)));
-    const outcome = await this.#parts.store.desiredStates.put({
-      agentId,
-      kind: body.kind,
-      expected: before?.generation ?? 0n,
-      body: bytes,
-      digest: bodyDigest(bytes),
-      undo,
-      nowMs: this.#parts.clock.now(),
-    });
+    const { kind } = body;
+    const { store, clock } = this.#parts;
+    const expected = before?.generation ?? 0n;
+    const update = nextGeneration({ agentId, kind, expected, body: bytes, undo, nowMs: clock.now() });
+    const outcome = await store.desiredStates.put(update);
     if (outcome.kind === 'missing') throw new LonglineError('not_found', `there is no agent ${agentId}`);
     return outcome.kind === 'stored';
-  }
-
-  #publish(agentId: string, stateKind: number): void {
-    const { bus } = this.#parts;
-    bus.publish(agentTopic(agentId), { kind: 'desired_states' });
-    bus.publish(desiredStatesTopic, { agentId, stateKind });
   }
 }
 
