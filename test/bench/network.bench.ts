@@ -135,7 +135,7 @@ async function rotation(bed: Bed, change: (switched: () => Promise<void>) => Pro
   for (let round = 0; round < 3; round++) {
     await Promise.all([there.passed(500), back.passed(500)]);
     // As in a fleet, where the far end hears of it somewhat later.
-    await change(async () => await there.attempted(20));
+    await change(async () => await there.attempted(5));
   }
   await Promise.all([there.passed(500), back.passed(500)]);
   return lostOf(await there.stop()) + lostOf(await back.stop());

@@ -92,12 +92,19 @@ function read(text: string): Address | undefined {
   return value === undefined ? undefined : { bits: text.includes(':') ? 128 : 32, value };
 }
 
+// Leading zeros mean octal to some readers, so they are no address here.
+const V4 = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/;
+
 function readV4(text: string): bigint | undefined {
-  const bytes = text.split('.');
-  // Leading zeros mean octal to some readers, so they are no address here.
-  if (bytes.length !== 4 || !bytes.every((byte) => /^(0|[1-9]\d{0,2})$/.test(byte) && Number(byte) < 256))
-    return undefined;
-  return bytes.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
+  const match = V4.exec(text);
+  if (match === null) return undefined;
+  let value = 0;
+  for (let place = 1; place <= 4; place++) {
+    const byte = Number(match[place]);
+    if (byte > 255) return undefined;
+    value = value * 256 + byte;
+  }
+  return BigInt(value);
 }
 
 function readV6(text: string): bigint | undefined {
@@ -115,7 +122,10 @@ function readV6(text: string): bigint | undefined {
 }
 
 function format({ bits, value }: Address): string {
-  if (bits === 32) return [24n, 16n, 8n, 0n].map((shift) => (value >> shift) & 0xffn).join('.');
+  if (bits === 32) {
+    const word = Number(value);
+    return `${word >>> 24}.${(word >>> 16) & 255}.${(word >>> 8) & 255}.${word & 255}`;
+  }
   const groups = Array.from({ length: 8 }, (_, place) => ((value >> BigInt(112 - place * 16)) & 0xffffn).toString(16));
   // RFC 5952: the longest run of zeros, the first of equals, of at least two, becomes "::".
   const runs = [...groups.join(':').matchAll(/\b0(:0)+\b/g)].map(([run]) => run);
