@@ -54,18 +54,14 @@ export async function launch(
   }
   await once(child, 'spawn');
   const stdin = child.stdin!;
-  let broken: Error | undefined;
-  stdin.on('error', (error) => (broken = error));
+  // It is told of by the word that then doesn't arrive.
+  stdin.on('error', () => undefined);
   child.unref();
   const identity = await identify(child.pid!);
   if (identity === undefined) throw new LonglineError('unavailable', 'the launcher of a daemon ended at once');
   return {
     identity,
-    go: async () => {
-      await sayGo(stdin);
-      if (broken !== undefined)
-        throw new LonglineError('unavailable', 'the launcher of a daemon ended', { cause: broken });
-    },
+    go: () => sayGo(stdin),
     ended: () => {
       if (child.exitCode === null && child.signalCode === null) return undefined;
       return child.signalCode === null ? `it exited with ${child.exitCode}` : `it was ended by ${child.signalCode}`;
@@ -74,10 +70,13 @@ export async function launch(
   };
 }
 
-async function sayGo(stdin: Writable): Promise<void> {
-  const closed = once(stdin, 'close');
-  stdin.end('go\n');
-  await closed.catch(() => undefined);
+function sayGo(stdin: Writable): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  stdin.end('go\n', (error?: Error | null) => {
+    if (error == null) resolve();
+    else reject(new LonglineError('unavailable', 'the launcher of a daemon ended before its word', { cause: error }));
+  });
+  return promise;
 }
 
 function openLog(path: string): number {

@@ -82,6 +82,16 @@ export class UserSpaceBackend implements WireguardBackend {
   }
 
   async make(request: InterfaceRequest, save: SaveRecord, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#make(request, save, signal);
+    } catch (error) {
+      if (error instanceof LonglineError) throw error;
+      const why = `interface "${request.name}" can't be made: ${describeError(error)}`;
+      throw new LonglineError('unavailable', why, { cause: error });
+    }
+  }
+
+  async #make(request: InterfaceRequest, save: SaveRecord, signal: AbortSignal | undefined): Promise<void> {
     const { host, program, user } = this.#parts;
     const { name } = request;
     const path = await findProgram(program.name, program.folders);
