@@ -12,7 +12,7 @@ import { desiredStatesTopic, fleetTopic, meshesTopic, networksTopic } from '../b
 import { memberFacts, readReport, statusIn } from '../networks/agent-report.ts';
 import { NetworkChanges } from '../networks/network-changes.ts';
 import type { MeshState } from '../store/mesh.ts';
-import type { MemberFactsRecord } from '../store/network.ts';
+import type { MemberFactsRecord, NetworkRecord } from '../store/network.ts';
 import type { Store } from '../store/store.ts';
 import { activeRotation } from './key-rotation.ts';
 import { MemberNetworks } from './member-network.ts';
@@ -104,7 +104,7 @@ export class MeshDriver {
       pageToken = page.nextPageToken;
       if (pageToken === '') break;
     }
-    for (const agentId of await store.networks.agentsRemoving(PAGE)) this.#dirtyAgents.add(agentId);
+    for (const agentId of await store.networks.agentsWithLeftovers(PAGE)) this.#dirtyAgents.add(agentId);
     while ((await store.meshes.deleteEndedRotations(clock.now() - KEEP_ROTATIONS_MS, PAGE)) === PAGE);
   }
 
@@ -112,8 +112,25 @@ export class MeshDriver {
     const agents = [...this.#dirtyAgents];
     this.#dirtyAgents.clear();
     for (const agentId of agents) {
+      const meshes = await this.#parts.store.meshes.ofAgent(agentId);
+      await this.#removeLeftovers(agentId, meshes);
       await this.#forgetRemoved(agentId);
-      for (const name of await this.#parts.store.meshes.ofAgent(agentId)) this.#dirtyMeshes.add(name);
+      for (const name of meshes) this.#dirtyMeshes.add(name);
+    }
+  }
+
+  /** A revoked agent is no member any more at once, and its network is nobody's. */
+  async #removeLeftovers(agentId: string, meshes: readonly string[]): Promise<void> {
+    const isLeft = ({ mesh, removing }: NetworkRecord) => mesh !== '' && !removing && !meshes.includes(mesh);
+    const left = (await this.#parts.store.networks.ofAgent(agentId)).filter(isLeft);
+    if (left.length === 0) return;
+    await this.#changes.apply(agentId, (networks) =>
+      networks.filter(isLeft).map(({ name }) => ({ kind: 'remove', name })),
+    );
+    // Should it have joined again meanwhile, what was taken from it is given back.
+    for (const { mesh } of left) {
+      this.#synced.delete(mesh);
+      this.#dirtyMeshes.add(mesh);
     }
   }
 
@@ -179,6 +196,7 @@ export class MeshDriver {
     const { mesh } = state;
     await store.meshes.commit({ name, baseRevision: mesh.revision, nowMs: clock.now(), asked: false, ...change });
     bus.publish(meshesTopic, { mesh: name });
+    for (const agentId of change.removedMembers ?? []) bus.publish(fleetTopic, { agentId });
     return true;
   }
 

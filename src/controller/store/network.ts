@@ -54,8 +54,8 @@ export interface NetworkRepository {
   commit(commit: NetworkCommit): Promise<PutStateOutcome>;
   /** Forgets networks that are being removed, of this generation or before; which. */
   forget(agentId: string, names: readonly string[], generation: bigint): Promise<readonly string[]>;
-  /** Agents with networks that are being removed; at most `limit`. */
-  agentsRemoving(limit: number): Promise<readonly string[]>;
+  /** Agents with networks that are being removed, or are of a mesh that the agent is no member of; at most `limit`. */
+  agentsWithLeftovers(limit: number): Promise<readonly string[]>;
   /** Of each member of a mesh. */
   memberFacts(mesh: string): Promise<readonly MemberFactsRecord[]>;
 }

@@ -184,6 +184,17 @@ describe('meshes of agents', () => {
     assert.equal((await refusal(fleet.networks.leaveMesh({ mesh: 'x', agentId: 'b' }))).reason, 'not_found');
   });
 
+  it('lose agents that are revoked, with what was wanted of them there', async () => {
+    await put();
+    await settled('all to have peers', allApplied);
+    await fleet.agents.revokeAgent({ agentId: 'b', reason: 'lost' });
+    await settled('b to be gone', (mesh) => mesh.members.length === 1 && allApplied(mesh), 'b');
+    await until('the network of b to be gone', async () => {
+      const { networks } = await fleet.networks.listNetworks({ filter: { mesh: 'm' } });
+      return networks.map(({ agentId }) => agentId).join() === 'a';
+    });
+  });
+
   it('lose agents that are deleted', async () => {
     await put();
     await settled('all to have peers', allApplied);

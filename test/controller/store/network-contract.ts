@@ -130,7 +130,9 @@ export function networkStoreContract(name: string, factory: () => Promise<StoreU
     it('are forgotten when they are being removed and nothing newer was asked, and with their agent', async () => {
       await store.networks.commit(commit('a', 0, ['x', 'y']));
       await store.networks.commit(commit('a', 1, ['x'], { removing: true }));
-      assert.deepEqual(await store.networks.agentsRemoving(10), ['a']);
+      assert.deepEqual(await store.networks.agentsWithLeftovers(10), ['a']);
+      await store.networks.commit(commit('b', 0, ['m'], { mesh: 'm' }));
+      assert.deepEqual(await store.networks.agentsWithLeftovers(10), ['a', 'b'], 'b is no member');
       assert.deepEqual(await store.networks.forget('a', ['x', 'y'], 1n), []);
       assert.deepEqual(await store.networks.forget('a', ['x', 'y'], 2n), ['x']);
       const { connectionId } = (await store.agents.get('a'))!;

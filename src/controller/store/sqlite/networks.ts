@@ -41,6 +41,11 @@ const MEMBER_FACTS = `SELECT m.agent_id AS member_id, a.id AS known_id, a.revoke
   LEFT JOIN desired_states d ON d.agent_id = m.agent_id AND d.kind = ?1
   WHERE m.mesh = ?2 ORDER BY m.agent_id`;
 
+const LEFTOVERS = `SELECT agent_id FROM networks WHERE removing = 1
+  UNION SELECT n.agent_id FROM networks n WHERE n.mesh <> '' AND NOT EXISTS
+    (SELECT 1 FROM mesh_members m WHERE m.mesh = n.mesh AND m.agent_id = n.agent_id)
+  ORDER BY agent_id LIMIT ?`;
+
 function toNetwork(row: Row): NetworkRecord {
   return {
     agentId: text(row, 'agent_id'),
@@ -145,12 +150,8 @@ export class SqliteNetworks implements NetworkRepository {
     );
   }
 
-  async agentsRemoving(limit: number): Promise<readonly string[]> {
-    return await this.#db.read((sql) =>
-      sql
-        .all('SELECT DISTINCT agent_id FROM networks WHERE removing = 1 ORDER BY agent_id LIMIT ?', limit)
-        .map((row) => text(row, 'agent_id')),
-    );
+  async agentsWithLeftovers(limit: number): Promise<readonly string[]> {
+    return await this.#db.read((sql) => sql.all(LEFTOVERS, limit).map((row) => text(row, 'agent_id')));
   }
 
   async memberFacts(mesh: string): Promise<readonly MemberFactsRecord[]> {
