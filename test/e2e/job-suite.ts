@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { RunningCommand, runCommand } from '../fixtures/command.ts';
 import { listContainers, untilNoContainers } from '../fixtures/engine-query.ts';
 import type { TestEngine } from '../fixtures/engines.ts';
@@ -31,6 +31,11 @@ export function jobSuite(name: string, start: () => Promise<TestEngine>, missing
       await loadTestImages(engine);
       fleet = await startFleet({ dockerHost: engine.host });
       agent = await fleet.enrolled(AGENT);
+    });
+    // What a failed test leaves running must not fail those that follow.
+    afterEach(async () => {
+      const running = (await fleet.longline('job', 'ls', '--state', 'running', '--json')).json<ListedJob[]>();
+      for (const { id } of running) await fleet.longline('job', 'cancel', id);
     });
     after(async () => {
       await fleet?.[Symbol.asyncDispose]();

@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, it } from 'node:test';
+import { after, before, beforeEach, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
@@ -95,6 +95,12 @@ before(async () => {
   const { port } = server.address() as AddressInfo;
   agentArguments = { url: `http://127.0.0.1:${plaintextPort}`, apiKey, dataDir: join(folder, 'agent'), port };
   await startAgent();
+});
+
+// What a failed test has killed must not fail those that follow.
+beforeEach(async () => {
+  if (!controller!.running) await startController();
+  if (agent!.exitCode !== null || agent!.signalCode !== null) await startAgent();
 });
 
 after(async () => {
