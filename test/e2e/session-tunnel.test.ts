@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { browserMissing, loadPage, startBrowser } from '../fixtures/browser.ts';
 import { RunningCommand } from '../fixtures/command.ts';
 import { dockerMissing, engineForFile } from '../fixtures/engines.ts';
@@ -51,16 +52,17 @@ describe('a session reached through tunnels', { skip: missing ?? false }, () => 
         (await fleet.longline('session', 'view', 'desk', '--json')).json<{ url: string }>().url;
       await loadPage(page, address, 'body[data-state=connected]');
       const { width, height } = VNC_SCREEN;
-      // The whole canvas is the server's own white.
-      await page.waitForFunction(
-        `(() => {
-          const canvas = document.querySelector('#screen canvas');
-          if (canvas === null || canvas.width !== ${width} || canvas.height !== ${height}) return false;
-          return canvas.getContext('2d').getImageData(0, 0, ${width}, ${height}).data.every((value) => value === 255);
-        })()`,
-        undefined,
-        { timeout: 60_000 },
-      );
+      const isShown = `(() => {
+        const canvas = document.querySelector('#screen canvas');
+        if (canvas === null || canvas.width !== ${width} || canvas.height !== ${height}) return false;
+        return canvas.getContext('2d').getImageData(0, 0, ${width}, ${height}).data.every((value) => value === 255);
+      })()`;
+      // Asked anew each time: the page's policy lets nothing in it evaluate text, as a wait inside it would.
+      await fleet.until("the whole canvas is the server's own white", async () => {
+        if (await page.evaluate<boolean>(isShown)) return true;
+        await delay(100);
+        return undefined;
+      });
       const shot = process.env['LONGLINE_TEST_SCREENSHOT'];
       if (shot !== undefined) await page.screenshot({ path: shot });
     } finally {
