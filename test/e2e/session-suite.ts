@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { call, listContainers } from '../fixtures/engine-query.ts';
+import { call, listContainers, removeLabelled } from '../fixtures/engine-query.ts';
 import type { TestEngine } from '../fixtures/engines.ts';
 import { type Fleet, startFleet, type TestAgent } from '../fixtures/fleet.ts';
 import { loadTestImages, TEST_IMAGE } from '../fixtures/test-image.ts';
@@ -73,6 +73,7 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
       for (const { id } of (await session('ls', '--json')).json<SessionView[]>()) {
         await session('stop', id, '--remove-volumes', '--grace', '0s');
       }
+      await removeLabelled(engine.socketPath, 'longline.sessions');
     });
     after(async () => {
       await fleet?.[Symbol.asyncDispose]();
