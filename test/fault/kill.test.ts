@@ -43,6 +43,7 @@ describe('kill -9', { skip: dockerMissing() ?? testImageMissing() ?? false }, ()
   // What a failed test has killed or left must not fail those that follow.
   afterEach(async () => {
     await engine.restart();
+    await creations.open();
     await fleet.mend();
     await untilNoContainers(engine.socketPath);
   });
