@@ -1,6 +1,7 @@
 // Makes WireGuard interfaces on Linux, adopts those that are there, and takes them away. What is ours is known by a record that
 // is on disk before anything is done, and by a label on the link; whatever carries neither is never changed. So an agent that is
 // killed at any point finds its own again: it adopts what is whole, and mends or makes the rest. Knows nothing of peers or routes.
+import { setTimeout as delay } from 'node:timers/promises';
 import type {
   BackendStatus,
   InterfaceRequest,
@@ -19,6 +20,7 @@ import { type InterfaceRecord, InterfaceRecords } from './interface-record.ts';
 import type { FoundLink, LinuxLinks } from './linux-links.ts';
 import { NameLocks } from './name-locks.ts';
 
+const ENDING_MS = 5_000;
 /** A look at a daemon costs next to nothing. */
 const WATCH_DAEMON_MS = 500;
 /** A look at a link takes a process. */
@@ -67,11 +69,8 @@ export class LinuxInterfaces implements WireguardInterfaces {
       }
       const ours = record?.foreign === true ? undefined : record;
       const whole = link === undefined ? undefined : await this.#whole(request, ours, signal);
-      if (whole !== undefined) {
-        const backend = this.#backend(whole.kind);
-        // One that hangs isn't made anew: it may be busy, and its traffic goes on.
-        await backend.alive(name, signal);
-        return this.#opened(whole, backend.device(name), true);
+      if (whole !== undefined && (await this.#answers(whole, signal))) {
+        return this.#opened(whole, this.#backend(whole.kind).device(name), true);
       }
       return await this.#make(request, link, ours, signal);
     });
@@ -85,6 +84,21 @@ export class LinuxInterfaces implements WireguardInterfaces {
       if (link?.label === this.#parts.label) await this.#parts.links.remove(name, signal);
       await this.#records.delete(name);
     });
+  }
+
+  /** False if it has just come to an end. One that hangs isn't made anew: it may be busy, and its traffic goes on. */
+  async #answers(record: InterfaceRecord, signal: AbortSignal | undefined): Promise<boolean> {
+    const backend = this.#backend(record.kind);
+    try {
+      await backend.alive(record.realName, signal);
+      return true;
+    } catch (error) {
+      // A process that is ending hangs up before it is gone.
+      for (const endsAt = performance.now() + ENDING_MS; performance.now() < endsAt; await delay(20)) {
+        if ((await backend.fault(record, signal)) !== undefined) return false;
+      }
+      throw error;
+    }
   }
 
   /** The record if what it says is there, works, and can do what is asked for. */

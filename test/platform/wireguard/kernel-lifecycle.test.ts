@@ -5,6 +5,7 @@ import type { InterfaceRequest } from '../../../src/capabilities/network/ports.t
 import type { StateStore } from '../../../src/core/capability.ts';
 import type { Clock } from '../../../src/core/clock.ts';
 import type { RunCommand } from '../../../src/core/command.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
 import type { WireguardBackend } from '../../../src/platform/wireguard/backend.ts';
 import { daemonUser } from '../../../src/platform/wireguard/daemon-user.ts';
 import { KernelBackend } from '../../../src/platform/wireguard/kernel.ts';
@@ -114,6 +115,26 @@ describe('an interface of the kernel', { skip: process.platform === 'linux' ? fa
       assert.deepEqual([...ip.links.keys()], ['wg0'], `step ${step}`);
       if (!(first instanceof Error)) break;
     }
+  });
+
+  it('is made anew if its daemon hangs up because it is just ending', async () => {
+    const ip = new FakeIp();
+    const links = new LinuxLinks(ip.run);
+    const made: string[] = [];
+    let looks = 0;
+    const ending: WireguardBackend = {
+      ...otherBackend(made),
+      alive: async () => {
+        throw new LonglineError('unavailable', 'read ECONNRESET');
+      },
+      fault: async () => (looks++ < 3 ? undefined : 'its daemon has ended'),
+    };
+    const parts = { backends: [ending], links, label: LABEL, state: new MemoryState() };
+    await new LinuxInterfaces(parts).open(asked());
+    ip.add('wg0', 'tun');
+    Object.assign(ip.links.get('wg0')!, { alias: LABEL });
+    assert.equal((await new LinuxInterfaces(parts).open(asked())).adopted, false);
+    assert.deepEqual(made, ['wg0', 'wg0']);
   });
 
   it('is lost when its link is gone, or is somebody else’s by now', async () => {
