@@ -93,8 +93,8 @@ export class NetworkWatch {
       if (!meets(this.#conditions, record)) continue;
       const view = await viewer.view(record);
       if (view === undefined) continue;
-      const { applied, generation, removing, statusTime } = view;
-      const told = [generation, removing, applied, statusTime && timestampMs(statusTime)].join();
+      const { applied, error, generation, removing, statusTime } = view;
+      const told = [generation, removing, applied, statusTime && timestampMs(statusTime), error?.message].join();
       now.set(record.name, told);
       if (before.get(record.name) !== told) yield { event: { case: 'network', value: view } };
     }

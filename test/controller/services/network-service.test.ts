@@ -4,6 +4,7 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { ConnectError } from '@connectrpc/connect';
 import type { Network, WatchNetworksResponse } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { NetworkSpecSchema, NetworkState } from '#gen/longline/v1/network_pb.js';
+import { desiredStatesTopic } from '../../../src/controller/bus/topics.ts';
 import { shapeNetwork } from '../../../src/controller/services/network-spec-shape.ts';
 import type { LonglineError } from '../../../src/core/errors.ts';
 import { MAX_PEERS } from '../../../src/core/network/network-spec.ts';
@@ -151,6 +152,10 @@ describe('networks of agents', () => {
     await seen('its report', ({ applied }) => applied);
     await put('a', { mtu: 1300 });
     await seen('its change', ({ spec: one }) => one!.mtu === 1300);
+    const refusal = { generation: 2n, error: new Uint8Array([8, 4, 18, 2, 110, 111]), atMs: 1 };
+    await fleet.store.desiredStates.refused('a', 1, refusal);
+    fleet.services.bus.publish(desiredStatesTopic, { agentId: 'a', stateKind: 1 });
+    await seen('its refusal', ({ error }) => error?.message === 'no');
     await fleet.networks.deleteNetwork({ agentId: 'a', name: 'default' });
     await host.apply();
     await until('its end', () => events.some((event) => event.case === 'removed' && event.value.name === 'default'));
