@@ -38,7 +38,7 @@ export interface MemberFactsRecord {
   /** False if there is no such agent any more, or it was revoked. */
   readonly valid: boolean;
   readonly online: boolean;
-  /** Undefined if it has none, nor one that is being removed. */
+  /** Undefined if it has none, nor one that is being removed; one of its own with the same name is none. */
   readonly network: NetworkRecord | undefined;
   /** Latest report on its networks; undefined before the first. */
   readonly report: { readonly generation: bigint; readonly bytes: Uint8Array } | undefined;

@@ -108,6 +108,20 @@ export function networkStoreContract(name: string, factory: () => Promise<StoreU
       assert.equal((await store.desiredStates.get('a', NETWORK))!.generation, 2n);
     });
 
+    it('are of the generation that theirs is raised to', async () => {
+      await store.networks.commit(commit('a', 0, ['x']));
+      await store.networks.commit(commit('b', 0, ['x']));
+      const held = { generation: 7n, digest: bytes('another') };
+      await store.desiredStates.raise('a', NETWORK + 1, held);
+      assert.equal((await store.networks.get('a', 'x'))!.generation, 1n, 'another kind');
+      await store.desiredStates.raise('a', NETWORK, held);
+      assert.equal((await store.networks.get('a', 'x'))!.generation, 8n);
+      assert.equal((await store.networks.get('b', 'x'))!.generation, 1n);
+      await store.networks.commit(commit('a', 8, ['y']));
+      await store.desiredStates.raise('a', NETWORK, held);
+      assert.equal((await store.networks.get('a', 'x'))!.generation, 8n, 'it is above already');
+    });
+
     it('are listed by agent and name, in pages and by what they are', async () => {
       await store.networks.commit(commit('b', 0, ['x', 'm'], { mesh: 'm' }));
       await store.networks.commit(commit('a', 0, ['y', 'x']));

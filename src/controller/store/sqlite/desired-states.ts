@@ -39,6 +39,9 @@ export const DESIRED_STATES_MIGRATION = `
 /** How far back undos are kept: beyond, a full state is sent, which then isn't much more. */
 const KEPT_UNDOS = { generations: 64, bytes: 1024 * 1024 } as const;
 
+/** Number of DesiredStateKind NETWORK. */
+export const NETWORK_KIND = 1;
+
 const LAST_TOLD = BigInt(Number.MAX_SAFE_INTEGER);
 
 const HEAD_COLUMNS =
@@ -118,7 +121,11 @@ export class SqliteDesiredStates implements DesiredStateRepository {
         generation,
         digest,
       );
-      if (raised > 0) sql.run(`DELETE FROM desired_state_undos WHERE ${OF}`, agentId, kind);
+      if (raised === 0) return;
+      sql.run(`DELETE FROM desired_state_undos WHERE ${OF}`, agentId, kind);
+      // What the agent says of generations from elsewhere is no answer to what was asked here.
+      if (kind === NETWORK_KIND)
+        sql.run('UPDATE networks SET generation = ? + 1 WHERE agent_id = ?', generation, agentId);
     });
   }
 

@@ -10,7 +10,7 @@ import type {
 import type { Page, PageQuery } from '../page.ts';
 import { blob, number, optionalBlob, optionalText, text } from './column.ts';
 import type { Database, Row, Sql } from './database.ts';
-import { putDesiredState } from './desired-states.ts';
+import { NETWORK_KIND, putDesiredState } from './desired-states.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
 
 export const NETWORKS_MIGRATION = `
@@ -36,7 +36,7 @@ const MEMBER_FACTS = `SELECT m.agent_id AS member_id, a.id AS known_id, a.revoke
     r.generation AS report_generation, r.report, d.refused_generation, d.refused_error
   FROM mesh_members m
   LEFT JOIN agents a ON a.id = m.agent_id
-  LEFT JOIN networks n ON n.agent_id = m.agent_id AND n.name = m.mesh
+  LEFT JOIN networks n ON n.agent_id = m.agent_id AND n.name = m.mesh AND n.mesh = m.mesh
   LEFT JOIN state_reports r ON r.agent_id = m.agent_id AND r.kind = ?1
   LEFT JOIN desired_states d ON d.agent_id = m.agent_id AND d.kind = ?1
   WHERE m.mesh = ?2 ORDER BY m.agent_id`;
@@ -76,9 +76,6 @@ function toFacts(row: Row): MemberFactsRecord {
 export function deleteNetworks(sql: Sql, agentId: string): void {
   sql.run('DELETE FROM networks WHERE agent_id = ?', agentId);
 }
-
-/** Number of DesiredStateKind NETWORK. */
-const NETWORK_KIND = 1;
 
 /** NetworkRepository on one database. */
 export class SqliteNetworks implements NetworkRepository {
