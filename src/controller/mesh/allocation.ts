@@ -63,16 +63,19 @@ function settle(
 ): readonly string[] {
   const held = new Map<string, number>();
   const violations: FieldViolation[] = [];
-  const slots = members.map((member, place) => {
-    const slot = wantedOf(member) || member[kind];
-    const other = slot === '' ? undefined : held.get(slot);
-    if (other !== undefined) {
-      const field = `${fieldOf(member.agentId)}.address`;
+  const slots = members.map((member) => wantedOf(member) || member[kind]);
+  const places = slots.map((_, place) => place).filter((place) => slots[place] !== '');
+  const keeps = (place: number) => slots[place] === members[place]![kind];
+  // Who has it comes first, so that it is told to who asks for it.
+  for (const place of [...places.filter(keeps), ...places.filter((one) => !keeps(one))]) {
+    const slot = slots[place]!;
+    const other = held.get(slot);
+    if (other === undefined) held.set(slot, place);
+    else {
+      const field = `${fieldOf(members[place]!.agentId)}.address`;
       violations.push({ field, description: taken(slot, members[other]!.agentId) });
     }
-    if (slot !== '') held.set(slot, place);
-    return slot;
-  });
+  }
   if (violations.length > 0) throw invalid(violations);
   const free = (slot: string | undefined) => slot !== undefined && slot !== '' && pool.has(slot) && !held.has(slot);
   for (const [place, member] of members.entries()) {

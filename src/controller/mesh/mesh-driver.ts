@@ -51,6 +51,8 @@ export class MeshDriver {
   readonly #running = new Map<string, Promise<void>>();
   /** Layout that the networks of a mesh's members were last brought up to date with, by this driver. */
   readonly #synced = new Map<string, number>();
+  /** Meshes of which something could not be written then: tried again with the next look at everything. */
+  readonly #incomplete = new Set<string>();
   #wake: (() => void) | undefined;
 
   constructor(parts: MeshDriverParts) {
@@ -98,6 +100,8 @@ export class MeshDriver {
 
   async #recheck(): Promise<void> {
     const { clock, store } = this.#parts;
+    for (const name of this.#incomplete) this.#synced.delete(name);
+    this.#incomplete.clear();
     for (let pageToken = ''; ; ) {
       const page = await store.meshes.list({ pageSize: PAGE, pageToken });
       for (const name of page.items) this.#dirtyMeshes.add(name);
@@ -176,7 +180,8 @@ export class MeshDriver {
     const spec = fromBinary(MeshSpecSchema, state.mesh.spec);
     let records = await store.networks.memberFacts(name);
     if (this.#synced.get(name) !== state.mesh.layout) {
-      await syncMesh({ changes: this.#changes, log: this.#parts.log }, spec, state, records);
+      const whole = await syncMesh({ changes: this.#changes, log: this.#parts.log }, spec, state, records);
+      if (!whole) this.#incomplete.add(name);
       this.#synced.set(name, state.mesh.layout);
       records = await store.networks.memberFacts(name);
     }

@@ -20,23 +20,25 @@ export interface MeshSyncParts {
   readonly log: Logger;
 }
 
-/** Writes what differs. Resolves with the number of agents of which something else is wanted now. */
+/** Writes what differs. Resolves with false if something had to be left out, which may be possible later. */
 export async function syncMesh(
   { changes, log }: MeshSyncParts,
   spec: MeshSpec,
   state: MeshState,
   facts: readonly MemberFactsRecord[],
-): Promise<number> {
+): Promise<boolean> {
   const networks = new MemberNetworks(spec, state.members, activeRotation(state.rotations));
   const records = new Map(facts.map(({ agentId, network }) => [agentId, network]));
   const frames = new PeerFrames();
-  const write = async (member: MeshMemberRecord): Promise<boolean> => {
+  let whole = true;
+  const write = async (member: MeshMemberRecord): Promise<void> => {
     const edit = editOf(spec, networks, frames, member);
-    if (isDone(edit, records.get(member.agentId))) return false;
+    if (isDone(edit, records.get(member.agentId))) return;
     try {
-      return await changes.apply(member.agentId, (before) => {
-        const other = before.find(({ name, mesh }) => name === spec.name && mesh !== spec.name);
+      await changes.apply(member.agentId, (before) => {
+        const other = before.find(({ name, mesh, removing }) => name === spec.name && mesh !== spec.name && !removing);
         if (other === undefined) return [edit];
+        whole = false;
         log.warn('a network of its own is in the way of a mesh', { agentId: member.agentId, mesh: spec.name });
         return [];
       });
@@ -44,17 +46,15 @@ export async function syncMesh(
       // An agent that went away leaves the mesh by itself; one that can't be sent so much must not keep the others.
       if (!(error instanceof LonglineError) || error.reason === 'unavailable') throw error;
       log.warn('member of a mesh not updated', { agentId: member.agentId, mesh: spec.name, err: describeError(error) });
-      return false;
+      whole = false;
     }
   };
-  let written = 0;
   for (const group of inTurn(state.members)) {
     for (let at = 0; at < group.length; at += CHUNK) {
-      const outcomes = await Promise.all(group.slice(at, at + CHUNK).map(write));
-      written += outcomes.filter(Boolean).length;
+      await Promise.all(group.slice(at, at + CHUNK).map(write));
     }
   }
-  return written;
+  return whole;
 }
 
 /** Peers that are the same object have the same bytes. */

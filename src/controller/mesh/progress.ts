@@ -128,21 +128,20 @@ class Pass {
     const differs = (epoch: number, key: string) => key !== '' && keys.has(epoch) && keys.get(epoch) !== key;
     if (!differs(before.oldEpoch, before.oldKey) && !differs(before.newEpoch, before.newKey)) return before;
     const { inUse } = epochsOf(host, before);
-    this.#end(before, { ...host, keyEpoch: inUse, publicKey: keys.get(inUse) ?? '' });
+    this.#end(before, { ...host, keyEpoch: inUse, publicKey: '' });
     this.#rotations.set(before.id, abandoned(before, this.#context.nowMs));
     return undefined;
   }
 
   #learnKeys(rotation: KeyRotationRecord | undefined): void {
-    const owners = new Map<string, string>();
-    for (const { agentId, publicKey } of this.#members.values()) if (publicKey !== '') owners.set(publicKey, agentId);
+    const owned = new Set([...this.#members.values()].map(({ publicKey }) => publicKey).concat(rotation?.newKey ?? ''));
     for (const member of this.#members.values()) {
       const { agentId, keyEpoch, leaving, publicKey } = member;
       if (leaving || rotation?.agentId === agentId) continue;
       const key = this.#facts.get(agentId)?.keys.get(keyEpoch);
       // A copied data folder: of two with one key, the one that was there first stays.
-      if (key === undefined || key === publicKey || owners.has(key)) continue;
-      owners.set(key, agentId);
+      if (key === undefined || key === publicKey || owned.has(key)) continue;
+      owned.add(key);
       this.#put({ ...member, publicKey: key, keySinceMs: this.#context.nowMs });
       this.#newLayout = true;
     }
@@ -180,7 +179,10 @@ class Pass {
 
   #prepared(before: KeyRotationRecord, peers: readonly string[]): KeyRotationRecord {
     const key = this.#facts.get(before.agentId)?.keys.get(before.newEpoch);
-    return key === undefined || this.#newLayout ? before : stageRotation(before, key, peers, this.#context.nowMs);
+    if (key === undefined || this.#newLayout) return before;
+    // Two peers of one key would have the others refuse all that they are asked.
+    if ([...this.#members.values()].some(({ publicKey }) => publicKey === key)) return before;
+    return stageRotation(before, key, peers, this.#context.nowMs);
   }
 
   /** Those who did what the step asks of them. */

@@ -3,6 +3,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { type StateReport, StateReportSchema } from '#gen/longline/link/v1/link_pb.js';
 import { ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { NetworkState, type NetworkStatus } from '#gen/longline/v1/network_pb.js';
+import { parsePublicKey } from '../../core/wireguard-keys.ts';
 import type { MemberFacts } from '../mesh/progress.ts';
 import type { MemberFactsRecord, NetworkRecord } from '../store/network.ts';
 
@@ -60,7 +61,12 @@ export function memberFacts(record: MemberFactsRecord): MemberFacts {
     gone: !record.valid,
     settled: works,
     cleared: network === undefined || (network.removing && applied && status === undefined),
-    keys: new Map(answer?.keys.map(({ epoch, publicKey }) => [epoch, publicKey])),
+    // One that is no key would have the others refuse all that they are asked.
+    keys: new Map(
+      answer?.keys.flatMap(({ epoch, publicKey }) =>
+        parsePublicKey(publicKey) === undefined ? [] : [[epoch, publicKey]],
+      ),
+    ),
     keyEpoch: answer?.keyEpoch ?? 0,
     refused: new Set(answer === undefined ? [] : report!.items.map(({ item }) => item)),
   };

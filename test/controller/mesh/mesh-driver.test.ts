@@ -5,19 +5,23 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { toBinary } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { MeshSpecSchema, MeshTopology } from '#gen/longline/fleet/v1/network_service_pb.js';
+import { NetworkSpecSchema } from '#gen/longline/v1/network_pb.js';
 import { MemoryBus } from '../../../src/controller/bus/memory/memory-bus.ts';
 import { queuedRotation } from '../../../src/controller/mesh/key-rotation.ts';
 import { type AskedMember, nextMesh } from '../../../src/controller/mesh/mesh-change.ts';
 import { MeshDriver } from '../../../src/controller/mesh/mesh-driver.ts';
+import { NetworkChanges } from '../../../src/controller/networks/network-changes.ts';
+import { framesOf, specHash } from '../../../src/controller/networks/network-frames.ts';
 import type { MeshMemberRecord } from '../../../src/controller/store/mesh.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
 import type { Store } from '../../../src/controller/store/store.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { newId } from '../../../src/core/ids.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
+import { until } from '../link/fleet-fixture.ts';
 import { NetworkAgent } from '../services/network-fixture.ts';
 import { connection } from '../store/store-contract.ts';
 import { asked, meshSpec } from './mesh-model.ts';
@@ -68,7 +72,7 @@ describe('mesh driver', () => {
 
   let nowMs = NOW;
   const driver = (on: Store = store) =>
-    new MeshDriver({ store: on, bus, clock: { ...systemClock, now: () => nowMs }, log: silentLogger, recheckMs: 1000 });
+    new MeshDriver({ store: on, bus, clock: { ...systemClock, now: () => nowMs }, log: silentLogger, recheckMs: 50 });
   const membersOf = async (name = 'm') => (await store.meshes.get(name))!.members;
   const connect = async (...ids: readonly string[]) => {
     for (const id of ids) {
@@ -206,6 +210,62 @@ describe('mesh driver', () => {
     assert.deepEqual([done.step, done.undoing, done.newKey], ['done', false, agents.get('a')!.key(1)]);
     const [{ keyEpoch, publicKey }] = (await membersOf()) as [MeshMemberRecord];
     assert.deepEqual([keyEpoch, publicKey], [1, done.newKey]);
+  });
+
+  it('takes nothing that an agent has by itself, and makes its network once that is out of the way', async () => {
+    await connect('a');
+    const spec = create(NetworkSpecSchema, { name: 'm', interface: 'wg9' });
+    const frames = framesOf(spec);
+    const put = { kind: 'put' as const, mesh: '', interface: 'wg9', frames, hash: specHash(frames) };
+    const changes = new NetworkChanges({ store, bus, clock: systemClock });
+    await changes.apply('a', () => [put]);
+    await agents.get('a')!.apply();
+    await putMesh([asked('a')]);
+    const driving = driver();
+    await settle(driving);
+    assert.equal((await store.networks.get('a', 'm'))!.mesh, '');
+    assert.equal((await membersOf())[0]!.publicKey, '', "its own network's key is not that of the mesh");
+    await changes.apply('a', () => [{ kind: 'remove', name: 'm' }]);
+    const stop = new AbortController();
+    const running = driving.run(stop.signal);
+    try {
+      await until('the network of the mesh', async () => (await store.networks.get('a', 'm'))?.mesh === 'm');
+    } finally {
+      stop.abort();
+      await running;
+    }
+  });
+
+  it('takes no key from an agent that would break the networks of others', async () => {
+    await connect('a', 'b', 'c');
+    const rogue = agents.get('c')!;
+    await putMesh([asked('a'), asked('b'), asked('c')]);
+    await settle(driver(), ['c']);
+    const offered = ['no key', Buffer.alloc(32).toString('base64'), agents.get('a')!.key(0)];
+    for (const publicKey of offered) {
+      await rogue.apply({ keys: [{ epoch: 0, publicKey }] });
+      await settle(driver(), ['c']);
+      assert.deepEqual(peersAt('a'), ['b 10.100.0.2/32'], publicKey);
+    }
+    await settle();
+    const id = await rotate('c');
+    await driver().drive('m');
+    for (const publicKey of [rogue.key(0), agents.get('a')!.key(0)]) {
+      await rogue.apply({
+        keys: [
+          { epoch: 0, publicKey: rogue.key(0) },
+          { epoch: 1, publicKey },
+        ],
+      });
+      await settle(driver(), ['c']);
+      assert.equal((await store.meshes.getRotation(id))!.step, 'prepare', publicKey);
+    }
+    await rogue.apply();
+    await settle(driver(), ['b']);
+    assert.equal((await store.meshes.getRotation(id))!.step, 'stage');
+    await agents.get('a')!.apply({ keys: [{ epoch: 0, publicKey: rogue.key(1) }] });
+    await driver().drive('m');
+    assert.equal((await membersOf())[0]!.publicKey, agents.get('a')!.key(0), 'a key that is being staged has an owner');
   });
 
   it('rotates by itself when it is time, one after the other, and not those whose peers are away', async () => {

@@ -152,6 +152,24 @@ describe('meshes of agents', () => {
     assert.equal((await refusal(fleet.networks.deleteNetwork({ agentId: 'b', name: 'm' }))).reason, 'wrong_state');
   });
 
+  it('take the place of a network of the same name that is being removed', async () => {
+    await fleet.networks.putNetwork({ agentId: 'a', spec: { name: 'm', interface: 'wg9' } });
+    await fleet.networks.deleteNetwork({ agentId: 'a', name: 'm' });
+    await put({ members: [member('a')] });
+    await settled('a to have it', allApplied);
+    assert.equal((await fleet.networks.getNetwork({ agentId: 'a', name: 'm' })).network!.mesh, 'm');
+  });
+
+  it('name the address that was asked for, not that which a member has', async () => {
+    await put();
+    const told = async (members: readonly object[]) =>
+      (await refusal(put({ members: [...members] }))).violations.map(({ description, field }) => [field, description]);
+    const c = member('c', { address: '10.100.0.2' });
+    const description = '10.100.0.2 is that of agent b; take another';
+    assert.deepEqual(await told([c, member('a'), member('b')]), [['spec.members[0].address', description]]);
+    assert.deepEqual(await told([member('a'), c]), [['spec.members[1].address', description]], 'b leaves');
+  });
+
   it('are checked only, if that is all that was asked for', async () => {
     const { changed, mesh } = await put({ members: [member('a'), { agentId: 'b' }, { agentId: 'c' }] }, true);
     assert.equal(changed, true);
