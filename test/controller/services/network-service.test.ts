@@ -120,6 +120,28 @@ describe('networks of agents', () => {
     assert.equal((await put('a', { mtu: 1300 })).network!.error, undefined);
   });
 
+  it('are shown with the figures that their agents sent last', async () => {
+    await put('a', { peers: [peer('p', '10.1.0.0/24')] });
+    await agent('a').apply();
+    const shown = async (withoutPeers = false) => {
+      const { networks } = await fleet.networks.listNetworks({ withoutPeers });
+      return networks[0]!.status!;
+    };
+    assert.equal((await shown()).receivedBytes, 0n);
+    const measured = { name: 'default', state: NetworkState.DEGRADED, receivedBytes: 7n, peers: [{ name: 'p' }] };
+    fleet.agent('a').telemetry({ networks: [{ network: measured }] });
+    await until('the figures', async () => (await shown()).receivedBytes === 7n);
+    const { peers, state } = await shown();
+    assert.deepEqual([state, peers.map(({ name }) => name)], [NetworkState.DEGRADED, ['p']]);
+    assert.deepEqual((await shown(true)).peers, []);
+    await agent('a').apply();
+    const after = await until('the later report', async () => {
+      const status = await shown();
+      return status.state === NetworkState.UP && status;
+    });
+    assert.deepEqual([after.receivedBytes, after.peers.length], [7n, 1], 'what only figures have stays');
+  });
+
   it('are listed in pages, by what they are, and without peers where those are not wanted', async () => {
     for (const id of ['b', 'a'])
       for (const name of ['y', 'x']) await put(id, { name, interface: name, peers: [peer('p')] });
