@@ -43,7 +43,7 @@ export async function runAgent(
 async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
   const { config, clock, log, identity, link, registry, local } = agent;
   await local.open();
-  await agent.control.open();
+  await openControl(agent);
   await registry.open(() => link.unfinishedIds);
   await link.resume(({ id, attempt }) => agent.sessions.followsLog(id, attempt));
   await using tasks = new TaskGroup(signal);
@@ -62,6 +62,16 @@ async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
   await tasks.wait();
   local.setServing(false);
   log.info('agent is stopping; what runs goes on');
+}
+
+/** The agent does without a socket that nobody named, as where its folder's path is too long for one. */
+async function openControl({ config, control, log }: Agent): Promise<void> {
+  try {
+    await control.open();
+  } catch (error) {
+    if (config.network.controlSocket !== undefined) throw error;
+    log.warn('applications cannot ask for networks in JSON', { err: describeError(error) });
+  }
 }
 
 function reloadOnHangup({ reload, log }: Agent): Disposable {

@@ -208,7 +208,9 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
       key_memory: unlocked === undefined ? 'locked' : `not locked: ${unlocked}`,
     };
     if (usable.length > 0) return { available: true, limits: { max_peers: MAX_PEERS }, attributes };
-    const reasons = backends.map(({ kind, missing }) => `${kind}: ${missing}`).join('; ');
+    const missing = new Set(backends.map((backend) => backend.missing));
+    const reasons =
+      missing.size === 1 ? [...missing].join() : backends.map((one) => `${one.kind}: ${one.missing}`).join('; ');
     return { available: false, reason: `no WireGuard can be had (${chosen} was asked for): ${reasons}`, mend: MEND };
   }
 

@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import type { DaemonPlan } from './daemon-plan.ts';
 import { DAEMON_USER } from './daemon-program.ts';
 
+const CAP_NET_ADMIN = 12;
+
 /** CAP_CHOWN for its socket, CAP_KILL to end it, CAP_SETGID and CAP_SETUID to become it. */
 const NEEDED = [0, 5, 6, 7] as const;
 
@@ -11,7 +13,16 @@ const NEEDED = [0, 5, 6, 7] as const;
  * root, but a user with CAP_NET_ADMIN alone, which the daemon doesn't get.
  */
 export function daemonUser(status = readFileSync('/proc/self/status', 'utf8')): DaemonPlan['user'] {
+  return NEEDED.every((capability) => has(capability, status)) ? DAEMON_USER : undefined;
+}
+
+/** Why no interface can be made by this process, whatever carries it; undefined if it may. */
+export function lacksNetAdmin(status = readFileSync('/proc/self/status', 'utf8')): string | undefined {
+  if (has(CAP_NET_ADMIN, status)) return undefined;
+  return 'this process lacks CAP_NET_ADMIN; run it as root, with AmbientCapabilities=CAP_NET_ADMIN, or with --cap-add NET_ADMIN';
+}
+
+function has(capability: number, status: string): boolean {
   const mask = /^CapEff:\t([0-9a-f]+)$/m.exec(status)?.[1];
-  const have = BigInt(`0x${mask ?? '0'}`);
-  return NEEDED.every((capability) => ((have >> BigInt(capability)) & 1n) === 1n) ? DAEMON_USER : undefined;
+  return ((BigInt(`0x${mask ?? '0'}`) >> BigInt(capability)) & 1n) === 1n;
 }

@@ -15,6 +15,7 @@ import { type Clock, systemClock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
 import type { Backend } from '../../core/network/network-spec.ts';
 import type { WireguardBackend } from './backend.ts';
+import { lacksNetAdmin } from './daemon-user.ts';
 import { findForeign } from './foreign.ts';
 import { type InterfaceRecord, InterfaceRecords } from './interface-record.ts';
 import type { FoundLink, LinuxLinks } from './linux-links.ts';
@@ -49,8 +50,9 @@ export class LinuxInterfaces implements WireguardInterfaces {
 
   async backends(signal?: AbortSignal): Promise<readonly BackendStatus[]> {
     const statuses: BackendStatus[] = [];
+    const unprivileged = lacksNetAdmin();
     for (const backend of this.#parts.backends) {
-      statuses.push({ kind: backend.kind, missing: await backend.missing(signal) });
+      statuses.push({ kind: backend.kind, missing: unprivileged ?? (await backend.missing(signal)) });
     }
     return statuses;
   }

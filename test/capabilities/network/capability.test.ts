@@ -62,6 +62,20 @@ describe('networks of this host', () => {
     );
   });
 
+  it('says why it cannot be had and what mends it, keeps what is wanted, and begins once it can', async () => {
+    await using world = new NetworkWorld();
+    world.host.missing = 'there is no program wireguard-go on this host; install it';
+    const { availability, capability } = await world.open();
+    assert.ok(!availability.available);
+    assert.match(`${availability.reason} | ${availability.mend}`, /no program wireguard-go.* \| .*CAP_NET_ADMIN/);
+    await applyFull(capability, 1, [testSpec('a', [1])]);
+    assert.equal(capability.held()!.generation, 1n);
+    assert.equal(world.host.devices.size, 0);
+    world.host.missing = undefined;
+    await world.letGo();
+    await untilState(await world.start(), 'a', 'up');
+  });
+
   it('refuses names and interfaces that somebody else has, and takes nothing from anybody', async () => {
     await using world = new NetworkWorld();
     const capability = await world.start();

@@ -11,7 +11,7 @@ import {
   type NetworkSpecMessage,
   specMessage,
 } from '../../../src/capabilities/network/wire.ts';
-import type { HostEvent, StateStore } from '../../../src/core/capability.ts';
+import type { Availability, HostEvent, StateStore } from '../../../src/core/capability.ts';
 import { type Clock, systemClock } from '../../../src/core/clock.ts';
 import type { StateObservation } from '../../../src/core/desired-state.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
@@ -66,6 +66,13 @@ export class NetworkWorld implements AsyncDisposable {
 
   /** A capability that goes on where the last one was. */
   async start(): Promise<NetworkCapability> {
+    const { availability, capability } = await this.open();
+    if (availability.available) await capability.adopt();
+    return capability;
+  }
+
+  /** One that has not begun. */
+  async open(): Promise<{ readonly availability: Availability; readonly capability: NetworkCapability }> {
     const capability = new NetworkCapability({
       systemOn: () => this.host,
       environmentKey: (network) => this.environment.get(network),
@@ -81,8 +88,7 @@ export class NetworkWorld implements AsyncDisposable {
       signal: new AbortController().signal,
       emit: (event) => this.events.push(event),
     });
-    if (availability.available) await capability.adopt();
-    return capability;
+    return { availability, capability };
   }
 
   /** Ends all capabilities; their networks stay. */
