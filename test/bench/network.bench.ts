@@ -143,6 +143,8 @@ async function rotation(bed: Bed, change: (switched: () => Promise<void>) => Pro
 
 async function rotations(bed: Bed): Promise<BenchRow> {
   const { far, near } = bed.pair;
+  // What is known is from before the tools had their turn.
+  await near.reconcile(near.wanted(bed.peers()));
   const ours = await rotation(bed, async (switched) => {
     const retired = peerOf(near.key.publicKey(), {});
     near.key = newKey();
