@@ -53,6 +53,8 @@ export class MeshDriver {
   readonly #synced = new Map<string, number>();
   /** Meshes of which something could not be written then: tried again with the next look at everything. */
   readonly #incomplete = new Set<string>();
+  /** Members of meshes as this driver last saw them: of others a fleet tells much that is nothing to meshes. */
+  readonly #members = new Map<string, ReadonlySet<string>>();
   #wake: (() => void) | undefined;
 
   constructor(parts: MeshDriverParts) {
@@ -64,7 +66,11 @@ export class MeshDriver {
   async run(signal: AbortSignal): Promise<void> {
     const { bus, clock, recheckMs } = this.#parts;
     using _meshes = await bus.listen(meshesTopic, (event) => this.#note(this.#dirtyMeshes, event, 'mesh'));
-    using _fleet = await bus.listen(fleetTopic, (event) => this.#note(this.#dirtyAgents, event, 'agentId'));
+    using _fleet = await bus.listen(fleetTopic, (event) => {
+      if (event.kind === 'lagged' || this.#isMember(event.message.agentId)) {
+        this.#note(this.#dirtyAgents, event, 'agentId');
+      }
+    });
     using _states = await bus.listen(desiredStatesTopic, (event) => {
       if (event.kind === 'lagged' || event.message.stateKind === DesiredStateKind.NETWORK) {
         this.#note(this.#dirtyAgents, event, 'agentId');
@@ -87,6 +93,11 @@ export class MeshDriver {
   async drive(name: string): Promise<void> {
     for (let round = 0; round < MAX_ROUNDS; round++) if (!(await this.#round(name))) return;
     this.#dirtyMeshes.add(name);
+  }
+
+  #isMember(agentId: string): boolean {
+    for (const members of this.#members.values()) if (members.has(agentId)) return true;
+    return false;
   }
 
   #note<K extends string>(
@@ -175,8 +186,10 @@ export class MeshDriver {
     const state = await store.meshes.get(name);
     if (state === undefined) {
       this.#synced.delete(name);
+      this.#members.delete(name);
       return false;
     }
+    this.#members.set(name, new Set(state.members.map(({ agentId }) => agentId)));
     const spec = fromBinary(MeshSpecSchema, state.mesh.spec);
     let records = await store.networks.memberFacts(name);
     if (this.#synced.get(name) !== state.mesh.layout) {
@@ -201,7 +214,7 @@ export class MeshDriver {
     const { mesh } = state;
     await store.meshes.commit({ name, baseRevision: mesh.revision, nowMs: clock.now(), asked: false, ...change });
     bus.publish(meshesTopic, { mesh: name });
-    for (const agentId of change.removedMembers ?? []) bus.publish(fleetTopic, { agentId });
+    for (const agentId of change.removedMembers ?? []) this.#dirtyAgents.add(agentId);
     return true;
   }
 
@@ -215,6 +228,7 @@ export class MeshDriver {
     const { name, removing, revision } = mesh;
     if (removing && members.length === 0 && (await this.#parts.store.meshes.delete(name, revision))) {
       this.#synced.delete(name);
+      this.#members.delete(name);
       this.#parts.bus.publish(meshesTopic, { mesh: name });
     }
     return false;
