@@ -16,13 +16,16 @@ import {
   RotationStep,
 } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
-import { prefixesOverlap } from '../../core/network/prefix.ts';
+import { coveringPrefixes, lengthsOf } from '../../core/network/prefix.ts';
 import { readReport, standingOf } from '../networks/agent-report.ts';
 import type { KeyRotationRecord, KeyRotationStep, MeshMemberRecord, MeshState } from '../store/mesh.ts';
 import type { MemberFactsRecord } from '../store/network.ts';
 
 /** Names listed in one warning. */
 const MAX_NAMED = 5;
+
+/** Overlapping routes that are told of. */
+const MAX_OVERLAPS = 20;
 
 const STEPS: Readonly<Record<KeyRotationStep, RotationStep>> = {
   // It has no step yet: another member's key is being replaced before.
@@ -125,14 +128,22 @@ function meshWarnings(spec: MeshSpec, members: readonly MeshMemberRecord[]): rea
     const hidden = members.filter(({ endpoint }) => endpoint === '');
     if (hidden.length > 1) warnings.push(`${named(hidden)} have no endpoint and can't reach each other`);
   }
-  const routes = members.flatMap(({ agentId, routes: own }) => own.map((route) => ({ agentId, route })));
-  for (const [place, one] of routes.entries()) {
-    const other = routes.slice(place + 1).find(({ agentId, route }) => {
-      return agentId !== one.agentId && prefixesOverlap(route, one.route);
-    });
-    if (other === undefined || warnings.length >= 20) continue;
-    const pair = `${one.route} of ${one.agentId} and ${other.route} of ${other.agentId}`;
-    warnings.push(`${pair} overlap; the longer has what is in both`);
+  return [...warnings, ...overlaps(members)];
+}
+
+/** Routes that lie in those of others: looked up by what covers them, since there may be hundreds of thousands. */
+function overlaps(members: readonly MeshMemberRecord[]): readonly string[] {
+  const owners = new Map(members.flatMap(({ agentId, routes }) => routes.map((route) => [route, agentId])));
+  const lengths = lengthsOf(owners.keys());
+  const warnings: string[] = [];
+  for (const [route, agentId] of owners) {
+    for (const wider of coveringPrefixes(route, lengths)) {
+      const owner = owners.get(wider) ?? agentId;
+      if (owner === agentId) continue;
+      warnings.push(`${route} of ${agentId} lies in ${wider} of ${owner}, which has only what is left of that`);
+      if (warnings.length === MAX_OVERLAPS) return warnings;
+      break;
+    }
   }
   return warnings;
 }

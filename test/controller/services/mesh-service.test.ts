@@ -175,6 +175,11 @@ describe('meshes of agents', () => {
     assert.equal(changed, true);
     assert.deepEqual(mesh!.warnings, ["b, c have no endpoint and can't reach each other"]);
     assert.equal(mesh!.members[2]!.member!.address, '10.100.0.3');
+    const wide = member('a', { routes: ['192.168.0.0/16', '192.168.9.0/24'] });
+    const narrow = member('b', { routes: ['192.168.7.0/24', '172.16.0.0/12'] });
+    assert.deepEqual((await put({ members: [narrow, wide] }, true)).mesh!.warnings, [
+      '192.168.7.0/24 of b lies in 192.168.0.0/16 of a, which has only what is left of that',
+    ]);
     assert.equal((await refusal(fleet.networks.getMesh({ name: 'm' }))).reason, 'not_found');
   });
 
