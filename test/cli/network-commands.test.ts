@@ -194,6 +194,7 @@ test('network mesh: from options and files, members in and out, waiting until al
   const puts: PutMeshRequest[] = [];
   const joins: JoinMeshRequest[] = [];
   let there = false;
+  let leaving = false;
   let looks = 0;
   const script: Script['networks'] = {
     putMesh: (request) => {
@@ -202,17 +203,20 @@ test('network mesh: from options and files, members in and out, waiting until al
       return { mesh: mesh(false, { warnings: ['odd'] }), changed: true };
     },
     getMesh: ({ name }) => {
+      if (leaving && looks++ > 1) there = false;
       if (!there) throw new ConnectError(`no mesh has name ${name}`, Code.NotFound);
       return { mesh: mesh(looks++ > 0) };
     },
-    listMeshes: () => ({ meshes: there ? [mesh(true)] : [] }),
+    // As a controller does that has more meshes than one answer holds.
+    listMeshes: () => (leaving ? { nextPageToken: 'next' } : { meshes: there ? [mesh(true)] : [] }),
     joinMesh: (request) => {
       joins.push(request);
       return { mesh: mesh(true) };
     },
     leaveMesh: () => ({ mesh: mesh(true) }),
     deleteMesh: () => {
-      there = false;
+      looks = 0;
+      leaving = true;
       return { mesh: mesh(false, { removing: true }) };
     },
   };
@@ -242,6 +246,7 @@ test('network mesh: from options and files, members in and out, waiting until al
     assert.deepEqual([member!.agentId, member!.routes, member!.nat, member!.hub], ['c', ['10.9.0.0/24'], true, false]);
     assert.equal((await cli('mesh', 'leave', 'office', '--agent', 'b')).out, 'office lets b go\n');
     assert.equal((await cli('mesh', 'rm', 'office', '--wait')).out, 'office removed\n');
+    assert.equal(there, false, 'it was waited for');
   };
   await withFleet(script, work, text);
 });

@@ -55,6 +55,17 @@ export function registerMesh(network: Command, io: CliIo): void {
   registerRemove(mesh, io);
 }
 
+/** Undefined if there is none of this name. */
+async function existing(fleet: Fleet, name: string): Promise<Mesh | undefined> {
+  try {
+    return (await fleet.networks.getMesh({ name })).mesh;
+  } catch (error) {
+    const thrown = fleet.toError(error);
+    if (thrown instanceof LonglineError && thrown.reason === 'not_found') return undefined;
+    throw error;
+  }
+}
+
 /** The mesh once all its members are as wanted. Throws `late`. */
 async function settled(fleet: Fleet, name: string, limitMs: number): Promise<Mesh> {
   let last: Mesh | undefined;
@@ -146,12 +157,7 @@ function registerCreate(mesh: Command, io: CliIo): void {
         listenPort: options.port,
       });
       await withFleet(io, command, async (fleet) => {
-        const there = await fleet.networks.getMesh({ name }).catch((error: unknown) => {
-          const thrown = fleet.toError(error);
-          if (thrown instanceof LonglineError && thrown.reason === 'not_found') return undefined;
-          throw thrown;
-        });
-        if (there !== undefined)
+        if ((await existing(fleet, name)) !== undefined)
           throw new LonglineError('already_exists', `mesh ${name} is there; use put to change it`);
       });
       await putMesh(io, command, spec, options, false);
@@ -255,8 +261,7 @@ async function gone(fleet: Fleet, name: string, limitMs: number): Promise<void> 
     fleet,
     limitMs,
     async () => {
-      const { meshes } = await fleet.networks.listMeshes({ pageSize: 1000 });
-      const found = meshes.find(({ spec }) => spec?.name === name);
+      const found = await existing(fleet, name);
       left = found?.members.length ?? 0;
       return found === undefined ? true : undefined;
     },
