@@ -51,8 +51,8 @@ export class MeshDriver {
   readonly #running = new Map<string, Promise<void>>();
   /** Layout that the networks of a mesh's members were last brought up to date with, by this driver. */
   readonly #synced = new Map<string, number>();
-  /** Meshes of which something could not be written then: tried again with the next look at everything. */
-  readonly #incomplete = new Set<string>();
+  /** Agents that could not be asked for theirs then, by mesh: tried again with the next look at everything. */
+  readonly #leftOut = new Map<string, ReadonlySet<string>>();
   /** Members of meshes as this driver last saw them: of others a fleet tells much that is nothing to meshes. */
   readonly #members = new Map<string, ReadonlySet<string>>();
   #wake: (() => void) | undefined;
@@ -111,8 +111,7 @@ export class MeshDriver {
 
   async #recheck(): Promise<void> {
     const { clock, store } = this.#parts;
-    for (const name of this.#incomplete) this.#synced.delete(name);
-    this.#incomplete.clear();
+    for (const name of this.#leftOut.keys()) this.#synced.delete(name);
     for (let pageToken = ''; ; ) {
       const page = await store.meshes.list({ pageSize: PAGE, pageToken });
       for (const name of page.items) this.#dirtyMeshes.add(name);
@@ -185,22 +184,26 @@ export class MeshDriver {
     const { bus, clock, store } = this.#parts;
     const state = await store.meshes.get(name);
     if (state === undefined) {
-      this.#synced.delete(name);
-      this.#members.delete(name);
+      this.#forget(name);
       return false;
     }
     this.#members.set(name, new Set(state.members.map(({ agentId }) => agentId)));
     const spec = fromBinary(MeshSpecSchema, state.mesh.spec);
     let records = await store.networks.memberFacts(name);
     if (this.#synced.get(name) !== state.mesh.layout) {
-      const whole = await syncMesh({ changes: this.#changes, log: this.#parts.log }, spec, state, records);
-      if (!whole) this.#incomplete.add(name);
+      const leftOut = await syncMesh({ changes: this.#changes, log: this.#parts.log }, spec, state, records);
+      if (leftOut.size > 0) this.#leftOut.set(name, leftOut);
+      else this.#leftOut.delete(name);
       this.#synced.set(name, state.mesh.layout);
       records = await store.networks.memberFacts(name);
     }
     const networks = (members: MeshState['members']) =>
       new MemberNetworks(spec, members, activeRotation(state.rotations));
-    const facts = new Map(records.map((record) => [record.agentId, memberFacts(record)]));
+    // What those who were left out say is an answer to something else.
+    const answers = records.map((record) => {
+      return this.#leftOut.get(name)?.has(record.agentId) ? { ...record, report: undefined } : record;
+    });
+    const facts = new Map(answers.map((record) => [record.agentId, memberFacts(record)]));
     const progress = progressOf(state, facts, {
       topology: spec.topology,
       peersOf: (member, members) =>
@@ -227,11 +230,16 @@ export class MeshDriver {
   async #finish({ mesh, members }: MeshState): Promise<false> {
     const { name, removing, revision } = mesh;
     if (removing && members.length === 0 && (await this.#parts.store.meshes.delete(name, revision))) {
-      this.#synced.delete(name);
-      this.#members.delete(name);
+      this.#forget(name);
       this.#parts.bus.publish(meshesTopic, { mesh: name });
     }
     return false;
+  }
+
+  #forget(name: string): void {
+    this.#synced.delete(name);
+    this.#leftOut.delete(name);
+    this.#members.delete(name);
   }
 
   async #attempt(what: string, work: () => Promise<void>): Promise<void> {

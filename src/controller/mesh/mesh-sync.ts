@@ -20,17 +20,17 @@ export interface MeshSyncParts {
   readonly log: Logger;
 }
 
-/** Writes what differs. Resolves with false if something had to be left out, which may be possible later. */
+/** Writes what differs. Resolves with the agents that had to be left out; it may be possible later. */
 export async function syncMesh(
   { changes, log }: MeshSyncParts,
   spec: MeshSpec,
   state: MeshState,
   facts: readonly MemberFactsRecord[],
-): Promise<boolean> {
+): Promise<ReadonlySet<string>> {
   const networks = new MemberNetworks(spec, state.members, activeRotation(state.rotations));
   const records = new Map(facts.map(({ agentId, network }) => [agentId, network]));
   const frames = new PeerFrames();
-  let whole = true;
+  const leftOut = new Set<string>();
   const write = async (member: MeshMemberRecord): Promise<void> => {
     const edit = editOf(spec, networks, frames, member);
     if (isDone(edit, records.get(member.agentId))) return;
@@ -38,7 +38,7 @@ export async function syncMesh(
       await changes.apply(member.agentId, (before) => {
         const other = before.find(({ name, mesh, removing }) => name === spec.name && mesh !== spec.name && !removing);
         if (other === undefined) return [edit];
-        whole = false;
+        leftOut.add(member.agentId);
         log.warn('a network of its own is in the way of a mesh', { agentId: member.agentId, mesh: spec.name });
         return [];
       });
@@ -46,7 +46,7 @@ export async function syncMesh(
       // An agent that went away leaves the mesh by itself; one that can't be sent so much must not keep the others.
       if (!(error instanceof LonglineError) || error.reason === 'unavailable') throw error;
       log.warn('member of a mesh not updated', { agentId: member.agentId, mesh: spec.name, err: describeError(error) });
-      whole = false;
+      leftOut.add(member.agentId);
     }
   };
   for (const group of inTurn(state.members)) {
@@ -54,7 +54,7 @@ export async function syncMesh(
       await Promise.all(group.slice(at, at + CHUNK).map(write));
     }
   }
-  return whole;
+  return leftOut;
 }
 
 /** Peers that are the same object have the same bytes. */

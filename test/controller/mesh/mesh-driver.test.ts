@@ -19,6 +19,7 @@ import type { MeshMemberRecord } from '../../../src/controller/store/mesh.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
 import type { Store } from '../../../src/controller/store/store.ts';
 import { systemClock } from '../../../src/core/clock.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
 import { newId } from '../../../src/core/ids.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { until } from '../link/fleet-fixture.ts';
@@ -234,6 +235,26 @@ describe('mesh driver', () => {
       stop.abort();
       await running;
     }
+  });
+
+  it('goes no further with a rotation while a peer can not be asked for its part', async () => {
+    await connect('a', 'b', 'c');
+    await putMesh([asked('a'), asked('b'), asked('c')]);
+    await settle();
+    const commit: Store['networks']['commit'] = async (change) => {
+      if (change.state.agentId === 'c') throw new LonglineError('limit', 'too much', { retryable: false });
+      return await store.networks.commit(change);
+    };
+    const networks = new Proxy(store.networks, {
+      get: (target, name) => (name === 'commit' ? commit : (Reflect.get(target, name) as () => unknown).bind(target)),
+    });
+    const id = await rotate('a');
+    const driving = driver({ ...store, networks });
+    await settle(driving);
+    const waiting = (await store.meshes.getRotation(id))!;
+    assert.deepEqual([waiting.step, waiting.waitingFor], ['stage', ['c']]);
+    await settle();
+    assert.equal((await store.meshes.getRotation(id))!.step, 'done');
   });
 
   it('takes no key from an agent that would break the networks of others', async () => {
