@@ -6,9 +6,6 @@ import { type Fleet, startFleet } from '../fixtures/fleet.ts';
 import { type LabHost, NetworkLab, wireguardMissing } from '../fixtures/netns.ts';
 import { Flow } from '../fixtures/traffic.ts';
 
-/** As the host is by itself, each with a folder of its own for sockets of daemons: here they would share one. */
-const OWN_SOCKETS = 'mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard && exec "$@"';
-
 interface Rotation {
   readonly agent_id: string;
   readonly step: string;
@@ -26,8 +23,7 @@ describe('a mesh of agents', { skip: wireguardMissing() ?? false }, () => {
     const [controller] = lab.hosts as [LabHost];
     fleet = await startFleet({ at: { address: controller.address, within: controller.within } });
     const agents = lab.hosts.slice(1).map((host, place) => {
-      const within = [...host.within, 'sh', '-c', OWN_SOCKETS, 'sh'];
-      return fleet.enrolled(`agent-${place}`, [], fleet.url, within);
+      return fleet.enrolled(`agent-${place}`, [], fleet.url, host.alone);
     });
     await Promise.all(agents);
   });

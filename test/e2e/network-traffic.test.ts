@@ -42,7 +42,7 @@ describe('traffic through a tunnel', { skip: wireguardMissing() ?? false }, () =
       const trusting = round > 0;
       await near.reconcile(near.wanted([pair.farPeer()]), trusting);
       // The host has greeted its peer in vain by then. Two greetings that cross cost 5 s, as each side drops its own.
-      await there.attempted(10);
+      await there.attempted(5);
       const retired = peerOf(before, {});
       await far.reconcile(far.wanted([retired, pair.nearPeer()]), trusting);
       await far.reconcile(far.wanted([pair.nearPeer()]));
