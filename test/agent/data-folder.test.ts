@@ -33,7 +33,10 @@ test('where no folder can be made it says so', { timeout: 10_000 }, async () => 
 test('a second opener is refused while the first holds it', async () => {
   const path = join(base, 'locked');
   const first = await openDataFolder(path);
-  await assert.rejects(openDataFolder(path), { reason: 'already_exists', message: /in use/ });
+  await assert.rejects(openDataFolder(path), {
+    reason: 'already_exists',
+    message: new RegExp(`in use by process ${process.pid}$`),
+  });
   first[Symbol.dispose]();
   first[Symbol.dispose]();
   (await openDataFolder(path))[Symbol.dispose]();

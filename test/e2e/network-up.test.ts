@@ -97,6 +97,8 @@ persistent_keepalive_secs = 25
     await writeFileOf(0, { place: 1, key: keyB }, 'mtu = "wide"');
     await eventually('the bad file is told', async () => onA.log.some((line) => line.includes('all stays as it was')));
     assert.equal((await networksOf(onA))[0]!.state, NetworkState.UP);
+    const early = await networkCommand(a, ['down', '--all', ...argsA.slice(2)]);
+    assert.match(early.stderr, new RegExp(`in use by process ${onA.child.pid}; .*stop it first`));
     const daemon = await daemonOf(a);
     await onA.stop('SIGKILL');
     assert.ok(await fetched(a, 'http://10.66.0.2:8081/healthz'), 'the tunnel needs nobody');
@@ -109,10 +111,17 @@ persistent_keepalive_secs = 25
     assert.ok(!(await a.ip('route')).includes('10.67.0.0/16'));
     assert.equal(await again.stop('SIGTERM'), 0);
     assert.ok(await fetched(a, 'http://10.66.0.2:8081/healthz'), 'a service leaves its networks');
+    const unknown = await networkCommand(a, ['down', 'other', ...argsA.slice(2)]);
+    assert.match(unknown.stderr, /no network "other"; there are: default/);
     const down = await networkCommand(a, ['down', '--all', ...argsA.slice(2), '--json']);
     assert.deepEqual(JSON.parse(down.stdout), { removed: ['default'] }, down.stderr);
     assert.equal((await a.ip('-o', 'link')).includes(a.tunnel), false);
     assert.equal(await daemonOf(a), undefined);
+    await using killed = await NetworkProcess.start(a, argsA);
+    assert.equal(await killed.stop('SIGKILL'), null);
+    const one = await networkCommand(a, ['down', 'default', ...argsA.slice(2), '--json']);
+    assert.deepEqual(JSON.parse(one.stdout), { removed: ['default'] }, one.stderr);
+    assert.equal((await a.ip('-o', 'link')).includes(a.tunnel), false);
   });
 
   it('serve applications by gRPC and by JSON, mend what is killed, and leave nothing when they are ephemeral', async () => {

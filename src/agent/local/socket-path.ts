@@ -16,7 +16,7 @@ export async function freeSocketPath(setting: string, path: string): Promise<voi
     const message = `${setting}: ${path} has ${bytes} bytes; a unix socket path has at most ${LONGEST_PATH}`;
     throw new LonglineError('invalid', message);
   }
-  if (await answers(path)) {
+  if (await isServed(path)) {
     throw new LonglineError('already_exists', `${setting}: another process serves ${path}`);
   }
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
@@ -29,7 +29,8 @@ export async function freeSocketPath(setting: string, path: string): Promise<voi
   await rm(path, { force: true });
 }
 
-async function answers(path: string): Promise<boolean> {
+/** True if a process takes connections here. */
+export async function isServed(path: string): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect(path);
   socket.once('connect', () => resolve(true));

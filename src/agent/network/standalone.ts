@@ -5,6 +5,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import type { NetworkCapability } from '../../capabilities/network/capability.ts';
 import { DEFAULT_NETWORK_CONFIG, type NetworkConfig } from '../../capabilities/network/config.ts';
+import type { Availability } from '../../core/capability.ts';
 import { systemClock } from '../../core/clock.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
@@ -19,6 +20,8 @@ import { StateFile } from '../state-file.ts';
 import { ControlSocket } from './control-socket.ts';
 import { networkCalls } from './network-calls.ts';
 import { StatusServers } from './status-servers.ts';
+
+export { isServed } from '../local/socket-path.ts';
 
 /** What becomes of the networks when the process ends. */
 export type RunMode = 'service' | 'ephemeral' | 'container';
@@ -61,7 +64,8 @@ export async function runStandalone(
   const seen = await fingerprint(options.file);
   const first = await readFiled(options.file);
   const folder = stack.use(await openDataFolder(options.stateFolder));
-  const networks = await openCapability(options, folder, log, stack, signal);
+  const { networks, availability } = await openCapability(options, folder, log, stack, signal);
+  if (!availability.available) throw new LonglineError('unavailable', `${availability.reason}; ${availability.mend}`);
   const servers = stack.use(new StatusServers(networks, clock, log));
   const running = { options, networks, servers, log };
   const socket = options.socket ?? folder.file('network.sock');
@@ -72,9 +76,9 @@ export async function runStandalone(
   await control.open();
   await servers.serve(first.networks);
   // Before it begins, so that what the file wants is adopted and not taken away.
-  await apply(running, first);
+  await applyNetworks(running, first);
   await networks.adopt();
-  await apply(running, first);
+  await applyNetworks(running, first);
   local.setServing(true);
   tell(running, 'READY=1');
   await ready({ socket, controlSocket });
@@ -86,17 +90,22 @@ export async function runStandalone(
   await networks.removeAll();
 }
 
-/** Takes everything down that an earlier process left in a folder, which nobody may be working on. Gives the names. */
-export async function takeDownAll(stateFolder: string, env: StandaloneOptions['env']): Promise<readonly string[]> {
+/**
+ * Takes networks down that an earlier process left in a folder, which nobody may be working on: all, or those of these names. Gives the
+ * names. Throws `already_exists` if a process works on the folder.
+ */
+export async function takeDownLeft(
+  stateFolder: string,
+  names: readonly string[] | undefined,
+  env: StandaloneOptions['env'],
+): Promise<readonly string[]> {
   const log = createLogger({ level: 'warn', name: 'network' });
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await openDataFolder(stateFolder));
   const { signal } = new AbortController();
-  const networks = await openCapability({ ...DEFAULT_NETWORK_CONFIG, env }, folder, log, stack, signal);
-  await networks.adopt();
-  const names = (await networks.look()).map(({ name }) => name);
-  await networks.removeAll();
-  return names;
+  // What made them may be gone from the host since: they go all the same.
+  const { networks } = await openCapability({ ...DEFAULT_NETWORK_CONFIG, env }, folder, log, stack, signal);
+  return await networks.takeDown(names);
 }
 
 async function openCapability(
@@ -105,7 +114,7 @@ async function openCapability(
   log: Logger,
   stack: AsyncDisposableStack,
   signal: AbortSignal,
-): Promise<NetworkCapability> {
+): Promise<{ readonly networks: NetworkCapability; readonly availability: Availability }> {
   const state = stack.use(await StateFile.open(folder.file('state'), { log }));
   const { backend, peerDetails, reconcileIntervalMs, env: environment } = options;
   const config = { backend, peerDetails, reconcileIntervalMs };
@@ -120,15 +129,13 @@ async function openCapability(
     signal,
     emit,
   });
-  if (availability.available) return networks;
-  throw new LonglineError('unavailable', `${availability.reason}; ${availability.mend}`);
+  return { networks, availability };
 }
 
-async function apply({ networks, servers, log }: Running, { networks: filed, warnings }: NetworkFile): Promise<void> {
+async function applyNetworks({ networks, log }: Running, { networks: filed, warnings }: NetworkFile): Promise<void> {
   for (const warning of warnings) log.warn('the file of networks has something to know', { warning });
   const enabled = filed.filter((network) => network.enabled);
   await networks.applyFiled(enabled.map(({ spec }) => spec));
-  await servers.serve(filed);
 }
 
 /** Until the signal aborts: reads the file again when it changed, or on SIGHUP. */
@@ -162,11 +169,15 @@ async function keep(running: Running, fingerprintAtStart: string, signal: AbortS
 async function reload(running: Running): Promise<void> {
   const { options, log } = running;
   tell(running, 'RELOADING=1');
+  let failure = 'the file of networks is refused; all stays as it was';
   try {
-    await apply(running, await readFiled(options.file));
+    const file = await readFiled(options.file);
+    await applyNetworks(running, file);
+    failure = 'networks are as the file says, but not all health is served; it is tried again at the next change';
+    await running.servers.serve(file.networks);
     log.info('the file of networks was read anew', { file: options.file });
   } catch (error) {
-    log.error('the file of networks is refused; all stays as it was', { err: describeError(error) });
+    log.error(failure, { err: describeError(error) });
   }
   tell(running, 'READY=1');
 }

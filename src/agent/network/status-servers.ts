@@ -26,7 +26,12 @@ export class StatusServers implements AsyncDisposable {
       this.#servers.delete(key);
       await server[Symbol.asyncDispose]();
     }
-    for (const [key, network] of wanted) if (!this.#servers.has(key)) await this.#open(key, network);
+    const failures: unknown[] = [];
+    for (const [key, network] of wanted) {
+      if (this.#servers.has(key)) continue;
+      await this.#open(key, network).catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -137,10 +137,7 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
       throw new LonglineError('wrong_state', `name: network ${name} was asked for by ${whose}; take it away there`);
     }
     const going = this.#networks.get(name);
-    if (!local.has(name) && going === undefined) {
-      const known = [...this.#networks.keys()].sort().join(', ') || 'none';
-      throw new LonglineError('not_found', `name: there is no network "${name}"; there are: ${known}`);
-    }
+    if (!local.has(name) && going === undefined) throw unknownNetwork(name, this.#networks.keys());
     await local.delete(name);
     await this.#within(this.#arrange().get(name));
     // It stays if the controller wants one of the same name, which had to wait for this.
@@ -163,9 +160,28 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     const { local } = this.#open();
     this.#filed = [];
     for (const { spec } of [...local.orders()]) await local.delete(spec.name);
-    await this.#within(Promise.all(this.#arrange().values()));
-    const left = [...this.#networks.values()].map((network) => `${network.name} (${problemsOf(network)})`);
-    if (left.length > 0) throw new LonglineError('late', `these networks are not gone: ${left.join(', ')}`);
+    await this.#untilGone(this.#arrange().values());
+  }
+
+  /**
+   * Takes networks away that earlier processes left, all or those of these names; the others stay. In place of `adopt`, for a process that
+   * keeps none. Gives the names once they are gone. The controller's are not taken: theirs are keys that it counts on.
+   */
+  async takeDown(names?: readonly string[]): Promise<readonly string[]> {
+    const { services, local } = this.#open();
+    const records = await services.records.all();
+    const ours = records.filter(({ source }) => source !== 'controller');
+    const known = new Set([...ours.map(({ name }) => name), ...[...local.orders()].map(({ spec }) => spec.name)]);
+    for (const name of names ?? []) if (!known.has(name)) throw unknownNetwork(name, known);
+    const going = new Set(names ?? known);
+    for (const name of going) await local.delete(name);
+    for (const record of records) services.interfaces.set(record.interface, record.name);
+    const networks = ours
+      .filter(({ name }) => going.has(name))
+      .map((record) => new Network(record.name, record, services, this.#listener));
+    for (const network of networks) this.#networks.set(network.name, network);
+    await this.#untilGone(networks.map((network) => network.want(undefined)));
+    return [...going].sort();
   }
 
   /** All networks with their peers as they are now, in the order of names. */
@@ -277,6 +293,12 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     this.#teller.tell(held.held, items, views, services.clock.now());
   }
 
+  async #untilGone(passes: Iterable<Promise<void>>): Promise<void> {
+    await this.#within(Promise.all(passes));
+    const left = [...this.#networks.values()].map((network) => `${network.name} (${problemsOf(network)})`);
+    if (left.length > 0) throw new LonglineError('late', `these networks are not gone: ${left.join(', ')}`);
+  }
+
   async #within(work: Promise<unknown> | undefined): Promise<void> {
     const { clock } = this.#open().services;
     const over = new AbortController();
@@ -287,6 +309,11 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
 
 const MEND =
   'install wireguard-go or load the kernel module wireguard, and give the agent CAP_NET_ADMIN (see deploy/systemd/longline-network.service)';
+
+function unknownNetwork(name: string, known: Iterable<string>): LonglineError {
+  const names = [...known].sort().join(', ') || 'none';
+  return new LonglineError('not_found', `name: there is no network "${name}"; there are: ${names}`);
+}
 
 function problemsOf(network: Network): string {
   return (

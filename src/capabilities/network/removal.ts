@@ -24,7 +24,7 @@ export async function removeNetwork(
   if (record.forwards) await turns.take(() => forwarding.remove(record.name, realName));
   // One that was never opened may be somebody else's, with routes that look like ours.
   if (record.realName !== undefined) await undoLink(links, ledger, realName, signal);
-  if (record.isForeign) await removeOwnPeers(services, name, written, signal);
+  if (record.isForeign) await removeOwnPeers(services, name, realName, written, signal);
   await interfaces.remove(name, signal);
   await ledger.write(EMPTY_RECORD);
   await written.clear();
@@ -33,18 +33,21 @@ export async function removeNetwork(
 async function removeOwnPeers(
   { system }: NetworkServices,
   name: string,
+  realName: string,
   written: WrittenPeers,
   signal: AbortSignal,
 ): Promise<void> {
   const known = (await system.interfaces.list(signal)).find((one) => one.name === name);
   if (known === undefined) return;
+  // Somebody removed it, and our peers with it: opened it would be made anew.
+  if ((await system.links.read(realName, signal)).state === 'absent') return;
   try {
     const nothing = { mtu: DEFAULT_MTU, fwmark: 0, listenPort: undefined };
     const request = { name, backend: known.kind, ...nothing, adoptForeign: true };
     await clearPeers((await system.interfaces.open(request, signal)).device, written, signal);
   } catch (error) {
-    // Somebody removed it, and our peers with it.
-    if (!(error instanceof LonglineError && error.reason === 'not_found')) throw error;
+    // Somebody put something else in its place, and our peers went with it.
+    if (!(error instanceof LonglineError && error.reason === 'already_exists')) throw error;
   }
 }
 

@@ -1,5 +1,6 @@
 // `longline network up` and `down`: the one place of the command line that runs networks without an agent.
-import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { LocalService } from '#gen/longline/local/v1/local_pb.js';
 import { LonglineError } from '../../core/errors.ts';
@@ -7,7 +8,13 @@ import { BACKENDS, type BackendChoice } from '../../core/network/network-spec.ts
 import { InterruptGuard } from '../interrupt.ts';
 import { type CliIo, toJson } from '../io.ts';
 import { countValue, durationValue } from '../option-values.ts';
-import { addSocketOptions, DEFAULT_STATE_DIR, openNetworkSocket, type SocketOptions } from './local-socket.ts';
+import {
+  addSocketOptions,
+  DEFAULT_STATE_DIR,
+  networkSocket,
+  openNetworkSocket,
+  type SocketOptions,
+} from './local-socket.ts';
 
 const MODES = ['service', 'ephemeral', 'container'] as const;
 const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
@@ -69,6 +76,10 @@ export function registerUp(network: Command, io: CliIo): void {
     .action(async (options: UpOptions) => await up(io, options));
 }
 
+const DOWN_HELP = `
+Those of a file that is being kept: set enable_wireguard = false there. What a process has left that was stopped or killed is taken down
+from its folder; the next one makes what is still in its file again.`;
+
 interface DownOptions extends SocketOptions {
   readonly all?: boolean;
 }
@@ -78,12 +89,13 @@ export function registerDown(network: Command, io: CliIo): void {
   addSocketOptions(network.command('down [name...]'))
     .description('Take networks down that were asked for on this host.')
     .option('--all', 'all that a `network up` in service mode has left; it must not run any more')
-    .addHelpText('after', '\nThose of a file that is being kept: set enable_wireguard = false there.')
+    .addHelpText('after', DOWN_HELP)
     .action(async (names: readonly string[], options: DownOptions, command: Command) => {
       if ((names.length === 0) === (options.all !== true)) {
         throw new LonglineError('invalid', 'name the networks to take down, or give --all');
       }
-      if (options.all) return await downAll(io, options);
+      if (options.all) return await downLeft(io, options, undefined);
+      if (await isLeft(io, options)) return await downLeft(io, options, names);
       using client = openNetworkSocket(io, options, command);
       for (const name of names) await client.call(LocalService.method.removeNetwork, { name });
       await io.result({ removed: names }, () => names.map((name) => `${name} is down`).join('\n'));
@@ -115,9 +127,22 @@ async function up(io: CliIo, options: UpOptions): Promise<void> {
   );
 }
 
-async function downAll(io: CliIo, options: DownOptions): Promise<void> {
-  const { takeDownAll } = await import('../../agent/network/standalone.ts');
-  const removed = await takeDownAll(stateFolder(io, options), io.env);
+/** True if the networks are those of a `network up` that doesn't run any more: nobody answers, and its folder is there. */
+async function isLeft(io: CliIo, options: DownOptions): Promise<boolean> {
+  const folder = stateFolder(io, options);
+  const socket = networkSocket(io, options);
+  if (resolve(socket) !== join(folder, 'network.sock') || !existsSync(join(folder, 'state'))) return false;
+  const { isServed } = await import('../../agent/network/standalone.ts');
+  return !(await isServed(socket));
+}
+
+async function downLeft(io: CliIo, options: DownOptions, names: readonly string[] | undefined): Promise<void> {
+  const { takeDownLeft } = await import('../../agent/network/standalone.ts');
+  const removed = await takeDownLeft(stateFolder(io, options), names, io.env).catch((error: unknown) => {
+    if (!(error instanceof LonglineError && error.reason === 'already_exists')) throw error;
+    const mend = `if that is a \`network up\`, stop it first, or name the networks to take down while it runs, with its --socket`;
+    throw new LonglineError('already_exists', `${error.message}; ${mend}`, { cause: error });
+  });
   await io.result({ removed }, () => (removed.length === 0 ? 'there was nothing' : `${removed.join(', ')} down`));
 }
 

@@ -44,7 +44,13 @@ export class NftFirewall implements Firewall {
       const names = await readFile(path, 'utf8').catch(() => '');
       if (/^(nat|filter)$/m.test(names)) return true;
     }
-    const { code, stderr, stdout } = await this.#run({ argv: ['nft', '-j', 'list', 'chains'] }, signal);
+    const listed = await this.#run({ argv: ['nft', '-j', 'list', 'chains'] }, signal).catch((error: unknown) => {
+      if (error instanceof LonglineError && error.reason === 'unsupported') return undefined;
+      throw error;
+    });
+    // Without nft it can't be told: somebody may rely on it.
+    if (listed === undefined) return true;
+    const { code, stderr, stdout } = listed;
     if (code !== 0) throw refused('its chains can not be listed', stderr);
     return parse(stdout).some(({ chain }) => {
       const ours = chain === undefined || String(chain['table']).startsWith(TABLE_PREFIX);

@@ -8,10 +8,12 @@ import { after, before, describe, it } from 'node:test';
 import { ControlSocket } from '../../../src/agent/network/control-socket.ts';
 import { OwnKeyFolder } from '../../../src/agent/network/own-keys.ts';
 import { StatusServer } from '../../../src/agent/network/status-server.ts';
+import { StatusServers } from '../../../src/agent/network/status-servers.ts';
 import { readGuardedFile } from '../../../src/agent/trust/guarded-file.ts';
 import type { NetworkCapability } from '../../../src/capabilities/network/capability.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
+import { readNetworkFile } from '../../../src/core/network/network-file.ts';
 import { KeyFiles } from '../../../src/platform/wireguard/key-files.ts';
 import { LockedMemory } from '../../../src/platform/wireguard/locked-memory.ts';
 import { NetworkWorld, testKey } from '../../capabilities/network/network-fixture.ts';
@@ -133,6 +135,27 @@ describe('health over HTTP', () => {
     const options = { bindAddress: '127.0.0.1', bindPort: server.port, look, clock: systemClock, log: silentLogger };
     await using second = new StatusServer(options);
     await assert.rejects(second.open(), { reason: 'unavailable', message: /127\.0\.0\.1:\d+: .*EADDRINUSE/ });
+  });
+
+  it('is served of the others where an address can not be had', async () => {
+    await using world = new NetworkWorld();
+    const networks = await world.start();
+    const { server: taken } = await serve(networks, 'x');
+    await using _ = taken;
+    const { server: other } = await serve(networks, 'y');
+    const free = other.port;
+    await other[Symbol.asyncDispose]();
+    const filed = [taken.port, free].map((port, place) => {
+      const keys = `[network.n${place}]\ninterface = "wg${place}"\nprivate_key_path = "/etc/wg.key"\n`;
+      return `${keys}enable_wireguard = true\n[network.n${place}.http]\nbind_address = "127.0.0.1"\nbind_port = ${port}\n`;
+    });
+    const file = readNetworkFile(filed.join(''));
+    await using servers = new StatusServers(networks, systemClock, silentLogger);
+    await assert.rejects(servers.serve(file.networks), {
+      reason: 'unavailable',
+      message: new RegExp(`:${taken.port}`),
+    });
+    assert.equal((await fetch(`http://127.0.0.1:${free}/healthz`)).status, 503);
   });
 });
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { specMessage } from '../../../src/capabilities/network/wire.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
 import { applyFull, NetworkWorld, testKey, testSpec, until, untilState } from './network-fixture.ts';
 
 const local = (name: string, peers: readonly number[], more = {}) => specMessage(testSpec(name, peers, more));
@@ -115,5 +116,46 @@ describe('networks of this host', () => {
     assert.match(view.problems.find(({ field }) => field === 'foreign_peers')!.message, /1 peers/);
     await capability.removeLocal('a');
     assert.deepEqual([...world.host.devices.get('wg9')!.model.state.peers.keys()], [testKey(9)]);
+  });
+
+  it('lets go of an adopted interface that its owner removed, where none could be made', async () => {
+    await using world = new NetworkWorld();
+    world.host.make('wg9');
+    const capability = await world.start();
+    await capability.applyLocal(local('a', [1], { interface: 'wg9', adoptInterface: true }), false);
+    world.host.interfaces.open = async () => {
+      throw new LonglineError('unsupported', 'no WireGuard can be had');
+    };
+    world.host.lose('wg9', 'its link is gone');
+    await capability.removeLocal('a');
+    assert.deepEqual(await capability.look(), []);
+  });
+});
+
+describe('networks that an earlier process left', () => {
+  it('go by name or all, and those of a controller stay, with their keys', async () => {
+    await using world = new NetworkWorld();
+    const first = await world.start();
+    await applyFull(first, 1, [{ ...testSpec('c', [3]), keyEpoch: 1 }]);
+    for (const name of ['a', 'b']) await first.applyLocal(local(name, [1]), false);
+    await untilState(first, 'c', 'up');
+    await world.letGo();
+    const { capability: second } = await world.open();
+    await assert.rejects(second.takeDown(['a', 'x']), /no network "x"; there are: a, b/);
+    await assert.rejects(second.takeDown(['c']), /no network "c"; there are: a, b/);
+    assert.deepEqual(await second.takeDown(['a']), ['a']);
+    assert.deepEqual([...world.host.devices.keys()].sort(), ['if-b', 'if-c']);
+    await world.letGo();
+    const { capability: third } = await world.open();
+    assert.deepEqual(await third.takeDown(), ['b']);
+    assert.deepEqual([...world.host.devices.keys()], ['if-c']);
+    assert.ok(world.host.ownKeyFiles.has('c.1'));
+    await world.letGo();
+    const fourth = await world.start();
+    await untilState(fourth, 'c', 'up');
+    assert.deepEqual(
+      (await fourth.look()).map(({ name }) => name),
+      ['c'],
+    );
   });
 });

@@ -13,6 +13,17 @@ const ALL: FirewallRules = {
   replyMark: 8192,
 };
 
+describe('a firewall that can not be asked', () => {
+  it('is taken for one that passes packets on for others', async () => {
+    const run: RunCommand = async () => {
+      throw new LonglineError('unsupported', 'there is no program "nft" on this host');
+    };
+    const firewall = new NftFirewall(run, []);
+    assert.equal(await firewall.apply('wg0', undefined), false);
+    assert.equal(await firewall.othersForward(), true);
+  });
+});
+
 describe('nftables', { skip: netnsMissing() ?? programMissing('nft', 'nftables') }, () => {
   it('writes its table once, again when it differs, and takes it away without touching others', async () => {
     await using lab = await NetworkLab.create(1);
