@@ -10,7 +10,7 @@ export const STALE_MS = 180_000;
 
 /** What is known of a peer. */
 export interface PeerSigns {
-  /** Milliseconds since the epoch; undefined if there was none yet. */
+  /** On the clock of `nowMs`, as all times; undefined if there was none yet. */
   readonly lastHandshakeMs: number | undefined;
   /** When the peer was configured, from where on a first handshake is waited for. */
   readonly configuredMs: number;
@@ -31,8 +31,7 @@ export type PeerHealth = 'active' | 'idle' | 'suspect' | 'stale';
 export function peerHealth(signs: PeerSigns, nowMs: number): PeerHealth {
   const { configuredMs, hasEndpoint, keepaliveSecs, lastHandshakeMs, sending } = signs;
   const inUse = hasEndpoint && (keepaliveSecs > 0 || sending);
-  // A clock that was set back makes no handshake of the future.
-  const age = Math.max(0, nowMs - (lastHandshakeMs ?? configuredMs));
+  const age = nowMs - (lastHandshakeMs ?? configuredMs);
   if (lastHandshakeMs !== undefined && age < SUSPECT_MS) return 'active';
   if (!inUse || (lastHandshakeMs === undefined && age < FIRST_MS)) return 'idle';
   return age < STALE_MS ? 'suspect' : 'stale';

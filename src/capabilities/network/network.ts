@@ -65,7 +65,7 @@ export class Network implements AsyncDisposable {
     this.#listener = listener;
     this.#written = new WrittenPeers(services.state, name);
     this.#names = new Names(services.system.resolver, services.clock);
-    this.#observation = new Observation(name, services.events, this.#names);
+    this.#observation = new Observation(name, services.events, this.#names, services.clock);
     this.#sleep = new WakeableSleep(services.clock);
   }
 
@@ -102,7 +102,7 @@ export class Network implements AsyncDisposable {
     const [opened, order] = [this.#hold.opened, this.#order];
     if (opened !== undefined && order !== undefined) {
       try {
-        this.#observation.take(await opened.device.read(this.#stop.signal), order, this.#services.clock.now());
+        this.#observation.take(await opened.device.read(this.#stop.signal), order);
       } catch (error) {
         this.#services.log.debug('a network could not be looked at', { network: this.name, err: describeError(error) });
         this.wake();
@@ -203,7 +203,7 @@ export class Network implements AsyncDisposable {
     const nowMs = services.clock.now();
     this.#passed = { order, isQuick };
     this.#reconciledAtMs = nowMs;
-    if (result.found !== undefined) this.#observation.take(result.found, order, nowMs);
+    if (result.found !== undefined) this.#observation.take(result.found, order);
     this.#become(result.problems.some(({ harmless }) => !harmless) ? 'degraded' : 'up', result);
   }
 

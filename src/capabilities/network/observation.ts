@@ -1,6 +1,6 @@
 // What is known of one network from looking at it: its device as it was last found, who fares how, and since when it is as it is.
 // Tells of changes as events, and has names asked for again whose peers don't answer.
-
+import type { Clock } from '../../core/clock.ts';
 import type { FoundDevice } from './device.ts';
 import type { NetworkEvents } from './events.ts';
 import type { PeerHealth } from './health.ts';
@@ -13,10 +13,12 @@ export class Observation {
   readonly #network: string;
   readonly #events: NetworkEvents;
   readonly #names: Names;
+  readonly #clock: Clock;
   readonly #watch = new PeerWatch();
   #found: FoundDevice | undefined;
 
-  constructor(network: string, events: NetworkEvents, names: Names) {
+  constructor(network: string, events: NetworkEvents, names: Names, clock: Clock) {
+    this.#clock = clock;
     this.#network = network;
     this.#events = events;
     this.#names = names;
@@ -37,9 +39,10 @@ export class Observation {
   readonly healthOf = (publicKey: string): PeerHealth => this.#watch.health(publicKey);
 
   /** Takes a look over. */
-  take(found: FoundDevice, { spec }: NetworkOrder, nowMs: number): void {
+  take(found: FoundDevice, { spec }: NetworkOrder): void {
     this.#found = found;
-    const changes = new Map(this.#watch.look(found, nowMs).map((change) => [change.publicKey, change]));
+    const changed = this.#watch.look(found, this.#clock.now(), this.#clock.monotonic());
+    const changes = new Map(changed.map((change) => [change.publicKey, change]));
     for (const { endpoint, name, publicKey } of spec.peers) {
       const health = this.#watch.health(publicKey);
       if (endpoint !== undefined && isTrouble(health)) this.#names.suspect(endpoint);

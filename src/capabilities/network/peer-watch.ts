@@ -13,12 +13,17 @@ export interface HealthChange {
 
 /** Bytes that were sent this long ago still count as sending: tries of a handshake are 5 s apart, and looks further. */
 const SENDING_MS = 90_000;
+/** boringtun tells ages, which never give quite the same time twice; handshakes are at least 5 s apart. */
+const JITTER_MS = 2_000;
 
 interface Memory {
+  /** On the monotonic clock, as are the times below. */
   readonly configuredMs: number;
   readonly sentBytes: number;
   readonly sentAtMs: number | undefined;
-  readonly lastHandshakeMs: number | undefined;
+  readonly handshakeMs: number | undefined;
+  /** As WireGuard tells it, on the wall clock. */
+  readonly toldMs: number | undefined;
   readonly health: PeerHealth;
 }
 
@@ -30,15 +35,18 @@ export class PeerWatch {
   recoveries = 0;
   #peers = new Map<string, Memory>();
 
-  /** Judges all peers as they are found, and tells whose health changed. */
-  look(found: FoundDevice, nowMs: number): readonly HealthChange[] {
+  /**
+   * Judges all peers as they are found, and tells whose health changed. `nowMs` is on the wall clock, by which WireGuard tells
+   * handshakes; ages grow by the monotonic one, `steadyMs`, since a host whose clock is set has no peer that fares otherwise for it.
+   */
+  look(found: FoundDevice, nowMs: number, steadyMs: number): readonly HealthChange[] {
     const changes: HealthChange[] = [];
     const after = new Map<string, Memory>();
     for (const peer of found.peers.values()) {
       const before = this.#peers.get(peer.publicKey);
-      const now = remember(peer, before, nowMs);
+      const now = remember(peer, before, nowMs, steadyMs);
       after.set(peer.publicKey, now);
-      if (before !== undefined && before.lastHandshakeMs !== now.lastHandshakeMs) this.handshakes += 1;
+      if (before !== undefined && isLater(now.handshakeMs, before.handshakeMs)) this.handshakes += 1;
       if (now.health === 'active' && isTrouble(before?.health)) this.recoveries += 1;
       if (now.health !== before?.health) {
         changes.push({ publicKey: peer.publicKey, before: before?.health, now: now.health });
@@ -59,12 +67,23 @@ export function isTrouble(health: PeerHealth | undefined): boolean {
   return health === 'suspect' || health === 'stale';
 }
 
-function remember(peer: FoundPeer, before: Memory | undefined, nowMs: number): Memory {
-  const { endpoint, keepaliveSecs, lastHandshakeMs, sentBytes } = peer;
-  const configuredMs = before?.configuredMs ?? nowMs;
+function isLater(handshakeMs: number | undefined, beforeMs = Number.NEGATIVE_INFINITY): boolean {
+  return handshakeMs !== undefined && handshakeMs - beforeMs > JITTER_MS;
+}
+
+function remember(peer: FoundPeer, before: Memory | undefined, nowMs: number, steadyMs: number): Memory {
+  const { endpoint, keepaliveSecs, lastHandshakeMs: toldMs, sentBytes } = peer;
+  const configuredMs = before?.configuredMs ?? steadyMs;
   const grew = before !== undefined && sentBytes > before.sentBytes;
-  const sentAtMs = grew ? nowMs : before?.sentAtMs;
-  const sending = sentAtMs !== undefined && nowMs - sentAtMs < SENDING_MS;
-  const signs = { lastHandshakeMs, configuredMs, keepaliveSecs, hasEndpoint: endpoint !== undefined, sending };
-  return { configuredMs, sentBytes, sentAtMs, lastHandshakeMs, health: peerHealth(signs, nowMs) };
+  const sentAtMs = grew ? steadyMs : before?.sentAtMs;
+  const sending = sentAtMs !== undefined && steadyMs - sentAtMs < SENDING_MS;
+  const isNew = before === undefined || before.toldMs !== toldMs;
+  const seenMs = toldMs === undefined ? undefined : steadyMs - Math.max(0, nowMs - toldMs);
+  const handshakeMs = isNew ? seenMs : before.handshakeMs;
+  const hasEndpoint = endpoint !== undefined;
+  const health = peerHealth(
+    { lastHandshakeMs: handshakeMs, configuredMs, keepaliveSecs, hasEndpoint, sending },
+    steadyMs,
+  );
+  return { configuredMs, sentBytes, sentAtMs, handshakeMs, toldMs, health };
 }
