@@ -9,6 +9,7 @@ import {
   MAIN_TABLE,
   type Origin,
   type Route,
+  type Rule,
   routeKey,
   ruleKey,
   type WantedLink,
@@ -147,11 +148,17 @@ function planRules(wanted: WantedLink, found: FoundLink, record: LinkRecord) {
   const present = new Set(found.rules.map(ruleKey));
   const keep = new Set(wanted.rules.map(ruleKey));
   const recorded = new Set(record.rules.map(ruleKey));
+  // Rules of other networks carry our mark too.
+  const going = found.rules.filter((rule) => recorded.has(ruleKey(rule)) && !keep.has(ruleKey(rule)));
+  // Without the main table before it, the other one would lead what is for the local network into the tunnel.
   return {
-    add: wanted.rules.filter((rule) => !present.has(ruleKey(rule))),
-    // Rules of other networks carry our mark too.
-    remove: found.rules.filter((rule) => recorded.has(ruleKey(rule)) && !keep.has(ruleKey(rule))),
+    add: wanted.rules.filter((rule) => !present.has(ruleKey(rule))).toSorted(byMainFirst),
+    remove: going.toSorted((one, other) => byMainFirst(other, one)),
   };
+}
+
+function byMainFirst(one: Rule, other: Rule): number {
+  return Number(other.kind === 'main_but_default') - Number(one.kind === 'main_but_default');
 }
 
 function sameInterface(record: LinkRecord, found: FoundLink): boolean {

@@ -71,6 +71,26 @@ describe('wanted link', () => {
     assert.equal(specOf({ fwmark: 51_820, peers: [peer(1, '::/0')] }).spec.fwmark, 51_820);
   });
 
+  it('has the main table before the rule that leads the rest into the tunnel, at every step', async () => {
+    const { spec } = specOf({ peers: [peer(1, '0.0.0.0/0', '::/0')] });
+    const { rules } = wantedLink(spec, 'wg0', true);
+    for (const order of [rules, rules.toReversed()]) {
+      const model = new LinkModel();
+      const ledger = new MemoryLedger();
+      const bare: WantedLink = { interface: 'wg0', mtu: undefined, up: true, addresses: [], routes: [], rules: [] };
+      model.onStep = () => {
+        for (const family of [4, 6]) {
+          const kinds = model.rules.filter((rule) => rule.family === family).map(({ kind }) => kind);
+          assert.notDeepEqual(kinds, ['unmarked']);
+        }
+      };
+      await reconcileLink(model, ledger, { ...bare, rules: order });
+      assert.equal(model.rules.length, 4);
+      await reconcileLink(model, ledger, bare);
+      assert.equal(model.rules.length, 0);
+    }
+  });
+
   it('makes no rules for a table that was named, no routes for "off", and refuses what would loop', () => {
     const peers = [peer(1, '0.0.0.0/0', '10.0.0.0/8')];
     const own = wantedLink(specOf({ table: '1234', peers }).spec, 'wg0', false);
