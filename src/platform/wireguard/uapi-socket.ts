@@ -1,5 +1,5 @@
 // The file of a socket that a WireGuard is configured through: whether anybody listens, and removal where nobody does.
-import { mkdir, rm } from 'node:fs/promises';
+import { chmod, mkdir, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -44,7 +44,9 @@ export async function removeSilent(path: string): Promise<boolean> {
 
 /** Makes room for a socket at `path`. Throws `already_exists` if somebody listens there, and goes on to. */
 export async function freeSocket(path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  const folder = dirname(path);
+  // Whatever our umask: a daemon that runs as somebody else looks into it.
+  if ((await mkdir(folder, { recursive: true })) !== undefined) await chmod(folder, 0o755);
   const endsAt = performance.now() + LEAVE_LIMIT_MS;
   // A daemon whose link was just removed takes a moment to end.
   while (!(await removeSilent(path))) {
