@@ -1,7 +1,7 @@
 // What an agent last said of its networks, read for what is to be known of one of them. Pure.
 import { fromBinary } from '@bufbuild/protobuf';
 import { type StateReport, StateReportSchema } from '#gen/longline/link/v1/link_pb.js';
-import { ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
+import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { NetworkState, type NetworkStatus } from '#gen/longline/v1/network_pb.js';
 import { parsePublicKey } from '../../core/wireguard-keys.ts';
 import type { MemberFacts } from '../mesh/progress.ts';
@@ -40,12 +40,18 @@ export function standingOf(
   report: StateReport | undefined,
   refusal: Refusal | undefined,
 ): NetworkStanding {
+  const applied = report !== undefined && report.generation >= network.generation;
   const refused = refusal !== undefined && refusal.generation >= network.generation;
-  return {
-    applied: !refused && report !== undefined && report.generation >= network.generation,
-    error: refused ? fromBinary(ErrorSchema, refusal.error) : undefined,
-    status: statusIn(report, network.name),
-  };
+  const error = refused ? fromBinary(ErrorSchema, refusal.error) : undefined;
+  // What was applied stays when something later is refused, which was asked of another network.
+  const stays = applied && refused && refusal.generation > report.generation && !isOfAll(error!);
+  const status = statusIn(report, network.name);
+  return stays || error === undefined ? { applied, error: undefined, status } : { applied: false, error, status };
+}
+
+/** Networks can't be had there at all. */
+function isOfAll({ reason }: WireError): boolean {
+  return reason === ErrorReason.UNSUPPORTED || reason === ErrorReason.UNAVAILABLE;
 }
 
 /** What its agent says of a member of a mesh. */

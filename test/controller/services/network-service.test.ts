@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { ConnectError } from '@connectrpc/connect';
 import type { Network, WatchNetworksResponse } from '#gen/longline/fleet/v1/network_service_pb.js';
+import { ErrorReason, ErrorSchema } from '#gen/longline/v1/error_pb.js';
 import { NetworkSpecSchema, NetworkState } from '#gen/longline/v1/network_pb.js';
 import { desiredStatesTopic } from '../../../src/controller/bus/topics.ts';
 import { shapeNetwork } from '../../../src/controller/services/network-spec-shape.ts';
@@ -140,6 +141,30 @@ describe('networks of agents', () => {
       return status.state === NetworkState.UP && status;
     });
     assert.deepEqual([after.receivedBytes, after.peers.length], [7n, 1], 'what only figures have stays');
+  });
+
+  it('are not told as refused for what was asked of others after they were applied', async () => {
+    await put('a');
+    await agent('a').apply();
+    await put('a', { name: 'other', interface: 'wg1' });
+    const refuse = async (reason: ErrorReason) => {
+      const error = toBinary(ErrorSchema, create(ErrorSchema, { reason, message: 'no' }));
+      await fleet.store.desiredStates.refused('a', 1, { generation: 2n, error, atMs: 1 });
+      const { networks } = await fleet.networks.listNetworks({});
+      return networks.map(({ applied, error: why, spec: one }) => [one!.name, applied, why?.message]);
+    };
+    assert.deepEqual(await refuse(ErrorReason.POLICY), [
+      ['default', true, undefined],
+      ['other', false, 'no'],
+    ]);
+    assert.deepEqual(
+      await refuse(ErrorReason.UNSUPPORTED),
+      [
+        ['default', false, 'no'],
+        ['other', false, 'no'],
+      ],
+      'none works where networks are not to be had',
+    );
   });
 
   it('are listed in pages, by what they are, and without peers where those are not wanted', async () => {
