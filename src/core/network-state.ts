@@ -1,6 +1,6 @@
 // Desired states of kind NETWORK as plain values: their canonical order, and deltas between them. Controller and agent have to
 // agree on both to the byte, so both use this; each turns the values into its messages itself. Pure.
-import { type FieldViolation, invalid } from './errors.ts';
+import { type FieldViolation, invalid, LonglineError } from './errors.ts';
 
 /** A peer, as far as it matters here. */
 export interface PeerEntry {
@@ -50,10 +50,12 @@ export function canonicalNetworks<N extends AnyNetwork>(networks: readonly N[]):
 
 /**
  * The full state that a delta makes of another, in canonical order: removals, then whole networks, then peers. What is to be
- * removed and isn't there is ignored. Throws `invalid` if anything is named twice, or peers of a network that isn't there.
+ * removed and isn't there is ignored. Throws `invalid` if anything is named twice; `stale` if there are peers of a network that
+ * isn't there, since then the delta was made for another state, and the full one has to come.
  */
 export function applyNetworkDelta<N extends AnyNetwork>(base: readonly N[], delta: NetworkDelta<N>): N[] {
   const violations: FieldViolation[] = [];
+  let unknown: string | undefined;
   const networks = new Map(base.map((network) => [network.name, network]));
   for (const name of delta.removedNetworks) networks.delete(name);
   refuseTwins('networks', delta.networks, ({ name }) => name, violations);
@@ -62,13 +64,16 @@ export function applyNetworkDelta<N extends AnyNetwork>(base: readonly N[], delt
   for (const [place, change] of delta.peerDeltas.entries()) {
     const field = `peer_deltas[${place}]`;
     const network = networks.get(change.network);
-    if (network === undefined) violations.push({ field: `${field}.network`, description: unknown(change.network) });
+    if (network === undefined) unknown ??= `${field}.network: "${change.network}"`;
     else {
       refuseTwins(`${field}.put`, change.put, ({ publicKey }) => publicKey, violations);
       networks.set(network.name, { ...network, peers: changedPeers(network.peers, change) });
     }
   }
   if (violations.length > 0) throw invalid(violations);
+  if (unknown !== undefined) {
+    throw new LonglineError('stale', `${unknown} is no network of the state that is held; send the full state`);
+  }
   return canonicalNetworks([...networks.values()]);
 }
 
@@ -122,10 +127,6 @@ function refuseTwins<T>(
     if (seen.has(key)) violations.push({ field: `${field}[${place}]`, description: `"${key}" is there twice` });
     seen.add(key);
   }
-}
-
-function unknown(name: string): string {
-  return `"${name}" is no network of the state that the delta is for; send the whole network`;
 }
 
 function byText<T>(textOf: (entry: T) => string): (one: T, other: T) => number {

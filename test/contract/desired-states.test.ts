@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
+import { inspect } from 'node:util';
 import { create } from '@bufbuild/protobuf';
 import { type NetworkDesiredState, NetworkDesiredStateSchema } from '#gen/longline/v1/network_pb.js';
 import type { AuditEntry } from '../../src/agent/audit/audit-log.ts';
@@ -178,6 +179,19 @@ class Run implements AsyncDisposable {
     );
   }
 
+  /** Where all stand, for a run that doesn't come to its end. */
+  async standing(): Promise<string> {
+    const { generation, refusal } = await this.#fleet.desiredStates.get(AGENT, NETWORK_STATE);
+    const report = (await this.#fleet.desiredStates.latestReport(AGENT, NETWORK_STATE))?.report;
+    const link = this.#agent?.link.status().state;
+    const held = this.#network.held()?.generation;
+    const known = { wanted: generation, refusal, reported: report?.generation, error: report?.error?.message };
+    return inspect(
+      { ...known, held, onDisk: this.#disk.state?.generation, link, lines: this.#agent?.log.lines.slice(-8) },
+      { depth: 5 },
+    );
+  }
+
   /** What was refused for what it is. */
   refusals(): readonly AuditEntry[] {
     return this.#entries.filter(({ outcome }) => outcome === 'policy' || outcome === 'identity');
@@ -221,7 +235,9 @@ describe('desired states, from controller to host', () => {
       for (let step = 0; step < STEPS; step++) await run.step();
       await run.mend();
       await run.change();
-      await until('the host holds what is wanted, and the controller knows', () => run.converged());
+      await until('the host holds what is wanted, and the controller knows', () => run.converged()).catch(
+        async (error: unknown) => assert.fail(`${(error as Error).message}: ${await run.standing()}`),
+      );
       assert.deepEqual(run.refusals(), []);
     });
   }

@@ -59,7 +59,7 @@ describe('what a controller wants', () => {
     assert.throws(() => follow(undefined, 1n, 0n, full('a', 'a')), { reason: 'invalid' });
     assert.throws(() => follow(undefined, 1n, 0n, state({ removedNetworks: ['a'] })), { reason: 'invalid' });
     const unknown = state({ peerDeltas: [{ network: 'x', put: [peer(1)] }] });
-    assert.throws(() => follow(first, 6n, 5n, unknown), { reason: 'invalid', message: /"x"/ });
+    assert.throws(() => follow(first, 6n, 5n, unknown), { reason: 'stale', message: /"x"/ });
     assert.equal(follow(first, 5n, 0n, full('a')).generation, 5n);
   });
 
