@@ -20,7 +20,7 @@ export interface Neighbour {
 }
 
 /** What is a member's own: its address, its subnet and what it routes. */
-export function ownPrefixes({ address, subnet, routes }: MeshMemberRecord): readonly string[] {
+function ownPrefixes({ address, subnet, routes }: MeshMemberRecord): readonly string[] {
   return [address, ...(subnet === '' ? [] : [subnet]), ...routes];
 }
 

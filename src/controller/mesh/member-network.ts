@@ -7,14 +7,14 @@ import {
   type NetworkSpec,
   NetworkSpecSchema,
 } from '#gen/longline/v1/network_pb.js';
-import { DEFAULT_MTU } from '../../core/network/network-spec.ts';
 import type { KeyRotationRecord, MeshMemberRecord } from '../store/mesh.ts';
 import { epochsOf, keysOf } from './key-rotation.ts';
 import { Layout, type Neighbour } from './layout.ts';
 
 export const DEFAULT_LISTEN_PORT = 51_820;
-const DEFAULT_KEEPALIVE_SECS = 25;
-const INTERFACE = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/;
+
+/** What an interface may be called. */
+export const INTERFACE = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/;
 
 /** The interface of a mesh on its members. */
 export function meshInterface(spec: MeshSpec): string {
@@ -58,7 +58,7 @@ export class MemberNetworks {
       interface: meshInterface(spec),
       addresses: [member.address.replace(/\/\d+$/, this.#length)],
       listenPort: port,
-      mtu: spec.mtu === 0 ? DEFAULT_MTU : spec.mtu,
+      mtu: spec.mtu,
       keyEpoch: inUse,
       nextKeyEpoch: ready,
       peers: peers.sort((one, other) => byKey(one.publicKey, other.publicKey)),
@@ -82,7 +82,7 @@ export class MemberNetworks {
 
   #made({ member, prefixes }: Neighbour): NetworkPeer[] {
     const { agentId: name, endpoint } = member;
-    const keepalive = endpoint === '' ? 0 : this.#spec.persistentKeepaliveSecs || DEFAULT_KEEPALIVE_SECS;
+    const keepalive = endpoint === '' ? 0 : this.#spec.persistentKeepaliveSecs;
     return keysOf(member, this.#rotation).map(({ publicKey, hasPrefixes }) =>
       create(NetworkPeerSchema, {
         name,

@@ -31,7 +31,7 @@ type MeshMethods = Pick<
 >;
 
 /** A mesh by its name; throws `invalid` for what is no name and `not_found`. */
-export async function findMesh({ store }: ServiceDependencies, name: string, field: string): Promise<MeshState> {
+async function findMesh({ store }: ServiceDependencies, name: string, field: string): Promise<MeshState> {
   const violations = networkNameViolations(name, field);
   if (violations.length > 0) throw invalid(violations);
   const state = await store.meshes.get(name);

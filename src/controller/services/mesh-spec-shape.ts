@@ -15,7 +15,7 @@ import { endpointForm, parseEndpoint } from '../../core/network/endpoint.ts';
 import { domainForm, parseDomain } from '../../core/network/name-servers.ts';
 import { DEFAULT_MTU, MAX_MTU, MIN_MTU } from '../../core/network/network-spec.ts';
 import { parseAddress, parsePrefix, prefixesOverlap, splitPrefix } from '../../core/network/prefix.ts';
-import { DEFAULT_LISTEN_PORT, meshInterface } from '../mesh/member-network.ts';
+import { DEFAULT_LISTEN_PORT, INTERFACE, meshInterface } from '../mesh/member-network.ts';
 import type { AskedMember } from '../mesh/mesh-change.ts';
 import { Pool } from '../mesh/pool.ts';
 import { networkNameViolations } from './network-methods.ts';
@@ -26,7 +26,6 @@ const MAX_PORT = 65_535;
 const DEFAULT_KEEPALIVE_SECS = 25;
 const MAX_ROUTES = 64;
 const MAX_DNS = 64;
-const INTERFACE = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/;
 
 /** Most members: what each has of the others is stored and sent for each of them. */
 const MAX_MEMBERS: Readonly<Record<MeshTopology, number>> = {
