@@ -10,6 +10,13 @@ import { KernelDevice } from './kernel-device.ts';
 import { libc } from './libc.ts';
 import type { LinuxLinks } from './linux-links.ts';
 
+const EARLY_NAME = /^ll[0-9a-f]{12}$/;
+
+/** True for the name of a link that is being made and hasn't its own yet. */
+export function isEarlyName(name: string): boolean {
+  return EARLY_NAME.test(name);
+}
+
 /** What a backend is made of. */
 export interface KernelParts {
   readonly links: LinuxLinks;

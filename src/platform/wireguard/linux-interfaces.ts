@@ -18,6 +18,7 @@ import type { WireguardBackend } from './backend.ts';
 import { lacksNetAdmin } from './daemon-user.ts';
 import { findForeign } from './foreign.ts';
 import { type InterfaceRecord, InterfaceRecords } from './interface-record.ts';
+import { isEarlyName } from './kernel.ts';
 import type { FoundLink, LinuxLinks } from './linux-links.ts';
 import { NameLocks } from './name-locks.ts';
 
@@ -84,8 +85,18 @@ export class LinuxInterfaces implements WireguardInterfaces {
       if (record?.foreign === false) await this.#backend(record.kind).clear(record, signal);
       const link = await this.#parts.links.find(name, signal);
       if (link?.label === this.#parts.label) await this.#parts.links.remove(name, signal);
+      if (link === undefined && record?.foreign === false) await this.#removeRenamed(signal);
       await this.#records.delete(name);
     });
+  }
+
+  /** Removes links of ours that somebody gave another name: they would keep addresses, routes and port from what takes their place. */
+  async #removeRenamed(signal: AbortSignal | undefined): Promise<void> {
+    const { label, links } = this.#parts;
+    const names = await links.labelled(label, signal);
+    if (names.length === 0) return;
+    const known = new Set((await this.#records.all()).map(({ realName }) => realName));
+    for (const name of names) if (!known.has(name) && !isEarlyName(name)) await links.remove(name, signal);
   }
 
   /** False if it has just come to an end. One that hangs isn't made anew: it may be busy, and its traffic goes on. */
@@ -127,6 +138,7 @@ export class LinuxInterfaces implements WireguardInterfaces {
     const keepsLink = link !== undefined && before?.kind === backend.kind;
     if (before !== undefined && !keepsLink) await this.#backend(before.kind).clear(before, signal);
     if (link !== undefined && before === undefined) await this.#parts.links.remove(name, signal);
+    if (link === undefined && before !== undefined) await this.#removeRenamed(signal);
     if (before?.daemon !== undefined && keepsLink) await this.#backend(before.kind).halt(before);
     let record: InterfaceRecord = { name, realName: name, kind: backend.kind, foreign: false, daemon: undefined };
     const save = async (change: Partial<InterfaceRecord>) => {

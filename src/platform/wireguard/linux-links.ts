@@ -14,6 +14,7 @@ export interface FoundLink {
 
 interface IpLink {
   readonly ifindex: number;
+  readonly ifname: string;
   readonly ifalias?: string;
   readonly linkinfo?: { readonly info_kind?: string };
 }
@@ -38,6 +39,14 @@ export class LinuxLinks {
     const [link] = JSON.parse(stdout) as readonly IpLink[];
     if (link === undefined) return undefined;
     return { index: link.ifindex, kind: link.linkinfo?.info_kind ?? '', label: link.ifalias ?? '' };
+  }
+
+  /** Names of all links that carry a label. */
+  async labelled(label: string, signal?: AbortSignal): Promise<readonly string[]> {
+    const { code, stderr, stdout } = await this.#run({ argv: ['ip', '-j', 'link', 'show'] }, signal);
+    if (code !== 0) throw refused('read', '', stderr);
+    const links = JSON.parse(stdout) as readonly IpLink[];
+    return links.filter(({ ifalias }) => ifalias === label).map(({ ifname }) => ifname);
   }
 
   /** Makes a WireGuard of the kernel's. */

@@ -47,6 +47,20 @@ function host(ip = new FakeIp(), state: StateStore = new MemoryState(), run: Run
 }
 
 describe('an interface of the kernel', { skip: process.platform === 'linux' ? false : 'needs Linux' }, () => {
+  it('is made anew and leaves nothing under the name that somebody else gave it; the same when it goes', async () => {
+    const { interfaces, ip } = host();
+    await interfaces.open(asked({ name: 'wg1' }));
+    for (const goes of [false, true]) {
+      await interfaces.open(asked());
+      ip.add('other', 'wireguard');
+      await ip.run({ argv: ['ip', 'link', 'set', 'dev', 'wg0', 'name', 'moved'] });
+      ip.links.delete('wg0');
+      if (goes) await interfaces.remove('wg0');
+      else assert.equal((await interfaces.open(asked())).adopted, false);
+      assert.deepEqual([...ip.links.keys()].sort(), goes ? ['other', 'wg1'] : ['other', 'wg0', 'wg1']);
+    }
+  });
+
   it('is made under another name, labelled, and then given its own; adopted without a command; removed', async () => {
     const { interfaces, ip } = host();
     const opened = await interfaces.open(asked());
