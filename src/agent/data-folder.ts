@@ -18,21 +18,24 @@ export interface DataFolder extends Disposable {
   file(name: string): string;
 }
 
-/** Opens the folder, making it if needed. Throws `unavailable` if it can't be written, `already_exists` if in use. */
-export async function openDataFolder(path: string): Promise<DataFolder> {
+/**
+ * Opens the folder, making it if needed. Throws `unavailable` if it can't be written, `already_exists` if in use; `option` is
+ * what whoever reads that has to change.
+ */
+export async function openDataFolder(path: string, option = 'data-dir'): Promise<DataFolder> {
   try {
     await makeFolder(path);
     const { mode } = await stat(path);
     if ((mode & 0o077) !== 0) await chmod(path, 0o700);
   } catch (error) {
-    throw new LonglineError('unavailable', `data-dir: can't use ${path}: ${(error as Error).message}`, {
+    throw new LonglineError('unavailable', `${option}: can't use ${path}: ${(error as Error).message}`, {
       cause: error,
     });
   }
   const lock: FolderLock = lockFolder(path);
   try {
     const instanceId = await readInstanceId(join(path, 'instance-id'));
-    const holding = await holdInstance(instanceId, path);
+    const holding = await holdInstance(instanceId, path, option);
     return {
       path,
       instanceId,
@@ -63,7 +66,7 @@ async function makeFolder(path: string): Promise<void> {
 }
 
 /** Linux frees the name with the process; elsewhere nothing like it is to be had, and only the folder's lock holds. */
-async function holdInstance(instanceId: string, path: string): Promise<{ close(): void } | undefined> {
+async function holdInstance(instanceId: string, path: string, option: string): Promise<{ close(): void } | undefined> {
   if (process.platform !== 'linux') return undefined;
   const server = createServer((socket) => socket.destroy());
   server.unref();
@@ -74,7 +77,7 @@ async function holdInstance(instanceId: string, path: string): Promise<{ close()
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') return undefined;
     throw new LonglineError(
       'already_exists',
-      `data-dir: ${path} is a copy of the data folder of an agent that runs on this host (instance ${instanceId}); give each agent a folder and an enrolment of its own`,
+      `${option}: ${path} is a copy of the data folder of an agent that runs on this host (instance ${instanceId}); give each agent a folder and an enrolment of its own`,
       { cause: error },
     );
   }

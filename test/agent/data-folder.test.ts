@@ -28,6 +28,7 @@ test('where no folder can be made it says so', { timeout: 10_000 }, async () => 
     reason: 'unavailable',
     message: /can't use \/proc.*ENOENT/,
   });
+  await assert.rejects(openDataFolder('/proc/longline/data', '--state-dir'), { message: /^--state-dir: can't use/ });
 });
 
 test('a second opener is refused while the first holds it', async () => {

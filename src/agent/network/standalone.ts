@@ -63,7 +63,7 @@ export async function runStandalone(
   await using stack = new AsyncDisposableStack();
   const seen = await fingerprint(options.file);
   const first = await readFiled(options.file);
-  const folder = stack.use(await openDataFolder(options.stateFolder));
+  const folder = stack.use(await openDataFolder(options.stateFolder, '--state-dir'));
   const { networks, availability } = await openCapability(options, folder, log, stack, signal);
   if (!availability.available) throw new LonglineError('unavailable', `${availability.reason}; ${availability.mend}`);
   const servers = stack.use(new StatusServers(networks, clock, log));
@@ -101,7 +101,7 @@ export async function takeDownLeft(
 ): Promise<readonly string[]> {
   const log = createLogger({ level: 'warn', name: 'network' });
   await using stack = new AsyncDisposableStack();
-  const folder = stack.use(await openDataFolder(stateFolder));
+  const folder = stack.use(await openDataFolder(stateFolder, '--state-dir'));
   const { signal } = new AbortController();
   // What made them may be gone from the host since: they go all the same.
   const { networks } = await openCapability({ ...DEFAULT_NETWORK_CONFIG, env }, folder, log, stack, signal);
