@@ -24,10 +24,12 @@ export class ControlSocket implements AsyncDisposable {
   readonly #networks: NetworkCapability;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #idleMs: number;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
-  constructor(path: string, networks: NetworkCapability, clock: Clock, log: Logger) {
+  constructor(path: string, networks: NetworkCapability, clock: Clock, log: Logger, idleMs = IDLE_MS) {
+    this.#idleMs = idleMs;
     this.#path = path;
     this.#networks = networks;
     this.#clock = clock;
@@ -71,18 +73,21 @@ export class ControlSocket implements AsyncDisposable {
 
   async #serve(socket: Socket): Promise<void> {
     const splitter = new JsonSplitter(MAX_MESSAGE_BYTES);
-    socket.setTimeout(IDLE_MS, () => {
-      const description = `the message has no end after ${IDLE_MS / 1000} s without a byte`;
+    socket.setTimeout(this.#idleMs, () => {
+      const description = `the message has no end after ${this.#idleMs / 1000} s without a byte`;
       const told = splitter.isEmpty ? '' : line(failure(invalid([{ field: 'message', description }])));
       socket.end(told);
+      // Who neither reads nor hangs up would keep a place from others.
+      socket.setTimeout(this.#idleMs, () => socket.destroy());
     });
     try {
       // Not destroyed at the end of input: what is half said is answered too.
       for await (const piece of socket.iterator({ destroyOnReturn: false })) {
         for (const text of splitter.take(piece as Buffer)) {
           socket.setTimeout(0);
-          await answer(socket, await this.#carryOut(text));
-          socket.setTimeout(IDLE_MS);
+          const told = await this.#carryOut(text);
+          socket.setTimeout(this.#idleMs);
+          await answer(socket, told);
         }
       }
       if (!splitter.isEmpty) {

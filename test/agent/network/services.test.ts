@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -16,7 +17,7 @@ import { silentLogger } from '../../../src/core/logger.ts';
 import { readNetworkFile } from '../../../src/core/network/network-file.ts';
 import { KeyFiles } from '../../../src/platform/wireguard/key-files.ts';
 import { LockedMemory } from '../../../src/platform/wireguard/locked-memory.ts';
-import { NetworkWorld, testKey } from '../../capabilities/network/network-fixture.ts';
+import { NetworkWorld, testKey, until } from '../../capabilities/network/network-fixture.ts';
 
 let folder: string;
 before(async () => {
@@ -29,10 +30,10 @@ after(async () => {
 const connectMessage = (name: string, more = {}) =>
   JSON.stringify({ action: 'connect', interface: name, peers: [{ name: 'hub', publicKey: testKey(1), ...more }] });
 
-async function withSocket(run: (path: string, world: NetworkWorld) => Promise<void>): Promise<void> {
+async function withSocket(run: (path: string, world: NetworkWorld) => Promise<void>, idleMs?: number): Promise<void> {
   await using world = new NetworkWorld();
   const networks = await world.start();
-  await using socket = new ControlSocket(join(folder, 'c.sock'), networks, systemClock, silentLogger);
+  await using socket = new ControlSocket(join(folder, 'c.sock'), networks, systemClock, silentLogger, idleMs);
   await socket.open();
   await run(join(folder, 'c.sock'), world);
 }
@@ -79,6 +80,22 @@ describe('control socket', () => {
       }
       assert.deepEqual(await ask(path, '{"action":"status"}'), [{ ok: true, networks: [] }]);
     });
+  });
+
+  it('has a place for the next however many say nothing and stay', async (t) => {
+    await withSocket(async (path) => {
+      const silent = Array.from({ length: 32 }, () => connect({ path, allowHalfOpen: true }).resume());
+      t.after(() => {
+        for (const socket of silent) socket.destroy();
+      });
+      // The server may reset what it gives up.
+      for (const socket of silent) socket.on('error', () => undefined);
+      await Promise.all(silent.map((socket) => once(socket, 'connect')));
+      await until('there is a place', async () => {
+        const answers = await ask(path, '{"action":"status"}').catch(() => []);
+        return answers.length === 1 ? true : undefined;
+      });
+    }, 200);
   });
 
   it('says why an interface cannot be had', async () => {
