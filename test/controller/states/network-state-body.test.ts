@@ -89,19 +89,32 @@ describe('a desired state of networks', () => {
   it('refuses a delta that names something twice, or peers of a network that is not there', () => {
     const base = delta({ networks: [{ name: 'a' }] });
     const twice = { publicKey: 'k' };
-    const wrong = [
-      delta({ peerDeltas: [{ network: 'b', removed: ['k'] }] }),
-      delta({ removedNetworks: ['a'], peerDeltas: [{ network: 'a', removed: ['k'] }] }),
-      delta({ networks: [{ name: 'b' }, { name: 'b' }] }),
-      delta({ peerDeltas: [{ network: 'a' }, { network: 'a' }] }),
-      delta({ peerDeltas: [{ network: 'a', put: [twice, twice] }] }),
-    ];
-    for (const change of wrong) {
-      assert.throws(
-        () => apply(base, change),
-        (error) => error instanceof LonglineError && error.reason === 'invalid' && error.violations.length === 1,
-      );
-    }
+    const refusals = (changes: readonly NetworkDesiredState[]) =>
+      changes.map((change) => {
+        try {
+          apply(base, change);
+        } catch (error) {
+          assert.ok(error instanceof LonglineError);
+          return [error.reason, error.violations.length];
+        }
+        return 'applied';
+      });
+    assert.deepEqual(
+      refusals([
+        delta({ networks: [{ name: 'b' }, { name: 'b' }] }),
+        delta({ peerDeltas: [{ network: 'a' }, { network: 'a' }] }),
+        delta({ peerDeltas: [{ network: 'a', put: [twice, twice] }] }),
+      ]),
+      Array(3).fill(['invalid', 1]),
+    );
+    // Made for another state than the one held: the full one would do.
+    assert.deepEqual(
+      refusals([
+        delta({ peerDeltas: [{ network: 'b', removed: ['k'] }] }),
+        delta({ removedNetworks: ['a'], peerDeltas: [{ network: 'a', removed: ['k'] }] }),
+      ]),
+      Array(2).fill(['stale', 0]),
+    );
     assert.deepEqual(
       apply(base, delta({ removedNetworks: ['x'], peerDeltas: [{ network: 'a', removed: ['k'] }] })),
       base,
