@@ -143,7 +143,8 @@ describe('desired states', () => {
     await refused('7 STALE', () => send(7, 6, networks('b')));
     await refused('5 STALE', () => send(5, 0, networks('other')));
     await until('which of the two is held was told after it', () => lastOf(controller) === '5, a UP');
-    await refused('6 INVALID', () => send(6, 5, { peerDeltas: [{ network: 'x' }] }));
+    await refused('6 STALE', () => send(6, 5, { peerDeltas: [{ network: 'x' }] }));
+    await refused('6 INVALID', () => send(6, 5, { peerDeltas: [{ network: 'a' }, { network: 'a' }] }));
     await refused('0 INVALID', () => send(0, 0, networks('b')));
     await refused('6 INVALID', () => send(6, 6, networks('b')));
     await refused('6 INVALID', () => controller.send({ case: 'desiredState', value: { kind: KIND, generation: 6n } }));

@@ -41,12 +41,15 @@ async function benchOn(t: TestContext, host: LabHost): Promise<Bench> {
   };
 }
 
-async function eventually<Value>(look: () => Promise<Value | undefined | false>): Promise<Value> {
+async function eventually<Value>(
+  look: () => Promise<Value | undefined | false>,
+  standing: () => Promise<string> = async () => '',
+): Promise<Value> {
   const endsAt = performance.now() + LIMIT_MS;
   for (;;) {
     const value = await look();
     if (value !== undefined && value !== false) return value;
-    if (performance.now() > endsAt) throw new Error('it did not come about in time');
+    if (performance.now() > endsAt) throw new Error(`it did not come about in time ${await standing()}`);
     await delay(20);
   }
 }
@@ -65,9 +68,21 @@ async function hasLink(host: LabHost): Promise<boolean> {
   return (await host.ip('-o', 'link')).includes(` ${host.tunnel}:`);
 }
 
-async function noneLeft(host: LabHost): Promise<boolean> {
-  const gone = (await daemonsOf(host)).size === 0;
-  return gone && !(await hasLink(host)) && !existsSync(uapiPath(host.tunnel));
+/** Resolves once there is neither a daemon nor link or socket of it; fails with what is left. */
+async function noneStays(host: LabHost): Promise<void> {
+  const none = async () => {
+    const gone = (await daemonsOf(host)).size === 0;
+    return gone && !(await hasLink(host)) && !existsSync(uapiPath(host.tunnel));
+  };
+  await eventually(none, async () => {
+    const daemons = await Promise.all(
+      [...(await daemonsOf(host))].map(async ([pid, line]) => {
+        const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+        return `${pid} ${/^State:.*$/m.exec(status)?.[0]} ${line.replaceAll('\0', ' ')}`;
+      }),
+    );
+    return JSON.stringify({ daemons, link: await hasLink(host), socket: existsSync(uapiPath(host.tunnel)) });
+  });
 }
 
 describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? false }, () => {
@@ -105,7 +120,7 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
     assert.deepEqual([...(await daemonsOf(host)).keys()], [pid]);
     assert.equal((await second.call<unknown[]>({ kind: 'list' })).length, 1);
     await second.call({ kind: 'remove', name });
-    await eventually(async () => await noneLeft(host));
+    await noneStays(host);
     assert.deepEqual(await second.call({ kind: 'list' }), []);
   });
 
@@ -137,7 +152,7 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
     const status = await readFile(`/proc/${pid}/status`, 'utf8');
     for (const set of ['Inh', 'Prm', 'Eff', 'Amb']) assert.match(status, new RegExp(`^Cap${set}:\\t0+$`, 'm'));
     await agent.call({ kind: 'remove', name });
-    await eventually(async () => await noneLeft(host));
+    await noneStays(host);
   });
 
   it('is noticed to be lost when its daemon is killed, and mended with its link left as it was', async (t) => {
@@ -271,7 +286,7 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
     };
     const steps = await whileMaking(async (agent) => {
       await agent.call({ kind: 'remove', name });
-      await eventually(async () => await noneLeft(host));
+      await noneStays(host);
     });
     assert.ok(steps > 8, `${steps} steps`);
     const mending = await whileMaking(async (agent) => {
@@ -286,9 +301,9 @@ describe('life of an interface on wireguard-go', { skip: wireguardMissing() ?? f
       if (!(removed instanceof Error)) break;
       await using next = new InterfaceAgent(host, { folder: bench.folder });
       await next.call({ kind: 'remove', name });
-      await eventually(async () => await noneLeft(host));
+      await noneStays(host);
       await next.open(name);
     }
-    await eventually(async () => await noneLeft(host));
+    await noneStays(host);
   });
 });
