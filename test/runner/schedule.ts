@@ -1,12 +1,13 @@
-// Finds the test files and decides which may run beside others: a file that reaches the container engine fixture works the
-// machine hard, so only one such file runs at a time.
+// Finds the test files and decides which may run beside others: a file that reaches a container engine or network namespaces
+// works the machine hard and changes its interfaces, so only one such file runs at a time. A browser drops its connections
+// whenever an interface comes or goes.
 import { existsSync } from 'node:fs';
 import { glob, readFile } from 'node:fs/promises';
 import { posix, relative, resolve, sep } from 'node:path';
 import { readModule } from '../../deploy/verify/modules.ts';
 
 /** Modules that make every test file that reaches them a heavy one. */
-const HEAVY_FIXTURES = /(^|\/)test\/fixtures\/(browser|engines|stack|fleet)\.ts$/;
+const HEAVY_FIXTURES = /(^|\/)test\/fixtures\/(browser|engines|fleet|netns|stack)\.ts$/;
 
 /** A test file, relative to the root with forward slashes. */
 export interface TestFile {
