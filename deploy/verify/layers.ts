@@ -20,9 +20,12 @@ const SERVED_NOUNS: Readonly<Record<string, readonly string[]>> = {
   dns: ['network'],
   docker: ['jobs', 'sessions', 'workloads'],
   ebpf: ['programs'],
+  nats: ['programs'],
   process: [],
+  registry: ['programs'],
   routes: ['network'],
   sqlite: [],
+  vault: ['programs'],
   wireguard: ['network'],
 };
 

@@ -2,8 +2,10 @@
 // @generated from file longline/v1/program.proto (package longline.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Error } from "./error_pb.js";
 
 /**
  * Describes the file longline/v1/program.proto.
@@ -11,11 +13,42 @@ import type { Message } from "@bufbuild/protobuf";
 export declare const file_longline_v1_program: GenFile;
 
 /**
- * An action of the programs capability. No action is defined yet: agents refuse it as unsupported.
+ * An action of the programs capability. Programs are brought about by desired states; commands are for what an operator does by
+ * hand, and permits are only ever signed.
  *
  * @generated from message longline.v1.ProgramAction
  */
 export declare type ProgramAction = Message<"longline.v1.ProgramAction"> & {
+  /**
+   * What to do.
+   *
+   * @generated from oneof longline.v1.ProgramAction.action
+   */
+  action: {
+    /**
+     * Permits one desired state. Travels in DesiredState.statement; refused as a command.
+     *
+     * @generated from field: longline.v1.ProgramStatePermit permit = 1;
+     */
+    value: ProgramStatePermit;
+    case: "permit";
+  } | {
+    /**
+     * Goes back to the revision before.
+     *
+     * @generated from field: longline.v1.RollBackProgram roll_back = 2;
+     */
+    value: RollBackProgram;
+    case: "rollBack";
+  } | {
+    /**
+     * Lets a quarantined artifact be loaded again.
+     *
+     * @generated from field: longline.v1.ReleaseQuarantine release_quarantine = 3;
+     */
+    value: ReleaseQuarantine;
+    case: "releaseQuarantine";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -25,11 +58,121 @@ export declare type ProgramAction = Message<"longline.v1.ProgramAction"> & {
 export declare const ProgramActionSchema: GenMessage<ProgramAction>;
 
 /**
+ * Permits one desired state of kind PROGRAMS.
+ *
+ * @generated from message longline.v1.ProgramStatePermit
+ */
+export declare type ProgramStatePermit = Message<"longline.v1.ProgramStatePermit"> & {
+  /**
+   * DesiredState.generation.
+   *
+   * @generated from field: uint64 generation = 1;
+   */
+  generation: bigint;
+
+  /**
+   * DesiredState.base_generation.
+   *
+   * @generated from field: uint64 base_generation = 2;
+   */
+  baseGeneration: bigint;
+
+  /**
+   * SHA-256 of the serialised ProgramDesiredState, 32 bytes.
+   *
+   * @generated from field: bytes body_sha256 = 3;
+   */
+  bodySha256: Uint8Array;
+};
+
+/**
+ * Describes the message longline.v1.ProgramStatePermit.
+ * Use `create(ProgramStatePermitSchema)` to create a new message.
+ */
+export declare const ProgramStatePermitSchema: GenMessage<ProgramStatePermit>;
+
+/**
+ * Goes back to the revision before, or unloads the program if there is none. What is left is quarantined on this host.
+ *
+ * @generated from message longline.v1.RollBackProgram
+ */
+export declare type RollBackProgram = Message<"longline.v1.RollBackProgram"> & {
+  /**
+   * Name of the program.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * For people: why. At most 1024 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Only if this is the artifact that runs, "sha256:…"; empty for whichever does. Else FAILED_PRECONDITION.
+   *
+   * @generated from field: string artifact = 3;
+   */
+  artifact: string;
+};
+
+/**
+ * Describes the message longline.v1.RollBackProgram.
+ * Use `create(RollBackProgramSchema)` to create a new message.
+ */
+export declare const RollBackProgramSchema: GenMessage<RollBackProgram>;
+
+/**
+ * Lets a quarantined artifact be loaded again on this host.
+ *
+ * @generated from message longline.v1.ReleaseQuarantine
+ */
+export declare type ReleaseQuarantine = Message<"longline.v1.ReleaseQuarantine"> & {
+  /**
+   * "sha256:…"; empty for all.
+   *
+   * @generated from field: string artifact = 1;
+   */
+  artifact: string;
+};
+
+/**
+ * Describes the message longline.v1.ReleaseQuarantine.
+ * Use `create(ReleaseQuarantineSchema)` to create a new message.
+ */
+export declare const ReleaseQuarantineSchema: GenMessage<ReleaseQuarantine>;
+
+/**
  * How an action of the programs capability ended.
  *
  * @generated from message longline.v1.ProgramResult
  */
 export declare type ProgramResult = Message<"longline.v1.ProgramResult"> & {
+  /**
+   * What it was.
+   *
+   * @generated from oneof longline.v1.ProgramResult.result
+   */
+  result: {
+    /**
+     * Of RollBackProgram.
+     *
+     * @generated from field: longline.v1.ProgramRollback rollback = 1;
+     */
+    value: ProgramRollback;
+    case: "rollback";
+  } | {
+    /**
+     * Of ReleaseQuarantine: the artifacts that were released.
+     *
+     * @generated from field: longline.v1.ReleasedQuarantine released = 2;
+     */
+    value: ReleasedQuarantine;
+    case: "released";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -39,7 +182,27 @@ export declare type ProgramResult = Message<"longline.v1.ProgramResult"> & {
 export declare const ProgramResultSchema: GenMessage<ProgramResult>;
 
 /**
- * One step of an action of the programs capability.
+ * Artifacts that may be loaded again.
+ *
+ * @generated from message longline.v1.ReleasedQuarantine
+ */
+export declare type ReleasedQuarantine = Message<"longline.v1.ReleasedQuarantine"> & {
+  /**
+   * "sha256:…", in order.
+   *
+   * @generated from field: repeated string artifacts = 1;
+   */
+  artifacts: string[];
+};
+
+/**
+ * Describes the message longline.v1.ReleasedQuarantine.
+ * Use `create(ReleasedQuarantineSchema)` to create a new message.
+ */
+export declare const ReleasedQuarantineSchema: GenMessage<ReleasedQuarantine>;
+
+/**
+ * One step of an action of the programs capability. They take too little time to have any.
  *
  * @generated from message longline.v1.ProgramProgress
  */
@@ -53,11 +216,607 @@ export declare type ProgramProgress = Message<"longline.v1.ProgramProgress"> & {
 export declare const ProgramProgressSchema: GenMessage<ProgramProgress>;
 
 /**
- * What the programs capability should bring about and keep, as one generation.
+ * What an artifact says of itself: metadata.json in artifact.tar.zst is this message in ProtoJSON. Signatures are over the bytes
+ * of that file, which holds the digest of the object.
+ *
+ * @generated from message longline.v1.ProgramMetadata
+ */
+export declare type ProgramMetadata = Message<"longline.v1.ProgramMetadata"> & {
+  /**
+   * Of the program: letters, digits, "_" and "-", at most 63, beginning with a letter.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * As semver, "1.4.0".
+   *
+   * @generated from field: string version = 2;
+   */
+  version: string;
+
+  /**
+   * For people; at most 1024 characters.
+   *
+   * @generated from field: string description = 3;
+   */
+  description: string;
+
+  /**
+   * Of the object: 64 hex digits in lower case.
+   *
+   * @generated from field: string object_sha256 = 4;
+   */
+  objectSha256: string;
+
+  /**
+   * Of the object, in bytes.
+   *
+   * @generated from field: uint64 object_size = 5;
+   */
+  objectSize: bigint;
+
+  /**
+   * BPF functions of the object that are loaded. Others are not.
+   *
+   * @generated from field: repeated longline.v1.ProgramFunction functions = 6;
+   */
+  functions: ProgramFunction[];
+
+  /**
+   * What can be set.
+   *
+   * @generated from field: repeated longline.v1.ProgramParameter parameters = 7;
+   */
+  parameters: ProgramParameter[];
+
+  /**
+   * Where the program counts what it does; absent if it doesn't.
+   *
+   * @generated from field: longline.v1.ProgramCounters counters = 8;
+   */
+  counters?: ProgramCounters | undefined;
+
+  /**
+   * Ring buffers that it tells events through.
+   *
+   * @generated from field: repeated longline.v1.ProgramEvents events = 9;
+   */
+  events: ProgramEvents[];
+
+  /**
+   * When to roll back. What is left out is as on the host.
+   *
+   * @generated from field: longline.v1.ProgramThresholds thresholds = 10;
+   */
+  thresholds?: ProgramThresholds | undefined;
+
+  /**
+   * Oldest kernel, "5.15"; empty for any.
+   *
+   * @generated from field: string minimum_kernel = 11;
+   */
+  minimumKernel: string;
+
+  /**
+   * How long it stays loaded; absent leaves it to the host.
+   *
+   * @generated from field: google.protobuf.Duration ttl = 12;
+   */
+  ttl?: Duration | undefined;
+
+  /**
+   * Maps that are not carried over to a next revision, although nothing about them changed. Maps of rodata, data and bss never are.
+   *
+   * @generated from field: repeated string fresh_maps = 13;
+   */
+  freshMaps: string[];
+
+  /**
+   * When the signatures end; absent for never. Afterwards the artifact is not loaded anew; what is loaded stays.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 14;
+   */
+  expireTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message longline.v1.ProgramMetadata.
+ * Use `create(ProgramMetadataSchema)` to create a new message.
+ */
+export declare const ProgramMetadataSchema: GenMessage<ProgramMetadata>;
+
+/**
+ * A BPF function of an object.
+ *
+ * @generated from message longline.v1.ProgramFunction
+ */
+export declare type ProgramFunction = Message<"longline.v1.ProgramFunction"> & {
+  /**
+   * In the object: "count_packets".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it is.
+   *
+   * @generated from field: longline.v1.ProgramType type = 2;
+   */
+  type: ProgramType;
+
+  /**
+   * Where it is attached if the spec doesn't say. Empty for one that is only called by others.
+   *
+   * @generated from field: repeated string attach = 3;
+   */
+  attach: string[];
+};
+
+/**
+ * Describes the message longline.v1.ProgramFunction.
+ * Use `create(ProgramFunctionSchema)` to create a new message.
+ */
+export declare const ProgramFunctionSchema: GenMessage<ProgramFunction>;
+
+/**
+ * Something that can be set when a program is loaded.
+ *
+ * @generated from message longline.v1.ProgramParameter
+ */
+export declare type ProgramParameter = Message<"longline.v1.ProgramParameter"> & {
+  /**
+   * Letters, digits, "_" and "-", at most 63.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * For people.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * Of the value.
+   *
+   * @generated from field: longline.v1.ProgramParameterType type = 3;
+   */
+  type: ProgramParameterType;
+
+  /**
+   * Where it goes.
+   *
+   * @generated from oneof longline.v1.ProgramParameter.target
+   */
+  target: {
+    /**
+     * A `const volatile` variable of the object.
+     *
+     * @generated from field: string variable = 4;
+     */
+    value: string;
+    case: "variable";
+  } | {
+    /**
+     * A value of a map.
+     *
+     * @generated from field: longline.v1.ProgramMapTarget map = 5;
+     */
+    value: ProgramMapTarget;
+    case: "map";
+  } | {
+    /**
+     * A set of keys of a map, each with the value 1: "192.0.2.0/24,198.51.100.0/24".
+     *
+     * @generated from field: longline.v1.ProgramKeySetTarget key_set = 6;
+     */
+    value: ProgramKeySetTarget;
+    case: "keySet";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Least value of UINT and INT, as text; empty for what the size allows.
+   *
+   * @generated from field: string min = 7;
+   */
+  min: string;
+
+  /**
+   * Greatest value of UINT and INT.
+   *
+   * @generated from field: string max = 8;
+   */
+  max: string;
+
+  /**
+   * Values that are allowed; empty for all.
+   *
+   * @generated from field: repeated string choices = 9;
+   */
+  choices: string[];
+
+  /**
+   * Used if the spec doesn't say.
+   *
+   * @generated from field: string default = 10;
+   */
+  default: string;
+
+  /**
+   * True if the spec has to say.
+   *
+   * @generated from field: bool required = 11;
+   */
+  required: boolean;
+};
+
+/**
+ * Describes the message longline.v1.ProgramParameter.
+ * Use `create(ProgramParameterSchema)` to create a new message.
+ */
+export declare const ProgramParameterSchema: GenMessage<ProgramParameter>;
+
+/**
+ * A value of a map.
+ *
+ * @generated from message longline.v1.ProgramMapTarget
+ */
+export declare type ProgramMapTarget = Message<"longline.v1.ProgramMapTarget"> & {
+  /**
+   * Name of the map.
+   *
+   * @generated from field: string map = 1;
+   */
+  map: string;
+
+  /**
+   * Key, as number if the key has at most 8 bytes, else in hex.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message longline.v1.ProgramMapTarget.
+ * Use `create(ProgramMapTargetSchema)` to create a new message.
+ */
+export declare const ProgramMapTargetSchema: GenMessage<ProgramMapTarget>;
+
+/**
+ * Keys of a map.
+ *
+ * @generated from message longline.v1.ProgramKeySetTarget
+ */
+export declare type ProgramKeySetTarget = Message<"longline.v1.ProgramKeySetTarget"> & {
+  /**
+   * Name of the map.
+   *
+   * @generated from field: string map = 1;
+   */
+  map: string;
+
+  /**
+   * Most keys; 0 takes what the map holds.
+   *
+   * @generated from field: uint32 max_keys = 2;
+   */
+  maxKeys: number;
+};
+
+/**
+ * Describes the message longline.v1.ProgramKeySetTarget.
+ * Use `create(ProgramKeySetTargetSchema)` to create a new message.
+ */
+export declare const ProgramKeySetTargetSchema: GenMessage<ProgramKeySetTarget>;
+
+/**
+ * A counter: a 32 or 64 bit number in a value of a map. Of a map per processor the sum counts.
+ *
+ * @generated from message longline.v1.ProgramCounter
+ */
+export declare type ProgramCounter = Message<"longline.v1.ProgramCounter"> & {
+  /**
+   * Name of the map.
+   *
+   * @generated from field: string map = 1;
+   */
+  map: string;
+
+  /**
+   * Key, as number if the key has at most 8 bytes, else in hex.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * Where in the value, in bytes.
+   *
+   * @generated from field: uint32 offset = 3;
+   */
+  offset: number;
+
+  /**
+   * Bytes of the number: 4 or 8; 0 takes 8.
+   *
+   * @generated from field: uint32 size = 4;
+   */
+  size: number;
+};
+
+/**
+ * Describes the message longline.v1.ProgramCounter.
+ * Use `create(ProgramCounterSchema)` to create a new message.
+ */
+export declare const ProgramCounterSchema: GenMessage<ProgramCounter>;
+
+/**
+ * Where a program counts what it does.
+ *
+ * @generated from message longline.v1.ProgramCounters
+ */
+export declare type ProgramCounters = Message<"longline.v1.ProgramCounters"> & {
+  /**
+   * Packets, or whatever it handles.
+   *
+   * @generated from field: longline.v1.ProgramCounter packets = 1;
+   */
+  packets?: ProgramCounter | undefined;
+
+  /**
+   * What it found against its rules.
+   *
+   * @generated from field: longline.v1.ProgramCounter violations = 2;
+   */
+  violations?: ProgramCounter | undefined;
+
+  /**
+   * What it could not do.
+   *
+   * @generated from field: longline.v1.ProgramCounter errors = 3;
+   */
+  errors?: ProgramCounter | undefined;
+
+  /**
+   * Further counters by name, at most 32; they are told and have no thresholds.
+   *
+   * @generated from field: map<string, longline.v1.ProgramCounter> others = 4;
+   */
+  others: { [key: string]: ProgramCounter };
+};
+
+/**
+ * Describes the message longline.v1.ProgramCounters.
+ * Use `create(ProgramCountersSchema)` to create a new message.
+ */
+export declare const ProgramCountersSchema: GenMessage<ProgramCounters>;
+
+/**
+ * A ring buffer with events of the program.
+ *
+ * @generated from message longline.v1.ProgramEvents
+ */
+export declare type ProgramEvents = Message<"longline.v1.ProgramEvents"> & {
+  /**
+   * Name of the map.
+   *
+   * @generated from field: string map = 1;
+   */
+  map: string;
+
+  /**
+   * Type of the event, which becomes "program.<type>": letters, digits, "_".
+   *
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * Fields of the record. Without any the record is told in hex.
+   *
+   * @generated from field: repeated longline.v1.ProgramEventField fields = 3;
+   */
+  fields: ProgramEventField[];
+
+  /**
+   * Most events a second that are told, by the host's own limit at most; the rest are counted. 0 takes 10.
+   *
+   * @generated from field: uint32 per_second = 4;
+   */
+  perSecond: number;
+};
+
+/**
+ * Describes the message longline.v1.ProgramEvents.
+ * Use `create(ProgramEventsSchema)` to create a new message.
+ */
+export declare const ProgramEventsSchema: GenMessage<ProgramEvents>;
+
+/**
+ * A field of an event.
+ *
+ * @generated from message longline.v1.ProgramEventField
+ */
+export declare type ProgramEventField = Message<"longline.v1.ProgramEventField"> & {
+  /**
+   * Letters, digits, "_".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * How it is written. STRING ends at the first NUL.
+   *
+   * @generated from field: longline.v1.ProgramParameterType type = 2;
+   */
+  type: ProgramParameterType;
+
+  /**
+   * Where in the record, in bytes.
+   *
+   * @generated from field: uint32 offset = 3;
+   */
+  offset: number;
+
+  /**
+   * Bytes.
+   *
+   * @generated from field: uint32 size = 4;
+   */
+  size: number;
+};
+
+/**
+ * Describes the message longline.v1.ProgramEventField.
+ * Use `create(ProgramEventFieldSchema)` to create a new message.
+ */
+export declare const ProgramEventFieldSchema: GenMessage<ProgramEventField>;
+
+/**
+ * When a program is rolled back. Each is over the time between two checks, absent for that of the host, and off at 0.
+ *
+ * @generated from message longline.v1.ProgramThresholds
+ */
+export declare type ProgramThresholds = Message<"longline.v1.ProgramThresholds"> & {
+  /**
+   * Errors.
+   *
+   * @generated from field: optional uint64 max_errors = 1;
+   */
+  maxErrors?: bigint | undefined;
+
+  /**
+   * Violations.
+   *
+   * @generated from field: optional uint64 max_violations = 2;
+   */
+  maxViolations?: bigint | undefined;
+
+  /**
+   * Of one processor.
+   *
+   * @generated from field: optional double max_cpu_percent = 3;
+   */
+  maxCpuPercent?: number | undefined;
+
+  /**
+   * Mean run time of one call, in milliseconds.
+   *
+   * @generated from field: optional double max_latency_ms = 4;
+   */
+  maxLatencyMs?: number | undefined;
+
+  /**
+   * Memory of programs and maps, in KiB. Of what it has, not of what changed.
+   *
+   * @generated from field: optional uint64 max_memory_kb = 5;
+   */
+  maxMemoryKb?: bigint | undefined;
+
+  /**
+   * Fewest runs in that time that CPU and latency are judged by. The default is 100.
+   *
+   * @generated from field: optional uint64 min_runs = 6;
+   */
+  minRuns?: bigint | undefined;
+};
+
+/**
+ * Describes the message longline.v1.ProgramThresholds.
+ * Use `create(ProgramThresholdsSchema)` to create a new message.
+ */
+export declare const ProgramThresholdsSchema: GenMessage<ProgramThresholds>;
+
+/**
+ * A program on one host, as it is to be.
+ *
+ * @generated from message longline.v1.ProgramSpec
+ */
+export declare type ProgramSpec = Message<"longline.v1.ProgramSpec"> & {
+  /**
+   * Unique on the host: letters, digits, "_" and "-", at most 63, beginning with a letter. May differ from that of the artifact.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Which artifact: "sha256:" and the 64 hex digits of artifact.tar.zst.
+   *
+   * @generated from field: string artifact = 2;
+   */
+  artifact: string;
+
+  /**
+   * Where: "xdp:eth0". For artifacts with several functions of one type "count_packets@xdp:eth0". Empty for what the artifact says.
+   *
+   * @generated from field: repeated string attach = 3;
+   */
+  attach: string[];
+
+  /**
+   * Parameters by name.
+   *
+   * @generated from field: map<string, string> parameters = 4;
+   */
+  parameters: { [key: string]: string };
+
+  /**
+   * How long it stays loaded, from when it was first loaded; absent for what the artifact says, or the host. 0 for ever.
+   *
+   * @generated from field: google.protobuf.Duration ttl = 5;
+   */
+  ttl?: Duration | undefined;
+
+  /**
+   * When to roll back. What is left out is as in the artifact.
+   *
+   * @generated from field: longline.v1.ProgramThresholds thresholds = 6;
+   */
+  thresholds?: ProgramThresholds | undefined;
+
+  /**
+   * To count up for the time to begin anew, or to try again what was given up.
+   *
+   * @generated from field: uint64 renewal = 7;
+   */
+  renewal: bigint;
+};
+
+/**
+ * Describes the message longline.v1.ProgramSpec.
+ * Use `create(ProgramSpecSchema)` to create a new message.
+ */
+export declare const ProgramSpecSchema: GenMessage<ProgramSpec>;
+
+/**
+ * What the programs capability should bring about and keep, as one generation. Its digest, in DesiredStateRef and StateReport, is
+ * over the full state that results: `programs` in the order of their names, each with `attach` as it came and `parameters` in the
+ * order of their names, serialised in the order of field numbers without unknown fields.
  *
  * @generated from message longline.v1.ProgramDesiredState
  */
 export declare type ProgramDesiredState = Message<"longline.v1.ProgramDesiredState"> & {
+  /**
+   * Full state: all programs. Delta: programs that are new or changed.
+   *
+   * @generated from field: repeated longline.v1.ProgramSpec programs = 1;
+   */
+  programs: ProgramSpec[];
+
+  /**
+   * Delta: names of programs that are no longer wanted.
+   *
+   * @generated from field: repeated string removed_programs = 2;
+   */
+  removedPrograms: string[];
 };
 
 /**
@@ -72,6 +831,12 @@ export declare const ProgramDesiredStateSchema: GenMessage<ProgramDesiredState>;
  * @generated from message longline.v1.ProgramStateDetail
  */
 export declare type ProgramStateDetail = Message<"longline.v1.ProgramStateDetail"> & {
+  /**
+   * All programs wanted by the controller, and those whose removal has not succeeded.
+   *
+   * @generated from field: repeated longline.v1.ProgramStatus programs = 1;
+   */
+  programs: ProgramStatus[];
 };
 
 /**
@@ -81,11 +846,501 @@ export declare type ProgramStateDetail = Message<"longline.v1.ProgramStateDetail
 export declare const ProgramStateDetailSchema: GenMessage<ProgramStateDetail>;
 
 /**
+ * A program as it is observed.
+ *
+ * @generated from message longline.v1.ProgramStatus
+ */
+export declare type ProgramStatus = Message<"longline.v1.ProgramStatus"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * "controller", "registry" or "local": who asked for it.
+   *
+   * @generated from field: string source = 2;
+   */
+  source: string;
+
+  /**
+   * Where it is.
+   *
+   * @generated from field: longline.v1.ProgramState state = 3;
+   */
+  state: ProgramState;
+
+  /**
+   * What runs; absent if nothing does.
+   *
+   * @generated from field: longline.v1.ProgramRevision current = 4;
+   */
+  current?: ProgramRevision | undefined;
+
+  /**
+   * What stays loaded to go back to; absent if nothing does.
+   *
+   * @generated from field: longline.v1.ProgramRevision previous = 5;
+   */
+  previous?: ProgramRevision | undefined;
+
+  /**
+   * Artifact that is wanted: "sha256:…".
+   *
+   * @generated from field: string wanted_artifact = 6;
+   */
+  wantedArtifact: string;
+
+  /**
+   * True if that is quarantined on this host.
+   *
+   * @generated from field: bool quarantined = 7;
+   */
+  quarantined: boolean;
+
+  /**
+   * What is not as wanted.
+   *
+   * @generated from field: repeated longline.v1.ProgramProblem problems = 8;
+   */
+  problems: ProgramProblem[];
+
+  /**
+   * Where it is attached.
+   *
+   * @generated from field: repeated longline.v1.ProgramLink links = 9;
+   */
+  links: ProgramLink[];
+
+  /**
+   * When its time is over; absent for never.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 10;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * The last time it was rolled back; absent if it never was.
+   *
+   * @generated from field: longline.v1.ProgramRollback last_rollback = 11;
+   */
+  lastRollback?: ProgramRollback | undefined;
+
+  /**
+   * When the state became what it is.
+   *
+   * @generated from field: google.protobuf.Timestamp state_time = 12;
+   */
+  stateTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message longline.v1.ProgramStatus.
+ * Use `create(ProgramStatusSchema)` to create a new message.
+ */
+export declare const ProgramStatusSchema: GenMessage<ProgramStatus>;
+
+/**
+ * One loaded revision of a program.
+ *
+ * @generated from message longline.v1.ProgramRevision
+ */
+export declare type ProgramRevision = Message<"longline.v1.ProgramRevision"> & {
+  /**
+   * Counts up from 1 on this host.
+   *
+   * @generated from field: uint64 number = 1;
+   */
+  number: bigint;
+
+  /**
+   * "sha256:…".
+   *
+   * @generated from field: string artifact = 2;
+   */
+  artifact: string;
+
+  /**
+   * Name in the metadata.
+   *
+   * @generated from field: string artifact_name = 3;
+   */
+  artifactName: string;
+
+  /**
+   * Version in the metadata.
+   *
+   * @generated from field: string version = 4;
+   */
+  version: string;
+
+  /**
+   * Who signed: ids of keys; empty for an unsigned one.
+   *
+   * @generated from field: repeated string signers = 5;
+   */
+  signers: string[];
+
+  /**
+   * When it was loaded.
+   *
+   * @generated from field: google.protobuf.Timestamp load_time = 6;
+   */
+  loadTime?: Timestamp | undefined;
+
+  /**
+   * When it passed probation; absent before.
+   *
+   * @generated from field: google.protobuf.Timestamp active_time = 7;
+   */
+  activeTime?: Timestamp | undefined;
+
+  /**
+   * Ids in the kernel, by function. They change with every boot.
+   *
+   * @generated from field: map<string, uint32> program_ids = 8;
+   */
+  programIds: { [key: string]: number };
+};
+
+/**
+ * Describes the message longline.v1.ProgramRevision.
+ * Use `create(ProgramRevisionSchema)` to create a new message.
+ */
+export declare const ProgramRevisionSchema: GenMessage<ProgramRevision>;
+
+/**
+ * Where a function is attached.
+ *
+ * @generated from message longline.v1.ProgramLink
+ */
+export declare type ProgramLink = Message<"longline.v1.ProgramLink"> & {
+  /**
+   * The function.
+   *
+   * @generated from field: string function = 1;
+   */
+  function: string;
+
+  /**
+   * "xdp:eth0".
+   *
+   * @generated from field: string attach = 2;
+   */
+  attach: string;
+
+  /**
+   * Id in the kernel; 0 for an attachment without a link (clsact).
+   *
+   * @generated from field: uint32 link_id = 3;
+   */
+  linkId: number;
+
+  /**
+   * True if the next revision takes over without a gap or an overlap.
+   *
+   * @generated from field: bool atomic = 4;
+   */
+  atomic: boolean;
+};
+
+/**
+ * Describes the message longline.v1.ProgramLink.
+ * Use `create(ProgramLinkSchema)` to create a new message.
+ */
+export declare const ProgramLinkSchema: GenMessage<ProgramLink>;
+
+/**
+ * Something about a program that is not as wanted.
+ *
+ * @generated from message longline.v1.ProgramProblem
+ */
+export declare type ProgramProblem = Message<"longline.v1.ProgramProblem"> & {
+  /**
+   * What it is about: a field path such as "parameters.limit", "attach[0]", or "artifact", "signature", "verifier", "fetch".
+   *
+   * @generated from field: string field = 1;
+   */
+  field: string;
+
+  /**
+   * What went wrong, for people.
+   *
+   * @generated from field: longline.v1.Error error = 2;
+   */
+  error?: Error | undefined;
+
+  /**
+   * What the kernel's verifier said, whole up to 64 KiB of its end.
+   *
+   * @generated from field: string verifier_log = 3;
+   */
+  verifierLog: string;
+
+  /**
+   * When it is tried again; absent if it isn't.
+   *
+   * @generated from field: google.protobuf.Timestamp retry_time = 4;
+   */
+  retryTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message longline.v1.ProgramProblem.
+ * Use `create(ProgramProblemSchema)` to create a new message.
+ */
+export declare const ProgramProblemSchema: GenMessage<ProgramProblem>;
+
+/**
+ * A rollback, as it is kept in the history.
+ *
+ * @generated from message longline.v1.ProgramRollback
+ */
+export declare type ProgramRollback = Message<"longline.v1.ProgramRollback"> & {
+  /**
+   * Unique.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Name of the program.
+   *
+   * @generated from field: string program = 2;
+   */
+  program: string;
+
+  /**
+   * What was left.
+   *
+   * @generated from field: longline.v1.ProgramRevision from = 3;
+   */
+  from?: ProgramRevision | undefined;
+
+  /**
+   * What runs instead; absent if the program was unloaded.
+   *
+   * @generated from field: longline.v1.ProgramRevision to = 4;
+   */
+  to?: ProgramRevision | undefined;
+
+  /**
+   * Why.
+   *
+   * @generated from field: longline.v1.ProgramRollbackTrigger trigger = 5;
+   */
+  trigger: ProgramRollbackTrigger;
+
+  /**
+   * The threshold; 0 where there is none.
+   *
+   * @generated from field: double threshold = 6;
+   */
+  threshold: number;
+
+  /**
+   * What was seen; 0 where there is no threshold.
+   *
+   * @generated from field: double value = 7;
+   */
+  value: number;
+
+  /**
+   * Figures at that time.
+   *
+   * @generated from field: longline.v1.ProgramFigures figures = 8;
+   */
+  figures?: ProgramFigures | undefined;
+
+  /**
+   * For people.
+   *
+   * @generated from field: string reason = 9;
+   */
+  reason: string;
+
+  /**
+   * Who asked: a command id, "local", "nats"; empty if the agent itself did.
+   *
+   * @generated from field: string requested_by = 10;
+   */
+  requestedBy: string;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 11;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * Set if it did not come about.
+   *
+   * @generated from field: longline.v1.Error error = 12;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message longline.v1.ProgramRollback.
+ * Use `create(ProgramRollbackSchema)` to create a new message.
+ */
+export declare const ProgramRollbackSchema: GenMessage<ProgramRollback>;
+
+/**
+ * What a program did between two looks.
+ *
+ * @generated from message longline.v1.ProgramFigures
+ */
+export declare type ProgramFigures = Message<"longline.v1.ProgramFigures"> & {
+  /**
+   * From when.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 1;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * Until when.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 2;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * Calls in that time.
+   *
+   * @generated from field: uint64 runs = 3;
+   */
+  runs: bigint;
+
+  /**
+   * Of one processor.
+   *
+   * @generated from field: double cpu_percent = 4;
+   */
+  cpuPercent: number;
+
+  /**
+   * Mean of one call, milliseconds; 0 without calls.
+   *
+   * @generated from field: double latency_ms = 5;
+   */
+  latencyMs: number;
+
+  /**
+   * Of functions and maps, in KiB. Maps that revisions share count for each.
+   *
+   * @generated from field: uint64 memory_kb = 6;
+   */
+  memoryKb: bigint;
+
+  /**
+   * Packets since it was loaded.
+   *
+   * @generated from field: uint64 packets = 7;
+   */
+  packets: bigint;
+
+  /**
+   * Violations since it was loaded.
+   *
+   * @generated from field: uint64 violations = 8;
+   */
+  violations: bigint;
+
+  /**
+   * Errors since it was loaded.
+   *
+   * @generated from field: uint64 errors = 9;
+   */
+  errors: bigint;
+
+  /**
+   * Packets in that time.
+   *
+   * @generated from field: uint64 packets_delta = 10;
+   */
+  packetsDelta: bigint;
+
+  /**
+   * Violations in that time.
+   *
+   * @generated from field: uint64 violations_delta = 11;
+   */
+  violationsDelta: bigint;
+
+  /**
+   * Errors in that time.
+   *
+   * @generated from field: uint64 errors_delta = 12;
+   */
+  errorsDelta: bigint;
+
+  /**
+   * Further counters, since it was loaded.
+   *
+   * @generated from field: map<string, uint64> others = 13;
+   */
+  others: { [key: string]: bigint };
+
+  /**
+   * Events told since it was loaded.
+   *
+   * @generated from field: uint64 events = 14;
+   */
+  events: bigint;
+
+  /**
+   * Events that were not told, being too many.
+   *
+   * @generated from field: uint64 dropped_events = 15;
+   */
+  droppedEvents: bigint;
+};
+
+/**
+ * Describes the message longline.v1.ProgramFigures.
+ * Use `create(ProgramFiguresSchema)` to create a new message.
+ */
+export declare const ProgramFiguresSchema: GenMessage<ProgramFigures>;
+
+/**
  * Figures of the programs capability.
  *
  * @generated from message longline.v1.ProgramTelemetry
  */
 export declare type ProgramTelemetry = Message<"longline.v1.ProgramTelemetry"> & {
+  /**
+   * Name of the program.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Which revision.
+   *
+   * @generated from field: longline.v1.ProgramRevision revision = 2;
+   */
+  revision?: ProgramRevision | undefined;
+
+  /**
+   * Where it is.
+   *
+   * @generated from field: longline.v1.ProgramState state = 3;
+   */
+  state: ProgramState;
+
+  /**
+   * What it did.
+   *
+   * @generated from field: longline.v1.ProgramFigures figures = 4;
+   */
+  figures?: ProgramFigures | undefined;
 };
 
 /**
@@ -93,4 +1348,381 @@ export declare type ProgramTelemetry = Message<"longline.v1.ProgramTelemetry"> &
  * Use `create(ProgramTelemetrySchema)` to create a new message.
  */
 export declare const ProgramTelemetrySchema: GenMessage<ProgramTelemetry>;
+
+/**
+ * What a BPF function is, and so where it can be attached.
+ *
+ * @generated from enum longline.v1.ProgramType
+ */
+export enum ProgramType {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: PROGRAM_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Packets as a driver receives them. "xdp:eth0", "xdp:eth0:generic".
+   *
+   * @generated from enum value: PROGRAM_TYPE_XDP = 1;
+   */
+  XDP = 1,
+
+  /**
+   * Packets that enter or leave an interface, with TCX, or clsact where the kernel has none. "tc:eth0:ingress".
+   *
+   * @generated from enum value: PROGRAM_TYPE_TC = 2;
+   */
+  TC = 2,
+
+  /**
+   * Packets of a control group's sockets. "cgroup:/sys/fs/cgroup/web"; the direction is the function's own.
+   *
+   * @generated from enum value: PROGRAM_TYPE_CGROUP_SKB = 3;
+   */
+  CGROUP_SKB = 3,
+
+  /**
+   * Making and releasing sockets in a control group.
+   *
+   * @generated from enum value: PROGRAM_TYPE_CGROUP_SOCK = 4;
+   */
+  CGROUP_SOCK = 4,
+
+  /**
+   * connect, bind, sendmsg and the like in a control group.
+   *
+   * @generated from enum value: PROGRAM_TYPE_CGROUP_SOCK_ADDR = 5;
+   */
+  CGROUP_SOCK_ADDR = 5,
+
+  /**
+   * A tracepoint. "tracepoint:syscalls:sys_enter_openat".
+   *
+   * @generated from enum value: PROGRAM_TYPE_TRACEPOINT = 6;
+   */
+  TRACEPOINT = 6,
+
+  /**
+   * A tracepoint without the kernel's formatting. "raw_tracepoint:sched_switch".
+   *
+   * @generated from enum value: PROGRAM_TYPE_RAW_TRACEPOINT = 7;
+   */
+  RAW_TRACEPOINT = 7,
+
+  /**
+   * Samples of a counter on every processor. "perf:cpu-clock:99" is 99 a second.
+   *
+   * @generated from enum value: PROGRAM_TYPE_PERF_EVENT = 8;
+   */
+  PERF_EVENT = 8,
+
+  /**
+   * A function of a program in user space. "uprobe:/usr/bin/bash:readline", "uretprobe:…".
+   *
+   * @generated from enum value: PROGRAM_TYPE_UPROBE = 9;
+   */
+  UPROBE = 9,
+
+  /**
+   * A function of the kernel. "kprobe:do_unlinkat", "kretprobe:…".
+   *
+   * @generated from enum value: PROGRAM_TYPE_KPROBE = 10;
+   */
+  KPROBE = 10,
+
+  /**
+   * Entry of a function of the kernel, by BTF. "fentry:tcp_connect".
+   *
+   * @generated from enum value: PROGRAM_TYPE_FENTRY = 11;
+   */
+  FENTRY = 11,
+
+  /**
+   * Return from a function of the kernel, by BTF. "fexit:tcp_connect".
+   *
+   * @generated from enum value: PROGRAM_TYPE_FEXIT = 12;
+   */
+  FEXIT = 12,
+
+  /**
+   * A hook of the security modules. "lsm:file_open".
+   *
+   * @generated from enum value: PROGRAM_TYPE_LSM = 13;
+   */
+  LSM = 13,
+}
+
+/**
+ * Describes the enum longline.v1.ProgramType.
+ */
+export declare const ProgramTypeSchema: GenEnum<ProgramType>;
+
+/**
+ * What kind of value a parameter has. Its size is that of the variable or map.
+ *
+ * @generated from enum longline.v1.ProgramParameterType
+ */
+export enum ProgramParameterType {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A number without sign, "100", "0x64".
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_UINT = 1;
+   */
+  UINT = 1,
+
+  /**
+   * A number with sign.
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_INT = 2;
+   */
+  INT = 2,
+
+  /**
+   * "true" or "false".
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_BOOL = 3;
+   */
+  BOOL = 3,
+
+  /**
+   * Text, ended with NUL.
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_STRING = 4;
+   */
+  STRING = 4,
+
+  /**
+   * "192.0.2.1", in network order.
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_IPV4 = 5;
+   */
+  IPV4 = 5,
+
+  /**
+   * "2001:db8::1".
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_IPV6 = 6;
+   */
+  IPV6 = 6,
+
+  /**
+   * "02:00:5e:10:00:01".
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_MAC = 7;
+   */
+  MAC = 7,
+
+  /**
+   * Bytes in hex.
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_BYTES = 8;
+   */
+  BYTES = 8,
+
+  /**
+   * A longest-prefix key: length in 32 bits, then the address. "192.0.2.0/24", "2001:db8::/32".
+   *
+   * @generated from enum value: PROGRAM_PARAMETER_TYPE_PREFIX = 9;
+   */
+  PREFIX = 9,
+}
+
+/**
+ * Describes the enum longline.v1.ProgramParameterType.
+ */
+export declare const ProgramParameterTypeSchema: GenEnum<ProgramParameterType>;
+
+/**
+ * Where a program is in its life.
+ *
+ * @generated from enum longline.v1.ProgramState
+ */
+export enum ProgramState {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: PROGRAM_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is wanted; its artifact is not here yet.
+   *
+   * @generated from enum value: PROGRAM_STATE_DISCOVERED = 1;
+   */
+  DISCOVERED = 1,
+
+  /**
+   * Its artifact is here, whole.
+   *
+   * @generated from enum value: PROGRAM_STATE_FETCHED = 2;
+   */
+  FETCHED = 2,
+
+  /**
+   * Its signature is good, and all that was asked for fits.
+   *
+   * @generated from enum value: PROGRAM_STATE_VERIFIED = 3;
+   */
+  VERIFIED = 3,
+
+  /**
+   * The kernel has taken it.
+   *
+   * @generated from enum value: PROGRAM_STATE_LOADED = 4;
+   */
+  LOADED = 4,
+
+  /**
+   * It runs.
+   *
+   * @generated from enum value: PROGRAM_STATE_ATTACHED = 5;
+   */
+  ATTACHED = 5,
+
+  /**
+   * It runs, and is watched: what goes wrong now is taken for its own fault.
+   *
+   * @generated from enum value: PROGRAM_STATE_PROBATION = 6;
+   */
+  PROBATION = 6,
+
+  /**
+   * It runs.
+   *
+   * @generated from enum value: PROGRAM_STATE_ACTIVE = 7;
+   */
+  ACTIVE = 7,
+
+  /**
+   * A next revision is on its way; the one before runs.
+   *
+   * @generated from enum value: PROGRAM_STATE_UPDATING = 8;
+   */
+  UPDATING = 8,
+
+  /**
+   * It goes back to the revision before.
+   *
+   * @generated from enum value: PROGRAM_STATE_ROLLING_BACK = 9;
+   */
+  ROLLING_BACK = 9,
+
+  /**
+   * Its time is over; it is being unloaded, or was.
+   *
+   * @generated from enum value: PROGRAM_STATE_EXPIRED = 10;
+   */
+  EXPIRED = 10,
+
+  /**
+   * It runs no longer, and is still loaded.
+   *
+   * @generated from enum value: PROGRAM_STATE_DETACHED = 11;
+   */
+  DETACHED = 11,
+
+  /**
+   * It is gone.
+   *
+   * @generated from enum value: PROGRAM_STATE_UNLOADED = 12;
+   */
+  UNLOADED = 12,
+
+  /**
+   * It could not be brought about; `problems` say why. Tried again later unless it is quarantined.
+   *
+   * @generated from enum value: PROGRAM_STATE_FAILED = 13;
+   */
+  FAILED = 13,
+}
+
+/**
+ * Describes the enum longline.v1.ProgramState.
+ */
+export declare const ProgramStateSchema: GenEnum<ProgramState>;
+
+/**
+ * Why a program was rolled back.
+ *
+ * @generated from enum longline.v1.ProgramRollbackTrigger
+ */
+export enum ProgramRollbackTrigger {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Too many errors.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_ERRORS = 1;
+   */
+  ERRORS = 1,
+
+  /**
+   * Too many violations.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_VIOLATIONS = 2;
+   */
+  VIOLATIONS = 2,
+
+  /**
+   * Too much time of the processor.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_CPU = 3;
+   */
+  CPU = 3,
+
+  /**
+   * One call takes too long.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_LATENCY = 4;
+   */
+  LATENCY = 4,
+
+  /**
+   * Too much memory.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_MEMORY = 5;
+   */
+  MEMORY = 5,
+
+  /**
+   * The kernel's verifier refused a next revision.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_VERIFIER = 6;
+   */
+  VERIFIER = 6,
+
+  /**
+   * The next revision could not be attached.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_ATTACH = 7;
+   */
+  ATTACH = 7,
+
+  /**
+   * A command, somebody on the host, or a message asked for it.
+   *
+   * @generated from enum value: PROGRAM_ROLLBACK_TRIGGER_REQUEST = 8;
+   */
+  REQUEST = 8,
+}
+
+/**
+ * Describes the enum longline.v1.ProgramRollbackTrigger.
+ */
+export declare const ProgramRollbackTriggerSchema: GenEnum<ProgramRollbackTrigger>;
 

@@ -2,13 +2,15 @@
 // @generated from file longline/v1/program.proto (package longline.v1, syntax proto3)
 /* eslint-disable */
 
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import { file_longline_v1_error } from "./error_pb.js";
 
 /**
  * Describes the file longline/v1/program.proto.
  */
 export const file_longline_v1_program = /*@__PURE__*/
-  fileDesc("Chlsb25nbGluZS92MS9wcm9ncmFtLnByb3RvEgtsb25nbGluZS52MSIPCg1Qcm9ncmFtQWN0aW9uIg8KDVByb2dyYW1SZXN1bHQiEQoPUHJvZ3JhbVByb2dyZXNzIhUKE1Byb2dyYW1EZXNpcmVkU3RhdGUiFAoSUHJvZ3JhbVN0YXRlRGV0YWlsIhIKEFByb2dyYW1UZWxlbWV0cnliBnByb3RvMw");
+  fileDesc("Chlsb25nbGluZS92MS9wcm9ncmFtLnByb3RvEgtsb25nbGluZS52MSK9AQoNUHJvZ3JhbUFjdGlvbhIxCgZwZXJtaXQYASABKAsyHy5sb25nbGluZS52MS5Qcm9ncmFtU3RhdGVQZXJtaXRIABIxCglyb2xsX2JhY2sYAiABKAsyHC5sb25nbGluZS52MS5Sb2xsQmFja1Byb2dyYW1IABI8ChJyZWxlYXNlX3F1YXJhbnRpbmUYAyABKAsyHi5sb25nbGluZS52MS5SZWxlYXNlUXVhcmFudGluZUgAQggKBmFjdGlvbiJWChJQcm9ncmFtU3RhdGVQZXJtaXQSEgoKZ2VuZXJhdGlvbhgBIAEoBBIXCg9iYXNlX2dlbmVyYXRpb24YAiABKAQSEwoLYm9keV9zaGEyNTYYAyABKAwiQQoPUm9sbEJhY2tQcm9ncmFtEgwKBG5hbWUYASABKAkSDgoGcmVhc29uGAIgASgJEhAKCGFydGlmYWN0GAMgASgJIiUKEVJlbGVhc2VRdWFyYW50aW5lEhAKCGFydGlmYWN0GAEgASgJIoABCg1Qcm9ncmFtUmVzdWx0EjAKCHJvbGxiYWNrGAEgASgLMhwubG9uZ2xpbmUudjEuUHJvZ3JhbVJvbGxiYWNrSAASMwoIcmVsZWFzZWQYAiABKAsyHy5sb25nbGluZS52MS5SZWxlYXNlZFF1YXJhbnRpbmVIAEIICgZyZXN1bHQiJwoSUmVsZWFzZWRRdWFyYW50aW5lEhEKCWFydGlmYWN0cxgBIAMoCSIRCg9Qcm9ncmFtUHJvZ3Jlc3Mi6gMKD1Byb2dyYW1NZXRhZGF0YRIMCgRuYW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSFQoNb2JqZWN0X3NoYTI1NhgEIAEoCRITCgtvYmplY3Rfc2l6ZRgFIAEoBBIvCglmdW5jdGlvbnMYBiADKAsyHC5sb25nbGluZS52MS5Qcm9ncmFtRnVuY3Rpb24SMQoKcGFyYW1ldGVycxgHIAMoCzIdLmxvbmdsaW5lLnYxLlByb2dyYW1QYXJhbWV0ZXISLgoIY291bnRlcnMYCCABKAsyHC5sb25nbGluZS52MS5Qcm9ncmFtQ291bnRlcnMSKgoGZXZlbnRzGAkgAygLMhoubG9uZ2xpbmUudjEuUHJvZ3JhbUV2ZW50cxIyCgp0aHJlc2hvbGRzGAogASgLMh4ubG9uZ2xpbmUudjEuUHJvZ3JhbVRocmVzaG9sZHMSFgoObWluaW11bV9rZXJuZWwYCyABKAkSJgoDdHRsGAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhIKCmZyZXNoX21hcHMYDSADKAkSLwoLZXhwaXJlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlcKD1Byb2dyYW1GdW5jdGlvbhIMCgRuYW1lGAEgASgJEiYKBHR5cGUYAiABKA4yGC5sb25nbGluZS52MS5Qcm9ncmFtVHlwZRIOCgZhdHRhY2gYAyADKAkitQIKEFByb2dyYW1QYXJhbWV0ZXISDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRIvCgR0eXBlGAMgASgOMiEubG9uZ2xpbmUudjEuUHJvZ3JhbVBhcmFtZXRlclR5cGUSEgoIdmFyaWFibGUYBCABKAlIABIsCgNtYXAYBSABKAsyHS5sb25nbGluZS52MS5Qcm9ncmFtTWFwVGFyZ2V0SAASMwoHa2V5X3NldBgGIAEoCzIgLmxvbmdsaW5lLnYxLlByb2dyYW1LZXlTZXRUYXJnZXRIABILCgNtaW4YByABKAkSCwoDbWF4GAggASgJEg8KB2Nob2ljZXMYCSADKAkSDwoHZGVmYXVsdBgKIAEoCRIQCghyZXF1aXJlZBgLIAEoCEIICgZ0YXJnZXQiLAoQUHJvZ3JhbU1hcFRhcmdldBILCgNtYXAYASABKAkSCwoDa2V5GAIgASgJIjQKE1Byb2dyYW1LZXlTZXRUYXJnZXQSCwoDbWFwGAEgASgJEhAKCG1heF9rZXlzGAIgASgNIkgKDlByb2dyYW1Db3VudGVyEgsKA21hcBgBIAEoCRILCgNrZXkYAiABKAkSDgoGb2Zmc2V0GAMgASgNEgwKBHNpemUYBCABKA0iowIKD1Byb2dyYW1Db3VudGVycxIsCgdwYWNrZXRzGAEgASgLMhsubG9uZ2xpbmUudjEuUHJvZ3JhbUNvdW50ZXISLwoKdmlvbGF0aW9ucxgCIAEoCzIbLmxvbmdsaW5lLnYxLlByb2dyYW1Db3VudGVyEisKBmVycm9ycxgDIAEoCzIbLmxvbmdsaW5lLnYxLlByb2dyYW1Db3VudGVyEjgKBm90aGVycxgEIAMoCzIoLmxvbmdsaW5lLnYxLlByb2dyYW1Db3VudGVycy5PdGhlcnNFbnRyeRpKCgtPdGhlcnNFbnRyeRILCgNrZXkYASABKAkSKgoFdmFsdWUYAiABKAsyGy5sb25nbGluZS52MS5Qcm9ncmFtQ291bnRlcjoCOAEibgoNUHJvZ3JhbUV2ZW50cxILCgNtYXAYASABKAkSDAoEdHlwZRgCIAEoCRIuCgZmaWVsZHMYAyADKAsyHi5sb25nbGluZS52MS5Qcm9ncmFtRXZlbnRGaWVsZBISCgpwZXJfc2Vjb25kGAQgASgNInAKEVByb2dyYW1FdmVudEZpZWxkEgwKBG5hbWUYASABKAkSLwoEdHlwZRgCIAEoDjIhLmxvbmdsaW5lLnYxLlByb2dyYW1QYXJhbWV0ZXJUeXBlEg4KBm9mZnNldBgDIAEoDRIMCgRzaXplGAQgASgNIp8CChFQcm9ncmFtVGhyZXNob2xkcxIXCgptYXhfZXJyb3JzGAEgASgESACIAQESGwoObWF4X3Zpb2xhdGlvbnMYAiABKARIAYgBARIcCg9tYXhfY3B1X3BlcmNlbnQYAyABKAFIAogBARIbCg5tYXhfbGF0ZW5jeV9tcxgEIAEoAUgDiAEBEhoKDW1heF9tZW1vcnlfa2IYBSABKARIBIgBARIVCghtaW5fcnVucxgGIAEoBEgFiAEBQg0KC19tYXhfZXJyb3JzQhEKD19tYXhfdmlvbGF0aW9uc0ISChBfbWF4X2NwdV9wZXJjZW50QhEKD19tYXhfbGF0ZW5jeV9tc0IQCg5fbWF4X21lbW9yeV9rYkILCglfbWluX3J1bnMimwIKC1Byb2dyYW1TcGVjEgwKBG5hbWUYASABKAkSEAoIYXJ0aWZhY3QYAiABKAkSDgoGYXR0YWNoGAMgAygJEjwKCnBhcmFtZXRlcnMYBCADKAsyKC5sb25nbGluZS52MS5Qcm9ncmFtU3BlYy5QYXJhbWV0ZXJzRW50cnkSJgoDdHRsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjIKCnRocmVzaG9sZHMYBiABKAsyHi5sb25nbGluZS52MS5Qcm9ncmFtVGhyZXNob2xkcxIPCgdyZW5ld2FsGAcgASgEGjEKD1BhcmFtZXRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlsKE1Byb2dyYW1EZXNpcmVkU3RhdGUSKgoIcHJvZ3JhbXMYASADKAsyGC5sb25nbGluZS52MS5Qcm9ncmFtU3BlYxIYChByZW1vdmVkX3Byb2dyYW1zGAIgAygJIkIKElByb2dyYW1TdGF0ZURldGFpbBIsCghwcm9ncmFtcxgBIAMoCzIaLmxvbmdsaW5lLnYxLlByb2dyYW1TdGF0dXMi0gMKDVByb2dyYW1TdGF0dXMSDAoEbmFtZRgBIAEoCRIOCgZzb3VyY2UYAiABKAkSKAoFc3RhdGUYAyABKA4yGS5sb25nbGluZS52MS5Qcm9ncmFtU3RhdGUSLQoHY3VycmVudBgEIAEoCzIcLmxvbmdsaW5lLnYxLlByb2dyYW1SZXZpc2lvbhIuCghwcmV2aW91cxgFIAEoCzIcLmxvbmdsaW5lLnYxLlByb2dyYW1SZXZpc2lvbhIXCg93YW50ZWRfYXJ0aWZhY3QYBiABKAkSEwoLcXVhcmFudGluZWQYByABKAgSLQoIcHJvYmxlbXMYCCADKAsyGy5sb25nbGluZS52MS5Qcm9ncmFtUHJvYmxlbRInCgVsaW5rcxgJIAMoCzIYLmxvbmdsaW5lLnYxLlByb2dyYW1MaW5rEi8KC2V4cGlyZV90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg1sYXN0X3JvbGxiYWNrGAsgASgLMhwubG9uZ2xpbmUudjEuUHJvZ3JhbVJvbGxiYWNrEi4KCnN0YXRlX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIsICCg9Qcm9ncmFtUmV2aXNpb24SDgoGbnVtYmVyGAEgASgEEhAKCGFydGlmYWN0GAIgASgJEhUKDWFydGlmYWN0X25hbWUYAyABKAkSDwoHdmVyc2lvbhgEIAEoCRIPCgdzaWduZXJzGAUgAygJEi0KCWxvYWRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLYWN0aXZlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEkEKC3Byb2dyYW1faWRzGAggAygLMiwubG9uZ2xpbmUudjEuUHJvZ3JhbVJldmlzaW9uLlByb2dyYW1JZHNFbnRyeRoxCg9Qcm9ncmFtSWRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ASJQCgtQcm9ncmFtTGluaxIQCghmdW5jdGlvbhgBIAEoCRIOCgZhdHRhY2gYAiABKAkSDwoHbGlua19pZBgDIAEoDRIOCgZhdG9taWMYBCABKAgiiAEKDlByb2dyYW1Qcm9ibGVtEg0KBWZpZWxkGAEgASgJEiEKBWVycm9yGAIgASgLMhIubG9uZ2xpbmUudjEuRXJyb3ISFAoMdmVyaWZpZXJfbG9nGAMgASgJEi4KCnJldHJ5X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIv0CCg9Qcm9ncmFtUm9sbGJhY2sSCgoCaWQYASABKAkSDwoHcHJvZ3JhbRgCIAEoCRIqCgRmcm9tGAMgASgLMhwubG9uZ2xpbmUudjEuUHJvZ3JhbVJldmlzaW9uEigKAnRvGAQgASgLMhwubG9uZ2xpbmUudjEuUHJvZ3JhbVJldmlzaW9uEjQKB3RyaWdnZXIYBSABKA4yIy5sb25nbGluZS52MS5Qcm9ncmFtUm9sbGJhY2tUcmlnZ2VyEhEKCXRocmVzaG9sZBgGIAEoARINCgV2YWx1ZRgHIAEoARIsCgdmaWd1cmVzGAggASgLMhsubG9uZ2xpbmUudjEuUHJvZ3JhbUZpZ3VyZXMSDgoGcmVhc29uGAkgASgJEhQKDHJlcXVlc3RlZF9ieRgKIAEoCRIoCgR0aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCgVlcnJvchgMIAEoCzISLmxvbmdsaW5lLnYxLkVycm9yIsQDCg5Qcm9ncmFtRmlndXJlcxIuCgpzdGFydF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcnVucxgDIAEoBBITCgtjcHVfcGVyY2VudBgEIAEoARISCgpsYXRlbmN5X21zGAUgASgBEhEKCW1lbW9yeV9rYhgGIAEoBBIPCgdwYWNrZXRzGAcgASgEEhIKCnZpb2xhdGlvbnMYCCABKAQSDgoGZXJyb3JzGAkgASgEEhUKDXBhY2tldHNfZGVsdGEYCiABKAQSGAoQdmlvbGF0aW9uc19kZWx0YRgLIAEoBBIUCgxlcnJvcnNfZGVsdGEYDCABKAQSNwoGb3RoZXJzGA0gAygLMicubG9uZ2xpbmUudjEuUHJvZ3JhbUZpZ3VyZXMuT3RoZXJzRW50cnkSDgoGZXZlbnRzGA4gASgEEhYKDmRyb3BwZWRfZXZlbnRzGA8gASgEGi0KC090aGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEiqAEKEFByb2dyYW1UZWxlbWV0cnkSDAoEbmFtZRgBIAEoCRIuCghyZXZpc2lvbhgCIAEoCzIcLmxvbmdsaW5lLnYxLlByb2dyYW1SZXZpc2lvbhIoCgVzdGF0ZRgDIAEoDjIZLmxvbmdsaW5lLnYxLlByb2dyYW1TdGF0ZRIsCgdmaWd1cmVzGAQgASgLMhsubG9uZ2xpbmUudjEuUHJvZ3JhbUZpZ3VyZXMqiAMKC1Byb2dyYW1UeXBlEhwKGFBST0dSQU1fVFlQRV9VTlNQRUNJRklFRBAAEhQKEFBST0dSQU1fVFlQRV9YRFAQARITCg9QUk9HUkFNX1RZUEVfVEMQAhIbChdQUk9HUkFNX1RZUEVfQ0dST1VQX1NLQhADEhwKGFBST0dSQU1fVFlQRV9DR1JPVVBfU09DSxAEEiEKHVBST0dSQU1fVFlQRV9DR1JPVVBfU09DS19BRERSEAUSGwoXUFJPR1JBTV9UWVBFX1RSQUNFUE9JTlQQBhIfChtQUk9HUkFNX1RZUEVfUkFXX1RSQUNFUE9JTlQQBxIbChdQUk9HUkFNX1RZUEVfUEVSRl9FVkVOVBAIEhcKE1BST0dSQU1fVFlQRV9VUFJPQkUQCRIXChNQUk9HUkFNX1RZUEVfS1BST0JFEAoSFwoTUFJPR1JBTV9UWVBFX0ZFTlRSWRALEhYKElBST0dSQU1fVFlQRV9GRVhJVBAMEhQKEFBST0dSQU1fVFlQRV9MU00QDSrqAgoUUHJvZ3JhbVBhcmFtZXRlclR5cGUSJgoiUFJPR1JBTV9QQVJBTUVURVJfVFlQRV9VTlNQRUNJRklFRBAAEh8KG1BST0dSQU1fUEFSQU1FVEVSX1RZUEVfVUlOVBABEh4KGlBST0dSQU1fUEFSQU1FVEVSX1RZUEVfSU5UEAISHwobUFJPR1JBTV9QQVJBTUVURVJfVFlQRV9CT09MEAMSIQodUFJPR1JBTV9QQVJBTUVURVJfVFlQRV9TVFJJTkcQBBIfChtQUk9HUkFNX1BBUkFNRVRFUl9UWVBFX0lQVjQQBRIfChtQUk9HUkFNX1BBUkFNRVRFUl9UWVBFX0lQVjYQBhIeChpQUk9HUkFNX1BBUkFNRVRFUl9UWVBFX01BQxAHEiAKHFBST0dSQU1fUEFSQU1FVEVSX1RZUEVfQllURVMQCBIhCh1QUk9HUkFNX1BBUkFNRVRFUl9UWVBFX1BSRUZJWBAJKpgDCgxQcm9ncmFtU3RhdGUSHQoZUFJPR1JBTV9TVEFURV9VTlNQRUNJRklFRBAAEhwKGFBST0dSQU1fU1RBVEVfRElTQ09WRVJFRBABEhkKFVBST0dSQU1fU1RBVEVfRkVUQ0hFRBACEhoKFlBST0dSQU1fU1RBVEVfVkVSSUZJRUQQAxIYChRQUk9HUkFNX1NUQVRFX0xPQURFRBAEEhoKFlBST0dSQU1fU1RBVEVfQVRUQUNIRUQQBRIbChdQUk9HUkFNX1NUQVRFX1BST0JBVElPThAGEhgKFFBST0dSQU1fU1RBVEVfQUNUSVZFEAcSGgoWUFJPR1JBTV9TVEFURV9VUERBVElORxAIEh4KGlBST0dSQU1fU1RBVEVfUk9MTElOR19CQUNLEAkSGQoVUFJPR1JBTV9TVEFURV9FWFBJUkVEEAoSGgoWUFJPR1JBTV9TVEFURV9ERVRBQ0hFRBALEhoKFlBST0dSQU1fU1RBVEVfVU5MT0FERUQQDBIYChRQUk9HUkFNX1NUQVRFX0ZBSUxFRBANKu8CChZQcm9ncmFtUm9sbGJhY2tUcmlnZ2VyEigKJFBST0dSQU1fUk9MTEJBQ0tfVFJJR0dFUl9VTlNQRUNJRklFRBAAEiMKH1BST0dSQU1fUk9MTEJBQ0tfVFJJR0dFUl9FUlJPUlMQARInCiNQUk9HUkFNX1JPTExCQUNLX1RSSUdHRVJfVklPTEFUSU9OUxACEiAKHFBST0dSQU1fUk9MTEJBQ0tfVFJJR0dFUl9DUFUQAxIkCiBQUk9HUkFNX1JPTExCQUNLX1RSSUdHRVJfTEFURU5DWRAEEiMKH1BST0dSQU1fUk9MTEJBQ0tfVFJJR0dFUl9NRU1PUlkQBRIlCiFQUk9HUkFNX1JPTExCQUNLX1RSSUdHRVJfVkVSSUZJRVIQBhIjCh9QUk9HUkFNX1JPTExCQUNLX1RSSUdHRVJfQVRUQUNIEAcSJAogUFJPR1JBTV9ST0xMQkFDS19UUklHR0VSX1JFUVVFU1QQCGIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_longline_v1_error]);
 
 /**
  * Describes the message longline.v1.ProgramAction.
@@ -18,37 +20,240 @@ export const ProgramActionSchema = /*@__PURE__*/
   messageDesc(file_longline_v1_program, 0);
 
 /**
+ * Describes the message longline.v1.ProgramStatePermit.
+ * Use `create(ProgramStatePermitSchema)` to create a new message.
+ */
+export const ProgramStatePermitSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 1);
+
+/**
+ * Describes the message longline.v1.RollBackProgram.
+ * Use `create(RollBackProgramSchema)` to create a new message.
+ */
+export const RollBackProgramSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 2);
+
+/**
+ * Describes the message longline.v1.ReleaseQuarantine.
+ * Use `create(ReleaseQuarantineSchema)` to create a new message.
+ */
+export const ReleaseQuarantineSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 3);
+
+/**
  * Describes the message longline.v1.ProgramResult.
  * Use `create(ProgramResultSchema)` to create a new message.
  */
 export const ProgramResultSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_program, 1);
+  messageDesc(file_longline_v1_program, 4);
+
+/**
+ * Describes the message longline.v1.ReleasedQuarantine.
+ * Use `create(ReleasedQuarantineSchema)` to create a new message.
+ */
+export const ReleasedQuarantineSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 5);
 
 /**
  * Describes the message longline.v1.ProgramProgress.
  * Use `create(ProgramProgressSchema)` to create a new message.
  */
 export const ProgramProgressSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_program, 2);
+  messageDesc(file_longline_v1_program, 6);
+
+/**
+ * Describes the message longline.v1.ProgramMetadata.
+ * Use `create(ProgramMetadataSchema)` to create a new message.
+ */
+export const ProgramMetadataSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 7);
+
+/**
+ * Describes the message longline.v1.ProgramFunction.
+ * Use `create(ProgramFunctionSchema)` to create a new message.
+ */
+export const ProgramFunctionSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 8);
+
+/**
+ * Describes the message longline.v1.ProgramParameter.
+ * Use `create(ProgramParameterSchema)` to create a new message.
+ */
+export const ProgramParameterSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 9);
+
+/**
+ * Describes the message longline.v1.ProgramMapTarget.
+ * Use `create(ProgramMapTargetSchema)` to create a new message.
+ */
+export const ProgramMapTargetSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 10);
+
+/**
+ * Describes the message longline.v1.ProgramKeySetTarget.
+ * Use `create(ProgramKeySetTargetSchema)` to create a new message.
+ */
+export const ProgramKeySetTargetSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 11);
+
+/**
+ * Describes the message longline.v1.ProgramCounter.
+ * Use `create(ProgramCounterSchema)` to create a new message.
+ */
+export const ProgramCounterSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 12);
+
+/**
+ * Describes the message longline.v1.ProgramCounters.
+ * Use `create(ProgramCountersSchema)` to create a new message.
+ */
+export const ProgramCountersSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 13);
+
+/**
+ * Describes the message longline.v1.ProgramEvents.
+ * Use `create(ProgramEventsSchema)` to create a new message.
+ */
+export const ProgramEventsSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 14);
+
+/**
+ * Describes the message longline.v1.ProgramEventField.
+ * Use `create(ProgramEventFieldSchema)` to create a new message.
+ */
+export const ProgramEventFieldSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 15);
+
+/**
+ * Describes the message longline.v1.ProgramThresholds.
+ * Use `create(ProgramThresholdsSchema)` to create a new message.
+ */
+export const ProgramThresholdsSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 16);
+
+/**
+ * Describes the message longline.v1.ProgramSpec.
+ * Use `create(ProgramSpecSchema)` to create a new message.
+ */
+export const ProgramSpecSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 17);
 
 /**
  * Describes the message longline.v1.ProgramDesiredState.
  * Use `create(ProgramDesiredStateSchema)` to create a new message.
  */
 export const ProgramDesiredStateSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_program, 3);
+  messageDesc(file_longline_v1_program, 18);
 
 /**
  * Describes the message longline.v1.ProgramStateDetail.
  * Use `create(ProgramStateDetailSchema)` to create a new message.
  */
 export const ProgramStateDetailSchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_program, 4);
+  messageDesc(file_longline_v1_program, 19);
+
+/**
+ * Describes the message longline.v1.ProgramStatus.
+ * Use `create(ProgramStatusSchema)` to create a new message.
+ */
+export const ProgramStatusSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 20);
+
+/**
+ * Describes the message longline.v1.ProgramRevision.
+ * Use `create(ProgramRevisionSchema)` to create a new message.
+ */
+export const ProgramRevisionSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 21);
+
+/**
+ * Describes the message longline.v1.ProgramLink.
+ * Use `create(ProgramLinkSchema)` to create a new message.
+ */
+export const ProgramLinkSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 22);
+
+/**
+ * Describes the message longline.v1.ProgramProblem.
+ * Use `create(ProgramProblemSchema)` to create a new message.
+ */
+export const ProgramProblemSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 23);
+
+/**
+ * Describes the message longline.v1.ProgramRollback.
+ * Use `create(ProgramRollbackSchema)` to create a new message.
+ */
+export const ProgramRollbackSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 24);
+
+/**
+ * Describes the message longline.v1.ProgramFigures.
+ * Use `create(ProgramFiguresSchema)` to create a new message.
+ */
+export const ProgramFiguresSchema = /*@__PURE__*/
+  messageDesc(file_longline_v1_program, 25);
 
 /**
  * Describes the message longline.v1.ProgramTelemetry.
  * Use `create(ProgramTelemetrySchema)` to create a new message.
  */
 export const ProgramTelemetrySchema = /*@__PURE__*/
-  messageDesc(file_longline_v1_program, 5);
+  messageDesc(file_longline_v1_program, 26);
+
+/**
+ * Describes the enum longline.v1.ProgramType.
+ */
+export const ProgramTypeSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_program, 0);
+
+/**
+ * What a BPF function is, and so where it can be attached.
+ *
+ * @generated from enum longline.v1.ProgramType
+ */
+export const ProgramType = /*@__PURE__*/
+  tsEnum(ProgramTypeSchema);
+
+/**
+ * Describes the enum longline.v1.ProgramParameterType.
+ */
+export const ProgramParameterTypeSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_program, 1);
+
+/**
+ * What kind of value a parameter has. Its size is that of the variable or map.
+ *
+ * @generated from enum longline.v1.ProgramParameterType
+ */
+export const ProgramParameterType = /*@__PURE__*/
+  tsEnum(ProgramParameterTypeSchema);
+
+/**
+ * Describes the enum longline.v1.ProgramState.
+ */
+export const ProgramStateSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_program, 2);
+
+/**
+ * Where a program is in its life.
+ *
+ * @generated from enum longline.v1.ProgramState
+ */
+export const ProgramState = /*@__PURE__*/
+  tsEnum(ProgramStateSchema);
+
+/**
+ * Describes the enum longline.v1.ProgramRollbackTrigger.
+ */
+export const ProgramRollbackTriggerSchema = /*@__PURE__*/
+  enumDesc(file_longline_v1_program, 3);
+
+/**
+ * Why a program was rolled back.
+ *
+ * @generated from enum longline.v1.ProgramRollbackTrigger
+ */
+export const ProgramRollbackTrigger = /*@__PURE__*/
+  tsEnum(ProgramRollbackTriggerSchema);
 

@@ -25,6 +25,60 @@ import type { LogChunk, LogClose, LogGap } from "../../v1/log_pb.js";
 export declare const file_longline_link_v1_link: GenFile;
 
 /**
+ * Asks for bytes of an artifact.
+ *
+ * @generated from message longline.link.v1.FetchArtifactRequest
+ */
+export declare type FetchArtifactRequest = Message<"longline.link.v1.FetchArtifactRequest"> & {
+  /**
+   * "sha256:" and 64 hex digits of artifact.tar.zst.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * First byte, from 0.
+   *
+   * @generated from field: uint64 offset = 2;
+   */
+  offset: bigint;
+};
+
+/**
+ * Describes the message longline.link.v1.FetchArtifactRequest.
+ * Use `create(FetchArtifactRequestSchema)` to create a new message.
+ */
+export declare const FetchArtifactRequestSchema: GenMessage<FetchArtifactRequest>;
+
+/**
+ * A piece of an artifact.
+ *
+ * @generated from message longline.link.v1.FetchArtifactResponse
+ */
+export declare type FetchArtifactResponse = Message<"longline.link.v1.FetchArtifactResponse"> & {
+  /**
+   * Bytes of the whole artifact.
+   *
+   * @generated from field: uint64 size = 1;
+   */
+  size: bigint;
+
+  /**
+   * Bytes, in order; at most 64 KiB.
+   *
+   * @generated from field: bytes data = 2;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message longline.link.v1.FetchArtifactResponse.
+ * Use `create(FetchArtifactResponseSchema)` to create a new message.
+ */
+export declare const FetchArtifactResponseSchema: GenMessage<FetchArtifactResponse>;
+
+/**
  * Agent to controller on Control.
  *
  * @generated from message longline.link.v1.AgentMessage
@@ -2066,6 +2120,17 @@ export declare const AgentLinkService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof TunnelRequestSchema;
     output: typeof TunnelResponseSchema;
+  },
+  /**
+   * Bytes of an artifact that a desired state of kind PROGRAMS of this agent wants, from an offset. NOT_FOUND if the controller
+   * hasn't got it, PERMISSION_DENIED if nothing of this agent wants it.
+   *
+   * @generated from rpc longline.link.v1.AgentLinkService.FetchArtifact
+   */
+  fetchArtifact: {
+    methodKind: "server_streaming";
+    input: typeof FetchArtifactRequestSchema;
+    output: typeof FetchArtifactResponseSchema;
   },
 }>;
 

@@ -11,6 +11,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { JobSpec } from "../../v1/job_pb.js";
 import type { SessionSpec } from "../../v1/session_pb.js";
 import type { NetworkProblem, NetworkSpec, NetworkStatus } from "../../v1/network_pb.js";
+import type { ProgramFigures, ProgramRollback, ProgramStatus } from "../../v1/program_pb.js";
 
 /**
  * Describes the file longline/local/v1/local.proto.
@@ -550,6 +551,195 @@ export declare type ListNetworksResponse = Message<"longline.local.v1.ListNetwor
 export declare const ListNetworksResponseSchema: GenMessage<ListNetworksResponse>;
 
 /**
+ * Asks for programs.
+ *
+ * @generated from message longline.local.v1.ListProgramsRequest
+ */
+export declare type ListProgramsRequest = Message<"longline.local.v1.ListProgramsRequest"> & {
+};
+
+/**
+ * Describes the message longline.local.v1.ListProgramsRequest.
+ * Use `create(ListProgramsRequestSchema)` to create a new message.
+ */
+export declare const ListProgramsRequestSchema: GenMessage<ListProgramsRequest>;
+
+/**
+ * The programs.
+ *
+ * @generated from message longline.local.v1.ListProgramsResponse
+ */
+export declare type ListProgramsResponse = Message<"longline.local.v1.ListProgramsResponse"> & {
+  /**
+   * Ordered by name.
+   *
+   * @generated from field: repeated longline.local.v1.LocalProgram programs = 1;
+   */
+  programs: LocalProgram[];
+
+  /**
+   * Quarantined artifacts, "sha256:…", in order.
+   *
+   * @generated from field: repeated string quarantined = 2;
+   */
+  quarantined: string[];
+};
+
+/**
+ * Describes the message longline.local.v1.ListProgramsResponse.
+ * Use `create(ListProgramsResponseSchema)` to create a new message.
+ */
+export declare const ListProgramsResponseSchema: GenMessage<ListProgramsResponse>;
+
+/**
+ * A program of this host.
+ *
+ * @generated from message longline.local.v1.LocalProgram
+ */
+export declare type LocalProgram = Message<"longline.local.v1.LocalProgram"> & {
+  /**
+   * As it is.
+   *
+   * @generated from field: longline.v1.ProgramStatus status = 1;
+   */
+  status?: ProgramStatus | undefined;
+
+  /**
+   * What it did between the last two looks; absent before.
+   *
+   * @generated from field: longline.v1.ProgramFigures figures = 2;
+   */
+  figures?: ProgramFigures | undefined;
+};
+
+/**
+ * Describes the message longline.local.v1.LocalProgram.
+ * Use `create(LocalProgramSchema)` to create a new message.
+ */
+export declare const LocalProgramSchema: GenMessage<LocalProgram>;
+
+/**
+ * Asks for rollbacks.
+ *
+ * @generated from message longline.local.v1.ListRollbacksRequest
+ */
+export declare type ListRollbacksRequest = Message<"longline.local.v1.ListRollbacksRequest"> & {
+};
+
+/**
+ * Describes the message longline.local.v1.ListRollbacksRequest.
+ * Use `create(ListRollbacksRequestSchema)` to create a new message.
+ */
+export declare const ListRollbacksRequestSchema: GenMessage<ListRollbacksRequest>;
+
+/**
+ * The rollbacks.
+ *
+ * @generated from message longline.local.v1.ListRollbacksResponse
+ */
+export declare type ListRollbacksResponse = Message<"longline.local.v1.ListRollbacksResponse"> & {
+  /**
+   * Newest first; at most 100.
+   *
+   * @generated from field: repeated longline.v1.ProgramRollback rollbacks = 1;
+   */
+  rollbacks: ProgramRollback[];
+};
+
+/**
+ * Describes the message longline.local.v1.ListRollbacksResponse.
+ * Use `create(ListRollbacksResponseSchema)` to create a new message.
+ */
+export declare const ListRollbacksResponseSchema: GenMessage<ListRollbacksResponse>;
+
+/**
+ * Asks for a rollback.
+ *
+ * @generated from message longline.local.v1.RollBackProgramRequest
+ */
+export declare type RollBackProgramRequest = Message<"longline.local.v1.RollBackProgramRequest"> & {
+  /**
+   * Name of the program.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * For people: why. At most 1024 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message longline.local.v1.RollBackProgramRequest.
+ * Use `create(RollBackProgramRequestSchema)` to create a new message.
+ */
+export declare const RollBackProgramRequestSchema: GenMessage<RollBackProgramRequest>;
+
+/**
+ * What came of it.
+ *
+ * @generated from message longline.local.v1.RollBackProgramResponse
+ */
+export declare type RollBackProgramResponse = Message<"longline.local.v1.RollBackProgramResponse"> & {
+  /**
+   * The rollback.
+   *
+   * @generated from field: longline.v1.ProgramRollback rollback = 1;
+   */
+  rollback?: ProgramRollback | undefined;
+};
+
+/**
+ * Describes the message longline.local.v1.RollBackProgramResponse.
+ * Use `create(RollBackProgramResponseSchema)` to create a new message.
+ */
+export declare const RollBackProgramResponseSchema: GenMessage<RollBackProgramResponse>;
+
+/**
+ * Asks for a release.
+ *
+ * @generated from message longline.local.v1.ReleaseQuarantineRequest
+ */
+export declare type ReleaseQuarantineRequest = Message<"longline.local.v1.ReleaseQuarantineRequest"> & {
+  /**
+   * "sha256:…"; empty for all.
+   *
+   * @generated from field: string artifact = 1;
+   */
+  artifact: string;
+};
+
+/**
+ * Describes the message longline.local.v1.ReleaseQuarantineRequest.
+ * Use `create(ReleaseQuarantineRequestSchema)` to create a new message.
+ */
+export declare const ReleaseQuarantineRequestSchema: GenMessage<ReleaseQuarantineRequest>;
+
+/**
+ * What was released.
+ *
+ * @generated from message longline.local.v1.ReleaseQuarantineResponse
+ */
+export declare type ReleaseQuarantineResponse = Message<"longline.local.v1.ReleaseQuarantineResponse"> & {
+  /**
+   * "sha256:…", in order.
+   *
+   * @generated from field: repeated string artifacts = 1;
+   */
+  artifacts: string[];
+};
+
+/**
+ * Describes the message longline.local.v1.ReleaseQuarantineResponse.
+ * Use `create(ReleaseQuarantineResponseSchema)` to create a new message.
+ */
+export declare const ReleaseQuarantineResponseSchema: GenMessage<ReleaseQuarantineResponse>;
+
+/**
  * What the agent is doing, for people and programs on the host.
  *
  * @generated from service longline.local.v1.LocalService
@@ -635,6 +825,46 @@ export declare const LocalService: GenService<{
     methodKind: "unary";
     input: typeof ListNetworksRequestSchema;
     output: typeof ListNetworksResponseSchema;
+  },
+  /**
+   * The host's programs with their latest figures.
+   *
+   * @generated from rpc longline.local.v1.LocalService.ListPrograms
+   */
+  listPrograms: {
+    methodKind: "unary";
+    input: typeof ListProgramsRequestSchema;
+    output: typeof ListProgramsResponseSchema;
+  },
+  /**
+   * Rollbacks on this host, newest first.
+   *
+   * @generated from rpc longline.local.v1.LocalService.ListRollbacks
+   */
+  listRollbacks: {
+    methodKind: "unary";
+    input: typeof ListRollbacksRequestSchema;
+    output: typeof ListRollbacksResponseSchema;
+  },
+  /**
+   * Goes back to the revision before of a program, whoever asked for it.
+   *
+   * @generated from rpc longline.local.v1.LocalService.RollBackProgram
+   */
+  rollBackProgram: {
+    methodKind: "unary";
+    input: typeof RollBackProgramRequestSchema;
+    output: typeof RollBackProgramResponseSchema;
+  },
+  /**
+   * Lets quarantined artifacts be loaded again.
+   *
+   * @generated from rpc longline.local.v1.LocalService.ReleaseQuarantine
+   */
+  releaseQuarantine: {
+    methodKind: "unary";
+    input: typeof ReleaseQuarantineRequestSchema;
+    output: typeof ReleaseQuarantineResponseSchema;
   },
 }>;
 
