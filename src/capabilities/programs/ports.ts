@@ -4,10 +4,12 @@
 import type { LonglineError } from '../../core/errors.ts';
 import type { AttachPoint } from '../../core/programs/attach-point.ts';
 import type { ArtifactCounter } from '../../core/programs/metadata.ts';
-import type { ParameterType, ProgramType } from '../../core/programs/program-type.ts';
+import type { ParameterValue } from '../../core/programs/parameter.ts';
+import type { ProgramType } from '../../core/programs/program-type.ts';
 
 export type { AttachPoint } from '../../core/programs/attach-point.ts';
 export type { ArtifactCounter } from '../../core/programs/metadata.ts';
+export type { ParameterValue } from '../../core/programs/parameter.ts';
 export type { ParameterType, ProgramType } from '../../core/programs/program-type.ts';
 
 /** Whether functions of a type can be had on this host. */
@@ -35,12 +37,6 @@ export interface RevisionPlace {
   readonly program: string;
   /** From 1. */
   readonly revision: number;
-}
-
-/** A value as text, with its type. Its size is that of what it is written to. */
-export interface ParameterValue {
-  readonly type: ParameterType;
-  readonly text: string;
 }
 
 /** A parameter to write. `parameter` is its name, for messages. */

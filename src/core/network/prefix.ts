@@ -108,6 +108,13 @@ function readV4(text: string): bigint | undefined {
 }
 
 function readV6(text: string): bigint | undefined {
+  const value = parseIpv6Number(text);
+  // IPv4 written as IPv6 (::ffff:0:0/96) is the same address under another name: it has to be written as IPv4.
+  return value === undefined || value >> 32n === 0xffffn ? undefined : value;
+}
+
+/** The number of an IPv6 address, also of one that carries an IPv4 address (::ffff:0:0/96). */
+export function parseIpv6Number(text: string): bigint | undefined {
   const halves = text.split('::');
   if (halves.length > 2) return undefined;
   const groups = halves.map((half) => (half === '' ? [] : half.split(':')));
@@ -116,9 +123,12 @@ function readV6(text: string): bigint | undefined {
   const missing = 8 - head.length - (tail?.length ?? 0);
   if (tail === undefined ? missing !== 0 : missing < 1) return undefined;
   const all = [...head, ...Array<string>(missing).fill('0'), ...(tail ?? [])];
-  const value = all.reduce((sum, group) => (sum << 16n) | BigInt(`0x${group}`), 0n);
-  // IPv4 written as IPv6 (::ffff:0:0/96) is the same address under another name: it has to be written as IPv4.
-  return value >> 32n === 0xffffn ? undefined : value;
+  return all.reduce((sum, group) => (sum << 16n) | BigInt(`0x${group}`), 0n);
+}
+
+/** An address of a family by its number, in canonical form. */
+export function formatAddress(bits: 32 | 128, value: bigint): string {
+  return format({ bits, value });
 }
 
 function format({ bits, value }: Address): string {
