@@ -4,11 +4,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { type NetworkDesiredState, NetworkDesiredStateSchema } from '#gen/longline/v1/network_pb.js';
-import { HeldState } from '../../src/capabilities/network/held-state.ts';
+import { NETWORK_FORM } from '../../src/capabilities/network/desired.ts';
 import { parseState, stateBytes, stateDelta } from '../../src/controller/networks/network-frames.ts';
 import { NETWORK_STATE } from '../../src/controller/states/network-state-body.ts';
 import { bodyDigest } from '../../src/controller/states/state-body.ts';
 import type { StateStore } from '../../src/core/capability.ts';
+import { HeldState } from '../../src/core/held-state.ts';
 import { faultSeeds, seededRandom } from '../fixtures/seeded-random.ts';
 
 const GENERATIONS = 30;
@@ -44,7 +45,7 @@ describe('what is wanted of a host', () => {
     for (const seed of faultSeeds(20)) {
       const random = seededRandom(seed);
       const store = memoryStore();
-      let host = new HeldState(store);
+      let host = new HeldState(store, NETWORK_FORM);
       await host.load();
       let before = NETWORK_STATE.empty();
       for (let generation = 1n; generation <= GENERATIONS; generation++) {
@@ -53,7 +54,7 @@ describe('what is wanted of a host', () => {
         const body = full ? encode(wanted) : encodeDelta(diff(decode(encode(before)), wanted));
         await host.take({ generation, baseGeneration: full ? 0n : generation - 1n, body });
         if (random() < 0.2) {
-          host = new HeldState(store);
+          host = new HeldState(store, NETWORK_FORM);
           await host.load();
         }
         const at = `seed ${seed}, generation ${generation}`;

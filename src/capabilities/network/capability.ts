@@ -15,13 +15,17 @@ import type {
 } from '../../core/capability.ts';
 import type { Reconciler, StateChange, StateObserver, StateRef } from '../../core/desired-state.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
+import { HeldState } from '../../core/held-state.ts';
+import { HostEvents } from '../../core/host-events.ts';
 import { draftOf } from '../../core/network/network-message.ts';
 import { MAX_PEERS, type NetworkSpec } from '../../core/network/network-spec.ts';
+import { StateTeller } from '../../core/state-teller.ts';
+import { storedRecord } from '../../core/stored-record.ts';
+import { Turns } from '../../core/turns.ts';
 import { type Arrangement, arrange, refuseClash } from './arrangement.ts';
 import type { NetworkConfig } from './config.ts';
-import { NetworkEvents } from './events.ts';
+import { type Held, NETWORK_FORM } from './desired.ts';
 import { Forwarding, NO_FORWARDING } from './forwarding.ts';
-import { HeldState } from './held-state.ts';
 import { type EnvironmentKey, HostKeys } from './keys.ts';
 import { LocalNetworks } from './local-networks.ts';
 import { NameResolution, NO_NAME_RESOLUTION } from './name-resolution.ts';
@@ -30,11 +34,8 @@ import { type NetworkOrder, strictOrder } from './order.ts';
 import type { BackendStatus, NetworkReports, NetworkSystem } from './ports.ts';
 import { NetworkRecords } from './record.ts';
 import type { NetworkServices } from './services.ts';
-import { StateTeller } from './state-teller.ts';
-import type { NetworkView, Problem } from './status.ts';
-import { storedRecord } from './stored-record.ts';
-import { Turns } from './turns.ts';
-import { encodeTelemetry, type NetworkSpecMessage, statusMessage } from './wire.ts';
+import { type NetworkView, type Problem, withoutFigures } from './status.ts';
+import { encodeStateDetail, encodeTelemetry, type NetworkSpecMessage, statusMessage } from './wire.ts';
 
 /** What the capability is made from. */
 export interface NetworkCapabilityOptions {
@@ -62,7 +63,9 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
   readonly #options: NetworkCapabilityOptions;
   readonly #networks = new Map<string, Network>();
   readonly #teller = new StateTeller();
-  #parts: { readonly services: NetworkServices; readonly held: HeldState; readonly local: LocalNetworks } | undefined;
+  #parts:
+    | { readonly services: NetworkServices; readonly held: HeldState<Held>; readonly local: LocalNetworks }
+    | undefined;
   #filed: readonly NetworkOrder[] = [];
   #arrangement: Arrangement = { orders: new Map(), refused: [] };
   #begun = false;
@@ -234,7 +237,7 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     const { environmentKey, config } = this.#options;
     const { clock, log, state } = host;
     const system = this.#options.systemOn(state);
-    const held = new HeldState(state);
+    const held = new HeldState(state, NETWORK_FORM);
     await held.load();
     const local = new LocalNetworks(state);
     await local.load((network, error) => {
@@ -247,7 +250,7 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
       nameResolution: new NameResolution(system.nameServers, storedRecord(state, 'dns', NO_NAME_RESOLUTION)),
       turns: new Turns(),
       records: new NetworkRecords(state),
-      events: new NetworkEvents((event) => host.emit(event), clock, log),
+      events: new HostEvents('network', (event) => host.emit(event), clock, log),
       interfaces: new Map(),
     };
     this.#parts = { services, held, local };
@@ -289,8 +292,10 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     if (held.held === undefined) return;
     const ofController = [...this.#networks.values()].filter((network) => network.view().source === 'controller');
     const items = [...this.#arrangement.refused, ...ofController.flatMap(({ refused }) => refused)];
-    const views = ofController.map((network) => network.view());
-    this.#teller.tell(held.held, items, views, services.clock.now());
+    const nowMs = services.clock.now();
+    this.#teller.tell(held.held, items, () =>
+      encodeStateDetail(ofController.map((network) => statusMessage(withoutFigures(network.view()), nowMs, false))),
+    );
   }
 
   async #untilGone(passes: Iterable<Promise<void>>): Promise<void> {

@@ -4,8 +4,8 @@
 
 import type { NetworkSpec } from '../../core/network/network-spec.ts';
 import { isDefaultPrefix } from '../../core/network/prefix.ts';
+import type { StoredRecord } from '../../core/stored-record.ts';
 import type { Firewall, FirewallRules, Sysctls } from './ports.ts';
-import type { StoredRecord } from './stored-record.ts';
 
 const BOOT_ID = 'kernel/random/boot_id';
 const IPV4_SWITCH = 'net/ipv4/ip_forward';

@@ -2,8 +2,8 @@
 // wanted by then. The way is noted before it is used. Fails with `unsupported` if there is none, naming what was looked for.
 import { LonglineError } from '../../core/errors.ts';
 import type { NetworkSpec } from '../../core/network/network-spec.ts';
+import type { StoredRecord } from '../../core/stored-record.ts';
 import type { NameServers } from './ports.ts';
-import type { StoredRecord } from './stored-record.ts';
 
 /** By network: the way that was used, and for which interface. */
 export interface NameResolutionRecord {

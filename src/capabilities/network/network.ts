@@ -4,6 +4,7 @@
 import { Backoff } from '../../core/backoff.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { NetworkSpec } from '../../core/network/network-spec.ts';
+import { WakeableSleep } from '../../core/wakeable-sleep.ts';
 import { type BroughtUp, bringUp, type PassMemory } from './bring-up.ts';
 import { InterfaceHold } from './interface-hold.ts';
 import { Names } from './names.ts';
@@ -14,7 +15,6 @@ import type { NetworkRecord } from './record.ts';
 import { removeNetwork } from './removal.ts';
 import type { NetworkServices } from './services.ts';
 import { type NetworkView, type Problem, peersOf, type RunState } from './status.ts';
-import { WakeableSleep } from './wake.ts';
 import { WrittenPeers } from './written-peers.ts';
 
 const RETRY = { baseMs: 1_000, capMs: 30_000 } as const;

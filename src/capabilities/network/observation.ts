@@ -1,8 +1,8 @@
 // What is known of one network from looking at it: its device as it was last found, who fares how, and since when it is as it is.
 // Tells of changes as events, and has names asked for again whose peers don't answer.
 import type { Clock } from '../../core/clock.ts';
+import type { HostEvents } from '../../core/host-events.ts';
 import type { FoundDevice } from './device.ts';
-import type { NetworkEvents } from './events.ts';
 import type { PeerHealth } from './health.ts';
 import type { Names } from './names.ts';
 import type { NetworkOrder } from './order.ts';
@@ -11,13 +11,13 @@ import { type HealthChange, isTrouble, PeerWatch } from './peer-watch.ts';
 /** One per network. */
 export class Observation {
   readonly #network: string;
-  readonly #events: NetworkEvents;
+  readonly #events: HostEvents;
   readonly #names: Names;
   readonly #clock: Clock;
   readonly #watch = new PeerWatch();
   #found: FoundDevice | undefined;
 
-  constructor(network: string, events: NetworkEvents, names: Names, clock: Clock) {
+  constructor(network: string, events: HostEvents, names: Names, clock: Clock) {
     this.#clock = clock;
     this.#network = network;
     this.#events = events;

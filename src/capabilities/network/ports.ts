@@ -8,10 +8,10 @@ import type { FoundDevice } from './device.ts';
 import type { FoundLink, LinkStep } from './link.ts';
 import type { DeviceChange } from './plan.ts';
 
+export type { StoredRecord } from '../../core/stored-record.ts';
 export type { FoundDevice, FoundPeer, PeerState } from './device.ts';
 export type { FoundLink, FoundRoute, LinkStep, Origin, Route, Rule } from './link.ts';
 export type { DeviceChange, PeerChange, PeerFields } from './plan.ts';
-export type { StoredRecord } from './stored-record.ts';
 
 /** One interface that exists. Both calls end within a limit of the adapter's. */
 export interface WireguardDevice {

@@ -2,9 +2,9 @@
 // last has been undone. Survives JSON unchanged.
 import type { StateStore } from '../../core/capability.ts';
 import type { Backend } from '../../core/network/network-spec.ts';
+import { type StoredRecord, storedRecord } from '../../core/stored-record.ts';
 import { EMPTY_RECORD, type LinkRecord } from './link.ts';
 import type { Source } from './status.ts';
-import { type StoredRecord, storedRecord } from './stored-record.ts';
 
 /** One network that is there, is coming, or is going. */
 export interface NetworkRecord {

@@ -106,3 +106,9 @@ function peerView(peer: FoundPeer, name: string | undefined, health: PeerHealth)
     foreign: name === undefined,
   };
 }
+
+/** A view without what changes by itself. */
+export function withoutFigures(view: NetworkView): NetworkView {
+  const counts = { active: 0, idle: 0, suspect: 0, stale: 0 };
+  return { ...view, counts, receivedBytes: 0, sentBytes: 0, reconciledAtMs: undefined };
+}

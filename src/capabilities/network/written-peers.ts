@@ -1,7 +1,7 @@
 // Which peers the agent put on an interface, and where it told WireGuard that each is. Kept on disk, since after a restart nothing
 // else tells own peers from others', or an endpoint that a peer roamed to from one that was never brought up to date.
 import type { StateStore } from '../../core/capability.ts';
-import { Ledger } from './ledger.ts';
+import { Ledger } from '../../core/ledger.ts';
 
 /** Where a peer is was never written, or it isn't known whether it was. */
 const UNKNOWN = '';

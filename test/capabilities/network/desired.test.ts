@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { follow } from '../../../src/capabilities/network/desired.ts';
-import { HeldState } from '../../../src/capabilities/network/held-state.ts';
+import { follow, NETWORK_FORM } from '../../../src/capabilities/network/desired.ts';
 import {
   decodeDesiredState,
   encodeDesiredState,
   type NetworkDesiredState,
   specMessage,
 } from '../../../src/capabilities/network/wire.ts';
+import { HeldState } from '../../../src/core/held-state.ts';
 import { MemoryState } from '../jobs/jobs-fixture.ts';
 import { testKey, testSpec } from './network-fixture.ts';
 
@@ -65,7 +65,7 @@ describe('what a controller wants', () => {
 
   it('reads from the disk as it was, through hundreds of deltas', async () => {
     const store = new MemoryState();
-    const held = new HeldState(store);
+    const held = new HeldState(store, NETWORK_FORM);
     await held.load();
     await held.take({ generation: 1n, baseGeneration: 0n, body: encodeDesiredState(full('a')) });
     for (let n = 2n; n < 300n; n++) {
@@ -73,7 +73,7 @@ describe('what a controller wants', () => {
       const body = encodeDesiredState({ peerDeltas: [{ network: 'a', put, removed }] });
       await held.take({ generation: n, baseGeneration: n - 1n, body });
       if (n % 37n !== 0n) continue;
-      const again = new HeldState(store);
+      const again = new HeldState(store, NETWORK_FORM);
       await again.load();
       assert.deepEqual(again.held, held.held);
     }

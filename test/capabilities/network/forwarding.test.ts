@@ -7,8 +7,8 @@ import {
   wantedForwarding,
 } from '../../../src/capabilities/network/forwarding.ts';
 import type { Firewall, FirewallRules, Sysctls } from '../../../src/capabilities/network/ports.ts';
-import type { StoredRecord } from '../../../src/capabilities/network/stored-record.ts';
 import { checkNetwork, type NetworkDraft } from '../../../src/core/network/network-spec.ts';
+import type { StoredRecord } from '../../../src/core/stored-record.ts';
 
 const IPV4 = 'net/ipv4/ip_forward';
 const IPV6 = 'net/ipv6/conf/all/forwarding';

@@ -1,6 +1,6 @@
-// One durable record of the network capability, as JSON. A record that can't be read counts as none: what it knew of is then
+// One durable record of a capability, as JSON. A record that can't be read counts as none: what it knew of is then
 // left as it is, since nobody can tell any more whose it was.
-import type { StateStore } from '../../core/capability.ts';
+import type { StateStore } from './capability.ts';
 
 /** Reads and writes one record. A write is on disk when its promise resolves. */
 export interface StoredRecord<T> {

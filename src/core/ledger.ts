@@ -1,6 +1,6 @@
 // A large durable fact that changes a little at a time: a base, and changes that are written one by one and folded into a new base
 // once they outweigh it. Killed at any moment it reads as it was before or after a change, never in between.
-import type { StateStore } from '../../core/capability.ts';
+import type { StateStore } from './capability.ts';
 
 const SEQUENCE_BYTES = 8;
 /** A base that is smaller than this isn't worth saving. */

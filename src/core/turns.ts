@@ -1,4 +1,4 @@
-// Work on something that all networks share, one piece after the other.
+// Work on something that many share, one piece after the other.
 
 /** A queue of work. A piece that fails costs the next ones nothing. */
 export class Turns {

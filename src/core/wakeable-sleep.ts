@@ -1,5 +1,5 @@
 // A wait that ends early: until time is up, somebody wakes it, or its signal aborts, whichever is first. Never throws.
-import type { Clock } from '../../core/clock.ts';
+import type { Clock } from './clock.ts';
 
 /** One waiter at a time. A ring while nobody waits ends the next wait at once. */
 export class WakeableSleep {
