@@ -56,6 +56,12 @@ const GROUPS: readonly CommandGroup[] = [
     load: async () => (await import('./commands/network.ts')).registerNetworkCommands,
   },
   {
+    name: 'program',
+    summary: 'pack, load, roll out and roll back eBPF programs',
+    heading: OPERATE,
+    load: async () => (await import('./commands/program.ts')).registerProgramCommands,
+  },
+  {
     name: 'agents',
     summary: 'list and manage the agents of a fleet',
     heading: OPERATE,

@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
+import { ProgramService } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { LonglineError } from '../core/errors.ts';
@@ -25,12 +26,14 @@ export class Fleet implements Disposable {
   readonly agents: Client<typeof AgentService>;
   readonly jobs: Client<typeof JobService>;
   readonly networks: Client<typeof NetworkService>;
+  readonly programs: Client<typeof ProgramService>;
   readonly sessions: Client<typeof SessionService>;
   readonly tokens: Client<typeof TokenService>;
   /** For calls that stream: without a deadline. Await `bringUp` first. */
   readonly streams: {
     readonly agents: Client<typeof AgentService>;
     readonly jobs: Client<typeof JobService>;
+    readonly programs: Client<typeof ProgramService>;
     readonly sessions: Client<typeof SessionService>;
   };
   readonly #session: Http2SessionManager;
@@ -58,11 +61,13 @@ export class Fleet implements Disposable {
     this.agents = createClient(AgentService, unary);
     this.jobs = createClient(JobService, unary);
     this.networks = createClient(NetworkService, unary);
+    this.programs = createClient(ProgramService, unary);
     this.sessions = createClient(SessionService, unary);
     this.tokens = createClient(TokenService, unary);
     this.streams = {
       agents: createClient(AgentService, streaming),
       jobs: createClient(JobService, streaming),
+      programs: createClient(ProgramService, streaming),
       sessions: createClient(SessionService, streaming),
     };
   }

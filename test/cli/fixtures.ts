@@ -13,6 +13,7 @@ import * as x509 from '@peculiar/x509';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
+import { ProgramService } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { CliIo } from '../../src/cli/io.ts';
@@ -84,6 +85,7 @@ export interface Script {
   readonly agents?: Partial<ServiceImpl<typeof AgentService>>;
   readonly jobs?: Partial<ServiceImpl<typeof JobService>>;
   readonly networks?: Partial<ServiceImpl<typeof NetworkService>>;
+  readonly programs?: Partial<ServiceImpl<typeof ProgramService>>;
   readonly sessions?: Partial<ServiceImpl<typeof SessionService>>;
   readonly tokens?: Partial<ServiceImpl<typeof TokenService>>;
 }
@@ -112,6 +114,7 @@ export async function startFleet(script: Script): Promise<ScriptedFleet> {
     router.service(AgentService, script.agents ?? {});
     router.service(JobService, script.jobs ?? {});
     router.service(NetworkService, script.networks ?? {});
+    router.service(ProgramService, script.programs ?? {});
     router.service(SessionService, script.sessions ?? {});
     router.service(TokenService, script.tokens ?? {});
   };

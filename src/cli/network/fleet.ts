@@ -13,8 +13,8 @@ import { readNamedFile } from '../message-file.ts';
 import { countValue, repeated } from '../option-values.ts';
 import { readPages } from '../paging.ts';
 import { plainText } from '../table.ts';
+import { addWaitOptions, type WaitOptions, waitFor } from '../waiting.ts';
 import { fleetNetworkView, fleetStateText, isBroughtAbout, networkColumns, problemView } from './fleet-views.ts';
-import { addWaitOptions, type WaitOptions, waitFor } from './waiting.ts';
 
 const APPLY_HELP = `
 The file is that of \`network up\`: networks that are enabled in it are made so, those that are not are taken away, and others

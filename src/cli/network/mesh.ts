@@ -16,8 +16,8 @@ import { messageFrom, parseTable, readNamedFile } from '../message-file.ts';
 import { countValue, repeated, wordValue } from '../option-values.ts';
 import { readPages } from '../paging.ts';
 import { plainText, renderTable } from '../table.ts';
+import { addWaitOptions, type WaitOptions, waitFor } from '../waiting.ts';
 import { isMeshSettled, memberColumns, meshColumns, meshView, topologyName } from './fleet-views.ts';
-import { addWaitOptions, type WaitOptions, waitFor } from './waiting.ts';
 
 const EXAMPLES = `
 Examples:

@@ -8,8 +8,8 @@ import { type CliIo, toJson } from '../io.ts';
 import { countValue } from '../option-values.ts';
 import { readPages } from '../paging.ts';
 import { plainText } from '../table.ts';
+import { addWaitOptions, type WaitOptions, waitFor } from '../waiting.ts';
 import { rotationColumns, rotationView, stepName, waitingText } from './fleet-views.ts';
-import { addWaitOptions, type WaitOptions, waitFor } from './waiting.ts';
 
 const HELP = `
 Each peer first learns the new key, then the agent takes it, then its addresses move to it, and last the old one is forgotten.

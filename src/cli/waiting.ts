@@ -1,11 +1,11 @@
 // Waiting until what was asked for is so: looks again and again, also over a controller that restarts.
 import type { Command } from 'commander';
-import { formatDuration, systemClock } from '../../core/clock.ts';
-import { LonglineError } from '../../core/errors.ts';
-import type { Fleet } from '../fleet-connection.ts';
-import { InterruptGuard } from '../interrupt.ts';
-import { ReconnectBudget } from '../job/reconnect-budget.ts';
-import { durationValue } from '../option-values.ts';
+import { formatDuration, systemClock } from '../core/clock.ts';
+import { LonglineError } from '../core/errors.ts';
+import type { Fleet } from './fleet-connection.ts';
+import { InterruptGuard } from './interrupt.ts';
+import { ReconnectBudget } from './job/reconnect-budget.ts';
+import { durationValue } from './option-values.ts';
 
 const LOOK_EVERY_MS = 250;
 const DEFAULT_LIMIT_MS = 120_000;

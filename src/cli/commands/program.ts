@@ -1,0 +1,34 @@
+// `longline program`: eBPF programs, their artifacts and rollouts. Each subcommand has a file in ../program/.
+import type { Command } from 'commander';
+import type { CliIo } from '../io.ts';
+import { registerArtifacts } from '../program/artifacts.ts';
+import { registerLoad } from '../program/load.ts';
+import { registerReading } from '../program/reading.ts';
+import { registerRollback } from '../program/rollback.ts';
+import { registerUnload } from '../program/unload.ts';
+
+const FLEET = 'Agents of a fleet:';
+const ARTIFACTS = 'Artifacts on a controller:';
+
+const EXAMPLES = `
+Examples:
+  longline program load --agent web-1 --artifact drop.tar.zst --attach xdp:eth0 --param limit=100 --ttl 1h
+  longline program ls --agent web-1
+  longline program watch --agent web-1
+  longline program rollback drop --agent web-1 --reason "drops too much"
+  longline program unload drop --agent web-1 --wait`;
+
+/** Adds `program`. */
+export function registerProgramCommands(program: Command, io: CliIo): void {
+  const group = program
+    .command('program')
+    .description('Pack, load, roll out and roll back eBPF programs.')
+    .addHelpText('after', EXAMPLES);
+  group.commandsGroup(FLEET);
+  registerLoad(group, io);
+  registerUnload(group, io);
+  registerReading(group, io);
+  registerRollback(group, io);
+  group.commandsGroup(ARTIFACTS);
+  registerArtifacts(group, io);
+}
