@@ -826,13 +826,14 @@ export declare type ProgramDesiredState = Message<"longline.v1.ProgramDesiredSta
 export declare const ProgramDesiredStateSchema: GenMessage<ProgramDesiredState>;
 
 /**
- * What the programs capability reports of one generation, beyond whether it was applied.
+ * What the programs capability reports of one generation, beyond whether it was applied. Told also while the controller wants
+ * nothing and there are programs from elsewhere: with generation 0 and no digest. Controllers follow by it what agents poll for.
  *
  * @generated from message longline.v1.ProgramStateDetail
  */
 export declare type ProgramStateDetail = Message<"longline.v1.ProgramStateDetail"> & {
   /**
-   * All programs wanted by the controller, and those whose removal has not succeeded.
+   * All programs of the host, whoever asked for them, which `source` says; and those whose removal has not succeeded.
    *
    * @generated from field: repeated longline.v1.ProgramStatus programs = 1;
    */

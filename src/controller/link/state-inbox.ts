@@ -43,7 +43,7 @@ export class StateInbox {
   }
 
   async #store(report: StateReport): Promise<void> {
-    const { kind, generation, error } = report;
+    const { kind, generation, detail, error } = report;
     const { store, clock, bus } = this.#needs;
     const agentId = this.#agentId;
     if (!STATE_BODIES.has(kind) || kind === DesiredStateKind.SESSIONS) return;
@@ -52,7 +52,7 @@ export class StateInbox {
       if (error.reason === ErrorReason.STALE) return;
       const refusal = { generation, error: toBinary(ErrorSchema, error), atMs: clock.now() };
       await store.desiredStates.refused(agentId, kind, refusal);
-    } else if (generation > 0n) {
+    } else if (generation > 0n || detail.case !== undefined) {
       // In this order, so that after a crash between the two the report isn't known here, and comes again.
       await store.desiredStates.applied(agentId, kind, generation);
       const bytes = toBinary(StateReportSchema, report);

@@ -66,6 +66,14 @@ describe('desired states on the control stream', () => {
     assert.equal((await stream.next('desiredState')).baseGeneration, 1n);
   });
 
+  it('are told of also where none is held, if there is something from elsewhere', async () => {
+    told(create(StateReportSchema, { kind: KIND }));
+    await marked(stream);
+    assert.equal(await latest(), undefined, 'nothing is held, and nothing told');
+    told(reportOf(0n));
+    assert.deepEqual(await until('the report', latest), reportOf(0n));
+  });
+
   it('come again after a restart of the controller, unless the agent has them', async () => {
     await want('x');
     const { generation } = await stream.next('desiredState');

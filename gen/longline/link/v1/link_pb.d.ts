@@ -940,7 +940,7 @@ export declare type StateReport = Message<"longline.link.v1.StateReport"> & {
   kind: DesiredStateKind;
 
   /**
-   * Generation applied, wholly or as far as the items say. With `error`, the one that was refused.
+   * Generation applied, wholly or as far as the items say; 0 if none is held. With `error`, the one that was refused.
    *
    * @generated from field: uint64 generation = 2;
    */
