@@ -1212,7 +1212,7 @@ export declare type ProgramFigures = Message<"longline.v1.ProgramFigures"> & {
   endTime?: Timestamp | undefined;
 
   /**
-   * Calls in that time.
+   * Calls that were counted in that time, for as long as `counted_time` says.
    *
    * @generated from field: uint64 runs = 3;
    */
@@ -1301,6 +1301,14 @@ export declare type ProgramFigures = Message<"longline.v1.ProgramFigures"> & {
    * @generated from field: uint64 dropped_events = 15;
    */
   droppedEvents: bigint;
+
+  /**
+   * How much of that time calls were counted. Counting costs all programs of the host some 20 ns a call, so that where there are many
+   * it is only done in windows; CPU and latency are of these.
+   *
+   * @generated from field: google.protobuf.Duration counted_time = 16;
+   */
+  countedTime?: Duration | undefined;
 };
 
 /**

@@ -5,12 +5,16 @@ import type { LonglineError } from '../../core/errors.ts';
 import type { AttachPoint } from '../../core/programs/attach-point.ts';
 import type { ArtifactCounter } from '../../core/programs/metadata.ts';
 import type { ParameterValue } from '../../core/programs/parameter.ts';
+import type { ProgramStateName, RollbackTrigger } from '../../core/programs/program-state.ts';
 import type { ProgramType } from '../../core/programs/program-type.ts';
+import type { ProgramFigures } from './figures.ts';
 
 export type { AttachPoint } from '../../core/programs/attach-point.ts';
 export type { ArtifactCounter } from '../../core/programs/metadata.ts';
 export type { ParameterValue } from '../../core/programs/parameter.ts';
+export type { ProgramStateName, RollbackTrigger } from '../../core/programs/program-state.ts';
 export type { ParameterType, ProgramType } from '../../core/programs/program-type.ts';
+export type { ProgramFigures } from './figures.ts';
 
 /** Whether functions of a type can be had on this host. */
 export interface TypeSupport {
@@ -242,12 +246,75 @@ export interface Registry {
   poll(signal: AbortSignal): Promise<RegistryAnswer>;
 }
 
+/** A program as it is told of. */
+export interface AnnouncedProgram {
+  /** Its name on this host. */
+  readonly program: string;
+  /** "sha256:…"; empty if nothing was loaded. */
+  readonly artifact: string;
+  /** In the metadata; empty if nothing was loaded. */
+  readonly version: string;
+  /** From 1; 0 if nothing was loaded. */
+  readonly revision: number;
+  readonly state: ProgramStateName;
+}
+
+/** What a program did between two looks. */
+export interface AnnouncedFigures extends AnnouncedProgram {
+  readonly figures: ProgramFigures;
+}
+
+/** A rollback as it is told of. */
+export interface AnnouncedRollback {
+  readonly id: string;
+  readonly trigger: RollbackTrigger;
+  /** 0 where there is no threshold. */
+  readonly threshold: number;
+  readonly value: number;
+  /** For people. */
+  readonly reason: string;
+  /** A command id, "local", "nats"; empty if the agent itself did. */
+  readonly requestedBy: string;
+  /** Milliseconds since the epoch. */
+  readonly timeMs: number;
+  /** What runs instead; undefined if the program was unloaded. */
+  readonly toArtifact: string | undefined;
+  /** At that time, if there were any. */
+  readonly figures: ProgramFigures | undefined;
+  /** Set if it did not come about. */
+  readonly error: string | undefined;
+}
+
+/** Something that became of a program. */
+export type AnnouncedChange =
+  | (AnnouncedProgram & { readonly what: 'loaded' | 'unloaded' })
+  /** `error` is for people. */
+  | (AnnouncedProgram & { readonly what: 'error'; readonly error: string })
+  /** The program is what was left, not what runs now. */
+  | (AnnouncedProgram & { readonly what: 'rolled_back'; readonly rollback: AnnouncedRollback });
+
 /** Who hears of programs beside the controller. Calls are quick and don't throw; what can't be sent is counted and dropped. */
 export interface Announcements {
-  /** Serialised longline.v1.ProgramTelemetry. */
-  measured(telemetry: readonly Uint8Array[]): void;
-  /** A program was loaded or unloaded, failed, or was rolled back. Serialised longline.v1.ProgramStatus. */
-  changed(what: 'loaded' | 'unloaded' | 'error' | 'rolled_back', status: Uint8Array): void;
+  measured(telemetry: readonly AnnouncedFigures[]): void;
+  changed(change: AnnouncedChange): void;
   /** Programs that are loaded. */
   heartbeat(loaded: number): void;
 }
+
+/** A rollback that somebody asks for who is no controller. At least one of program and artifact is given. */
+export interface RollbackRequest {
+  /** Undefined for whichever runs the artifact. */
+  readonly program: string | undefined;
+  /** "sha256:…"; undefined for whichever runs. */
+  readonly artifact: string | undefined;
+  /** For people; at most 1024 characters. */
+  readonly reason: string;
+  /** "nats" or "local". */
+  readonly requestedBy: string;
+}
+
+/**
+ * Goes back to the revision before and tells how that ended. Throws a LonglineError: `not_found` where no such program runs,
+ * `wrong_state` where another artifact does.
+ */
+export type RollbackHandler = (request: RollbackRequest, signal: AbortSignal) => Promise<AnnouncedRollback>;
