@@ -2,12 +2,15 @@
 import type { Command } from 'commander';
 import type { CliIo } from '../io.ts';
 import { registerArtifacts } from '../program/artifacts.ts';
+import { registerAssignments } from '../program/assign.ts';
 import { registerLoad } from '../program/load.ts';
 import { registerReading } from '../program/reading.ts';
 import { registerRollback } from '../program/rollback.ts';
+import { registerRollouts } from '../program/rollout.ts';
 import { registerUnload } from '../program/unload.ts';
 
 const FLEET = 'Agents of a fleet:';
+const ASSIGNMENTS = 'A whole fleet:';
 const ARTIFACTS = 'Artifacts on a controller:';
 
 const EXAMPLES = `
@@ -16,7 +19,8 @@ Examples:
   longline program ls --agent web-1
   longline program watch --agent web-1
   longline program rollback drop --agent web-1 --reason "drops too much"
-  longline program unload drop --agent web-1 --wait`;
+  longline program unload drop --agent web-1 --wait
+  longline program assign drop --selector role=edge --artifact drop.tar.zst --waves 5,25,100 --pause 10m --wait`;
 
 /** Adds `program`. */
 export function registerProgramCommands(program: Command, io: CliIo): void {
@@ -29,6 +33,9 @@ export function registerProgramCommands(program: Command, io: CliIo): void {
   registerUnload(group, io);
   registerReading(group, io);
   registerRollback(group, io);
+  group.commandsGroup(ASSIGNMENTS);
+  registerAssignments(group, io);
+  registerRollouts(group, io);
   group.commandsGroup(ARTIFACTS);
   registerArtifacts(group, io);
 }

@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
 import { type Program, ProgramFilterSchema } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { ProgramState } from '#gen/longline/v1/program_pb.js';
+import { LonglineError } from '../../core/errors.ts';
 import { type Fleet, withFleet } from '../fleet-connection.ts';
 import { InterruptGuard } from '../interrupt.ts';
 import { type CliIo, toJson } from '../io.ts';
@@ -114,6 +115,8 @@ async function watch(
         left -= 1;
         if (left <= 0) return;
       }
+      // It never ends by itself; a controller that stops ends it.
+      throw new LonglineError('unavailable', 'the controller left');
     } catch (error) {
       if (leaving.aborted) break;
       await budget.wait(error, (thrown) => fleet.toError(thrown), leaving);
