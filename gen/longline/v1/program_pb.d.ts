@@ -368,7 +368,7 @@ export declare const ProgramFunctionSchema: GenMessage<ProgramFunction>;
  */
 export declare type ProgramParameter = Message<"longline.v1.ProgramParameter"> & {
   /**
-   * Letters, digits, "_" and "-", at most 63.
+   * Letters, digits, "_" and "-", at most 63, beginning with a letter.
    *
    * @generated from field: string name = 1;
    */

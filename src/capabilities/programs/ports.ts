@@ -4,9 +4,9 @@
 import type { LonglineError } from '../../core/errors.ts';
 import type { AttachPoint } from '../../core/programs/attach-point.ts';
 import type { ArtifactCounter } from '../../core/programs/metadata.ts';
-import type { ParameterValue } from '../../core/programs/parameter.ts';
 import type { ProgramStateName, RollbackTrigger } from '../../core/programs/program-state.ts';
 import type { ProgramType } from '../../core/programs/program-type.ts';
+import type { FunctionRequest, ParameterWrite } from '../../core/programs/resolved-spec.ts';
 import type { ProgramFigures } from './figures.ts';
 
 export type { AttachPoint } from '../../core/programs/attach-point.ts';
@@ -14,6 +14,7 @@ export type { ArtifactCounter } from '../../core/programs/metadata.ts';
 export type { ParameterValue } from '../../core/programs/parameter.ts';
 export type { ProgramStateName, RollbackTrigger } from '../../core/programs/program-state.ts';
 export type { ParameterType, ProgramType } from '../../core/programs/program-type.ts';
+export type { FunctionRequest, ParameterWrite } from '../../core/programs/resolved-spec.ts';
 export type { ProgramFigures } from './figures.ts';
 
 /** Whether functions of a type can be had on this host. */
@@ -41,39 +42,6 @@ export interface RevisionPlace {
   readonly program: string;
   /** From 1. */
   readonly revision: number;
-}
-
-/** A parameter to write. `parameter` is its name, for messages. */
-export type ParameterWrite =
-  /** Before the program is loaded: the verifier sees a constant. */
-  | {
-      readonly kind: 'variable';
-      readonly parameter: string;
-      readonly variable: string;
-      readonly value: ParameterValue;
-    }
-  | {
-      readonly kind: 'map';
-      readonly parameter: string;
-      readonly map: string;
-      readonly key: string;
-      readonly value: ParameterValue;
-    }
-  /** Exactly these keys, each with the value 1. Of a map that was carried over, others go. */
-  | {
-      readonly kind: 'key_set';
-      readonly parameter: string;
-      readonly map: string;
-      readonly maxKeys: number | undefined;
-      readonly keys: readonly ParameterValue[];
-    };
-
-/** A function to load. Those that aren't named are not loaded. */
-export interface FunctionRequest {
-  readonly name: string;
-  readonly type: ProgramType;
-  /** Where it will be attached; some types have to be loaded for it. */
-  readonly points: readonly AttachPoint[];
 }
 
 /** A revision to load. */

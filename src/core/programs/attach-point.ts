@@ -127,6 +127,11 @@ export function attachText(point: AttachPoint): string {
   }
 }
 
+/** The form that parseAttach reads, with the function if there is one. */
+export function requestText({ function: name, point }: AttachRequest): string {
+  return name === undefined ? attachText(point) : `${name}@${attachText(point)}`;
+}
+
 function whatIsRight(kind: string | undefined): string {
   const form = kind === undefined || !Object.hasOwn(FORMS, kind) ? undefined : FORMS[kind];
   return `right would be ${form ?? Object.values(FORMS).join('; ')}, after FUNCTION@ if need be`;
