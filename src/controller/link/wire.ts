@@ -10,6 +10,7 @@ import {
   type Progress,
   type Rejected,
   type Result,
+  ResultSchema,
 } from '#gen/longline/link/v1/link_pb.js';
 import type { AgentFacts, AgentUsage } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
@@ -45,8 +46,16 @@ export function resultUpdate(result: Result, agentId: string, nowMs: number): Re
     jobState: detail.state,
     result: toBinary(JobResultSchema, detail),
     sessionResult: toBinary(SessionResultSchema, sessionResult(result)),
+    programResult: programResult(result),
     nowMs,
   };
+}
+
+/** What is read of it later: how it ended, and how that came about. */
+function programResult({ commandId, outcome, detail, error, time }: Result): Uint8Array {
+  const told = create(ResultSchema, { commandId, outcome, ...(error && { error }), ...(time && { time }) });
+  if (detail.case === 'program') told.detail = detail;
+  return toBinary(ResultSchema, told);
 }
 
 function sessionResult({ detail, error }: Result): SessionResult {
@@ -71,6 +80,13 @@ export function rejectionUpdate(rejected: Rejected, agentId: string, nowMs: numb
     sessionResult: toBinary(
       SessionResultSchema,
       create(SessionResultSchema, rejected.error === undefined ? {} : { error: rejected.error }),
+    ),
+    programResult: programResult(
+      create(ResultSchema, {
+        commandId: rejected.commandId,
+        outcome: Outcome.FAILED,
+        ...(rejected.error === undefined ? {} : { error: rejected.error }),
+      }),
     ),
     nowMs,
   };

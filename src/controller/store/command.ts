@@ -23,7 +23,7 @@ export interface CommandRecord {
   readonly id: string;
   readonly agentId: string;
   readonly seq: number;
-  /** The command's own id if it is one of a session. */
+  /** The command's own id if it is one of a session or about programs. */
   readonly jobId: string;
   /** Empty if it is one of a job. */
   readonly sessionId: string;
@@ -40,7 +40,7 @@ export interface CommandRecord {
   readonly endedAtMs: number | undefined;
   /** Serialised JobProgress or SessionProgress, the latest; undefined before the first. */
   readonly progress: Uint8Array | undefined;
-  /** Serialised JobResult or SessionResult; undefined until it ended. */
+  /** Serialised JobResult, SessionResult, or link Result if it is one about programs; undefined until it ended. */
   readonly result: Uint8Array | undefined;
   /** Undefined if no cancel was asked for. */
   readonly cancelReason: string | undefined;
@@ -109,6 +109,8 @@ export interface ResultUpdate {
   readonly result: Uint8Array;
   /** Serialised SessionResult, stored if it is a command of a session. */
   readonly sessionResult: Uint8Array;
+  /** Serialised longline.link.v1.Result, stored if it is a command about programs. */
+  readonly programResult: Uint8Array;
   readonly nowMs: number;
 }
 

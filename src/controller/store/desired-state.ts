@@ -74,7 +74,7 @@ export interface DesiredStateRepository {
   put(update: DesiredStateUpdate): Promise<PutStateOutcome>;
   /**
    * Gives what is wanted a generation above `held`, which an agent has from elsewhere, and forgets what led to it; so do
-   * the networks in it get that generation. Nothing is done if it has one already, or is what is held.
+   * the networks or programs in it get that generation. Nothing is done if it has one already, or is what is held.
    */
   raise(agentId: string, kind: number, held: StateId): Promise<void>;
   /** Deltas that lead back from the latest generation to `to`, in that order; undefined if not all are known. */

@@ -5,12 +5,14 @@
 import type { IdentityRepositories } from '../identity/ports.ts';
 import type { AgentRepository } from './agent.ts';
 import type { AgentEventRepository } from './agent-event.ts';
+import type { ArtifactRepository } from './artifact.ts';
 import type { AuditCheckpointRepository } from './audit-checkpoint.ts';
 import type { CommandRepository } from './command.ts';
 import type { DesiredStateRepository } from './desired-state.ts';
 import type { JobRepository } from './job.ts';
 import type { MeshRepository } from './mesh.ts';
 import type { NetworkRepository } from './network.ts';
+import type { ProgramCommandRepository, ProgramRepository, RollbackRepository } from './program.ts';
 import type { SessionRepository } from './session.ts';
 import type { TemplateRepository } from './session-template.ts';
 import type { StateReportRepository } from './state-report.ts';
@@ -28,4 +30,8 @@ export interface Store extends IdentityRepositories, AsyncDisposable {
   readonly stateReports: StateReportRepository;
   readonly networks: NetworkRepository;
   readonly meshes: MeshRepository;
+  readonly artifacts: ArtifactRepository;
+  readonly programs: ProgramRepository;
+  readonly programCommands: ProgramCommandRepository;
+  readonly rollbacks: RollbackRepository;
 }

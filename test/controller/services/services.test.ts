@@ -199,6 +199,7 @@ describe('fleet services', () => {
       jobState: JobState.SUCCEEDED,
       result: none,
       sessionResult: none,
+      programResult: none,
       nowMs: Date.now(),
     };
     await commands.result({ commandId, agentId: 'a', ...result });

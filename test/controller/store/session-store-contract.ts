@@ -92,6 +92,7 @@ export function sessionStoreContract(name: string, factory: () => Promise<StoreU
         rejected: jobState === JobState.REJECTED,
         jobState,
         result: bytes('not of a session'),
+        programResult: new Uint8Array(),
         sessionResult: toBinary(SessionResultSchema, create(SessionResultSchema, result)),
         nowMs: NOW + 9,
       });

@@ -11,6 +11,7 @@ import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-sto
 import { identityRepositoryContract } from '../identity/repository-contract.ts';
 import { desiredStateContract } from './desired-state-contract.ts';
 import { networkStoreContract } from './network-contract.ts';
+import { programStoreContract } from './program-contract.ts';
 import { sessionStoreContract } from './session-store-contract.ts';
 import { type StoreUnderTest, storeContract } from './store-contract.ts';
 
@@ -37,6 +38,7 @@ storeContract('sqlite', open);
 sessionStoreContract('sqlite', open);
 desiredStateContract('sqlite', open);
 networkStoreContract('sqlite', open);
+programStoreContract('sqlite', open);
 identityRepositoryContract('sqlite', async () => {
   const { store, close } = await open();
   return { repositories: store, close };

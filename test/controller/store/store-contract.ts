@@ -89,6 +89,7 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
         jobState: jobStateNow,
         result: bytes('r'),
         sessionResult: new Uint8Array(),
+        programResult: new Uint8Array(),
         nowMs: NOW + 9,
       });
 

@@ -14,12 +14,12 @@ import type {
 } from '../agent.ts';
 import type { Page } from '../page.ts';
 import { ENDED_STATES } from '../session-state.ts';
+import { deleteItems } from './agent-items.ts';
 import { SELECT_AGENT, STATE_SQL, selectorConditions, toAgent, toCandidate } from './agent-rows.ts';
 import { labels, number, optionalBlob, sameBytes, text } from './column.ts';
 import { endLocally, isOfSession, MOVE_COLUMNS, STATE } from './command-transitions.ts';
 import type { Database, Sql } from './database.ts';
 import { deleteDesiredStates } from './desired-states.ts';
-import { deleteNetworks } from './networks.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
 import { loseSession } from './session-transitions.ts';
 
@@ -127,7 +127,7 @@ function* deleteUnit(sql: Sql, agentId: string, atMs: number): Generator<void, D
     yield;
   }
   deleteDesiredStates(sql, agentId);
-  deleteNetworks(sql, agentId);
+  for (const table of ['networks', 'programs', 'program_rollbacks'] as const) deleteItems(sql, table, agentId);
   sql.run('DELETE FROM state_reports WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_events WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_identities WHERE agent_id = ?', agentId);

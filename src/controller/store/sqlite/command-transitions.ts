@@ -1,6 +1,7 @@
 // The moves of a command, as statements within a unit. Each keeps the job's rolled-up state in step.
 import { create, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { Outcome, ResultSchema } from '#gen/longline/link/v1/link_pb.js';
 import { ErrorReason } from '#gen/longline/v1/error_pb.js';
 import { JobReason, JobResultSchema, type JobState, JobState as JobStates } from '#gen/longline/v1/job_pb.js';
 import { SessionResultSchema } from '#gen/longline/v1/session_pb.js';
@@ -14,7 +15,7 @@ import { settleSession, touchSession } from './session-transitions.ts';
 export const STATE = { stored: 1, sent: 2, received: 3, ended: 4, rejected: 5 } as const;
 
 /** Columns that every move needs. */
-export const MOVE_COLUMNS = 'id, agent_id, job_id, session_id, verb, state, job_state, guessed';
+export const MOVE_COLUMNS = 'id, agent_id, job_id, session_id, capability, verb, state, job_state, guessed';
 
 /** Counts the executions of a new job. */
 export function countNewCommands(sql: Sql, jobId: string, commands: number): void {
@@ -31,9 +32,11 @@ export function changeOf(row: Row): CommandChange {
   };
 }
 
-/** Keeps the job's counts and state in step with one command that went from one state to another. */
-export function moveJobState(sql: Sql, jobId: string, from: JobState, to: JobState): void {
-  if (from === to) return;
+/** Keeps the job's counts and state in step with its command that goes from where it is to another state. */
+export function moveJobState(sql: Sql, row: Row, to: JobState): void {
+  const from = number(row, 'job_state');
+  if (from === to || isOfPrograms(row)) return;
+  const jobId = text(row, 'job_id');
   const left = sql.one(
     'UPDATE job_states SET count = count - 1 WHERE job_id = ? AND state = ? RETURNING count',
     jobId,
@@ -63,7 +66,7 @@ export function markReceived(sql: Sql, row: Row, nowMs: number): void {
     text(row, 'id'),
   );
   if (isOfSession(row)) touchSession(sql, text(row, 'session_id'), nowMs);
-  else moveJobState(sql, text(row, 'job_id'), from, to);
+  else moveJobState(sql, row, to);
 }
 
 /** True for a command of a session. */
@@ -71,10 +74,15 @@ export function isOfSession(row: Row): boolean {
   return text(row, 'session_id') !== '';
 }
 
+/** True for a command about programs: it is of no job, though others wait for it as for one with its id. */
+export function isOfPrograms(row: Row): boolean {
+  return text(row, 'capability') === 'programs';
+}
+
 /** How a command ended. */
 export interface CommandEnd {
   readonly jobState: JobState;
-  /** Serialised JobResult, or SessionResult if it is a command of a session. */
+  /** Serialised JobResult, SessionResult if it is a command of a session, or link Result if it is one about programs. */
   readonly result: Uint8Array;
   readonly rejected: boolean;
   /** True if the controller had to guess. */
@@ -95,7 +103,7 @@ export function endCommand(sql: Sql, row: Row, end: CommandEnd): void {
     text(row, 'id'),
   );
   if (!isOfSession(row)) {
-    moveJobState(sql, text(row, 'job_id'), number(row, 'job_state'), end.jobState);
+    moveJobState(sql, row, end.jobState);
     return;
   }
   settleSession(sql, row, end.jobState, end.result, end.nowMs);
@@ -128,19 +136,25 @@ const LOCAL_ENDS = {
   },
 } as const;
 
+function localResult(row: Row, kind: LocalEnd, nowMs: number): Uint8Array {
+  const { state, reason, error, message } = LOCAL_ENDS[kind];
+  const said = { reason: error, message };
+  if (isOfSession(row)) return toBinary(SessionResultSchema, create(SessionResultSchema, { error: said }));
+  const endTime = timestampFromMs(nowMs);
+  if (!isOfPrograms(row))
+    return toBinary(JobResultSchema, create(JobResultSchema, { state, reason, endTime, error: said }));
+  const outcome = kind === 'lost' ? Outcome.INDETERMINATE : Outcome.FAILED;
+  return toBinary(
+    ResultSchema,
+    create(ResultSchema, { commandId: text(row, 'id'), outcome, time: endTime, error: said }),
+  );
+}
+
 /** Ends a command without the agent's word. */
 export function endLocally(sql: Sql, row: Row, kind: LocalEnd, nowMs: number): void {
-  const { state, reason, error, message } = LOCAL_ENDS[kind];
-  const result = create(JobResultSchema, {
-    state,
-    reason,
-    endTime: timestampFromMs(nowMs),
-    error: { reason: error, message },
-  });
-  const ofSession = create(SessionResultSchema, { error: { reason: error, message } });
   endCommand(sql, row, {
-    jobState: state,
-    result: isOfSession(row) ? toBinary(SessionResultSchema, ofSession) : toBinary(JobResultSchema, result),
+    jobState: LOCAL_ENDS[kind].state,
+    result: localResult(row, kind, nowMs),
     rejected: kind === 'expired',
     // What was never sent can't have run: that end is certain.
     guessed: number(row, 'state') !== STATE.stored,

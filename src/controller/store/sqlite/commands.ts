@@ -19,6 +19,7 @@ import {
   changeOf,
   endCommand,
   endLocally,
+  isOfPrograms,
   isOfSession,
   MOVE_COLUMNS,
   markReceived,
@@ -70,6 +71,11 @@ function toClaimed(row: Row): ClaimedCommand {
 
 function findMove(sql: Sql, commandId: string): Row | undefined {
   return sql.one(`SELECT ${MOVE_COLUMNS}, progress_number, cancel_reason FROM commands WHERE id = ?`, commandId);
+}
+
+function resultFor(row: Row, update: ResultUpdate): Uint8Array {
+  if (isOfPrograms(row)) return update.programResult;
+  return isOfSession(row) ? update.sessionResult : update.result;
 }
 
 /** Commands that an agent confirmed once and doesn't name any more. */
@@ -206,7 +212,7 @@ export class SqliteCommands implements CommandRepository {
         to,
         update.commandId,
       );
-      if (!isOfSession(row)) moveJobState(sql, text(row, 'job_id'), from, to);
+      if (!isOfSession(row)) moveJobState(sql, row, to);
       else touchSession(sql, text(row, 'session_id'), 0);
       return changeOf(row);
     });
@@ -217,8 +223,7 @@ export class SqliteCommands implements CommandRepository {
       const row = findMove(sql, update.commandId);
       if (row === undefined || row['agent_id'] !== update.agentId) return undefined;
       if (number(row, 'state') > STATE.received && number(row, 'guessed') === 0) return undefined;
-      const result = isOfSession(row) ? update.sessionResult : update.result;
-      endCommand(sql, row, { ...update, result, guessed: false });
+      endCommand(sql, row, { ...update, result: resultFor(row, update), guessed: false });
       return changeOf(row);
     });
   }

@@ -42,6 +42,9 @@ const KEPT_UNDOS = { generations: 64, bytes: 1024 * 1024 } as const;
 /** Number of DesiredStateKind NETWORK. */
 export const NETWORK_KIND = 1;
 
+/** Tables that note since which generation what is in a state is as it is, by kind. */
+const ITEMS: Readonly<Record<number, string>> = { [NETWORK_KIND]: 'networks', 2: 'programs' };
+
 const LAST_TOLD = BigInt(Number.MAX_SAFE_INTEGER);
 
 const HEAD_COLUMNS =
@@ -124,8 +127,9 @@ export class SqliteDesiredStates implements DesiredStateRepository {
       if (raised === 0) return;
       sql.run(`DELETE FROM desired_state_undos WHERE ${OF}`, agentId, kind);
       // What the agent says of generations from elsewhere is no answer to what was asked here.
-      if (kind === NETWORK_KIND)
-        sql.run('UPDATE networks SET generation = ? + 1 WHERE agent_id = ?', generation, agentId);
+      const items = ITEMS[kind];
+      if (items !== undefined)
+        sql.run(`UPDATE ${items} SET generation = ? + 1 WHERE agent_id = ?`, generation, agentId);
     });
   }
 

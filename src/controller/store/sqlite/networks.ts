@@ -8,10 +8,10 @@ import type {
   NetworkRepository,
 } from '../network.ts';
 import type { Page, PageQuery } from '../page.ts';
+import { AgentItems } from './agent-items.ts';
 import { blob, number, optionalBlob, optionalText, text } from './column.ts';
-import type { Database, Row, Sql } from './database.ts';
+import type { Database, Row } from './database.ts';
 import { NETWORK_KIND, putDesiredState } from './desired-states.ts';
-import { decodePageToken, pageOf } from './page-token.ts';
 
 export const NETWORKS_MIGRATION = `
   CREATE TABLE networks (
@@ -72,57 +72,18 @@ function toFacts(row: Row): MemberFactsRecord {
   };
 }
 
-/** Forgets all networks of an agent; part of the transaction that forgets the agent. */
-export function deleteNetworks(sql: Sql, agentId: string): void {
-  sql.run('DELETE FROM networks WHERE agent_id = ?', agentId);
-}
-
 /** NetworkRepository on one database. */
-export class SqliteNetworks implements NetworkRepository {
-  readonly #db: Database;
-
+export class SqliteNetworks extends AgentItems<NetworkRecord> implements NetworkRepository {
   constructor(db: Database) {
-    this.#db = db;
+    super(db, 'networks', toNetwork);
   }
 
-  async get(agentId: string, name: string): Promise<NetworkRecord | undefined> {
-    return await this.#db.read((sql) => {
-      const row = sql.one('SELECT * FROM networks WHERE agent_id = ? AND name = ?', agentId, name);
-      return row && toNetwork(row);
-    });
-  }
-
-  async ofAgent(agentId: string): Promise<readonly NetworkRecord[]> {
-    return await this.#db.read((sql) =>
-      sql.all('SELECT * FROM networks WHERE agent_id = ? ORDER BY name', agentId).map(toNetwork),
-    );
-  }
-
-  async list(query: NetworkConditions & PageQuery): Promise<Page<NetworkRecord>> {
-    const [afterAgent = '', afterName = ''] = (decodePageToken(query.pageToken) ?? '').split('\n');
-    const conditions = ['(agent_id, name) > (?, ?)'];
-    const values = [afterAgent, afterName];
-    for (const [column, value] of [
-      ['agent_id', query.agentId],
-      ['mesh', query.mesh],
-      ['name', query.name],
-    ] as const) {
-      if (value === '') continue;
-      conditions.push(`${column} = ?`);
-      values.push(value);
-    }
-    return await this.#db.read((sql) => {
-      const rows = sql.all(
-        `SELECT * FROM networks WHERE ${conditions.join(' AND ')} ORDER BY agent_id, name LIMIT ?`,
-        ...values,
-        query.pageSize + 1,
-      );
-      return pageOf(rows, query.pageSize, toNetwork, (row) => `${text(row, 'agent_id')}\n${text(row, 'name')}`);
-    });
+  async list({ agentId, mesh, name, ...page }: NetworkConditions & PageQuery): Promise<Page<NetworkRecord>> {
+    return await this.page({ agent_id: agentId, mesh, name }, page);
   }
 
   async commit({ state, networks }: NetworkCommit): Promise<PutStateOutcome> {
-    return await this.#db.write((sql) => {
+    return await this.db.write((sql) => {
       const outcome = putDesiredState(sql, state);
       if (outcome.kind !== 'stored') return outcome;
       for (const { name, mesh, specHash, removing, ...network } of networks) {
@@ -133,25 +94,11 @@ export class SqliteNetworks implements NetworkRepository {
     });
   }
 
-  async forget(agentId: string, names: readonly string[], generation: bigint): Promise<readonly string[]> {
-    return await this.#db.write((sql) =>
-      names.filter(
-        (name) =>
-          sql.run(
-            'DELETE FROM networks WHERE agent_id = ? AND name = ? AND removing = 1 AND generation <= ?',
-            agentId,
-            name,
-            generation,
-          ) > 0,
-      ),
-    );
-  }
-
   async agentsWithLeftovers(limit: number): Promise<readonly string[]> {
-    return await this.#db.read((sql) => sql.all(LEFTOVERS, limit).map((row) => text(row, 'agent_id')));
+    return await this.db.read((sql) => sql.all(LEFTOVERS, limit).map((row) => text(row, 'agent_id')));
   }
 
   async memberFacts(mesh: string): Promise<readonly MemberFactsRecord[]> {
-    return await this.#db.read((sql) => sql.all(MEMBER_FACTS, NETWORK_KIND, mesh).map(toFacts));
+    return await this.db.read((sql) => sql.all(MEMBER_FACTS, NETWORK_KIND, mesh).map(toFacts));
   }
 }

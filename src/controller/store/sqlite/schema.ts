@@ -5,6 +5,7 @@ import { EVENTS_MIGRATION } from './agent-events.ts';
 import { DESIRED_STATES_MIGRATION } from './desired-states.ts';
 import { MESHES_MIGRATION } from './meshes.ts';
 import { NETWORKS_MIGRATION } from './networks.ts';
+import { PROGRAMS_MIGRATION } from './program-schema.ts';
 import { SESSIONS_MIGRATION } from './session-schema.ts';
 
 /** All migrations, oldest first. */
@@ -165,4 +166,5 @@ export const MIGRATIONS: readonly string[] = [
   'CREATE TABLE doomed_logs (log_id TEXT PRIMARY KEY) STRICT',
   DESIRED_STATES_MIGRATION,
   NETWORKS_MIGRATION + MESHES_MIGRATION,
+  PROGRAMS_MIGRATION,
 ];

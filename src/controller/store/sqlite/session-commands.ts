@@ -7,9 +7,13 @@ import { blob, labels, number, optionalBlob, sameBytes, text } from './column.ts
 import { endLocally, MOVE_COLUMNS, STATE } from './command-transitions.ts';
 import type { Row, Sql } from './database.ts';
 import { refusal } from './jobs.ts';
+import { forgetOldCommands, insertOwnCommand } from './own-commands.ts';
 
-/** Ended commands of a session that are kept for reading. */
+/** Ended commands of a session that are kept for reading: it may live for years. */
 const KEPT_COMMANDS = 16;
+
+/** In the words of the index of commands by session. */
+const OF_SESSION = "session_id = ? AND session_id <> ''";
 
 /** A session from a row. */
 export function toSession(row: Row): SessionRecord {
@@ -60,26 +64,7 @@ function openCommand(sql: Sql, session: SessionRecord): Row | undefined {
 }
 
 function insertCommand(sql: Sql, sessionId: string, agentId: string, command: SessionCommand): void {
-  const next = sql.one(
-    'UPDATE agents SET last_command_seq = last_command_seq + 1 WHERE id = ? RETURNING last_command_seq',
-    agentId,
-  );
-  sql.run('INSERT INTO statements (job_id, number, statement) VALUES (?, 0, ?)', command.id, command.statement);
-  sql.run(
-    `INSERT INTO commands (id, agent_id, seq, job_id, statement, traceparent, tracestate, created_at_ms, expires_at_ms, state,
-       job_state, session_id, verb, creator, content_hash) VALUES (?1, ?, ?, ?1, 0, ?, ?, ?, ?, ${STATE.stored}, 1, ?, ?, ?, ?)`,
-    command.id,
-    agentId,
-    number(next!, 'last_command_seq'),
-    command.traceparent,
-    command.tracestate,
-    command.createdAtMs,
-    command.expiresAtMs,
-    sessionId,
-    command.verb,
-    command.creator,
-    command.contentHash,
-  );
+  insertOwnCommand(sql, { ...command, agentId, sessionId, capability: '' });
   if (command.requestId === '') return;
   sql.run(
     'INSERT INTO session_requests (request_id, session_id, hash, created_at_ms) VALUES (?, ?, ?, ?)',
@@ -88,19 +73,6 @@ function insertCommand(sql: Sql, sessionId: string, agentId: string, command: Se
     command.contentHash,
     command.createdAtMs,
   );
-}
-
-/** A session may live for years: of what was done with it the latest is kept. */
-function forgetOldCommands(sql: Sql, sessionId: string): void {
-  const old = sql.all(
-    `SELECT id FROM commands WHERE session_id = ? AND session_id <> '' AND state > ${STATE.received}
-     ORDER BY id DESC LIMIT -1 OFFSET ${KEPT_COMMANDS}`,
-    sessionId,
-  );
-  for (const row of old) {
-    sql.run('DELETE FROM statements WHERE job_id = ?', text(row, 'id'));
-    sql.run('DELETE FROM commands WHERE id = ?', text(row, 'id'));
-  }
 }
 
 function insertSession(sql: Sql, { session, command, cpus, memoryBytes }: SessionStart): void {
@@ -145,7 +117,7 @@ export function startUnit(sql: Sql, start: SessionStart): SessionOutcome {
   if (refused !== undefined) return refused;
   insertSession(sql, start);
   insertCommand(sql, session.id, session.agentId, command);
-  forgetOldCommands(sql, session.id);
+  forgetOldCommands(sql, OF_SESSION, session.id, KEPT_COMMANDS);
   return { kind: 'stored' };
 }
 
@@ -193,6 +165,6 @@ export function actUnit(sql: Sql, { sessionId, generation, command, afterEnd }: 
     command.createdAtMs,
     sessionId,
   );
-  forgetOldCommands(sql, sessionId);
+  forgetOldCommands(sql, OF_SESSION, sessionId, KEPT_COMMANDS);
   return { kind: 'stored' };
 }

@@ -3,6 +3,7 @@
 import type { Store } from '../store.ts';
 import { SqliteAgentEvents } from './agent-events.ts';
 import { SqliteAgents } from './agents.ts';
+import { SqliteArtifacts } from './artifacts.ts';
 import { SqliteCommands } from './commands.ts';
 import { Database, type Pace } from './database.ts';
 import { SqliteDesiredStates } from './desired-states.ts';
@@ -10,6 +11,8 @@ import { SqliteAgentIdentities, SqliteApiTokens, SqliteEnrollmentTokens } from '
 import { SqliteJobs } from './jobs.ts';
 import { SqliteMeshes } from './meshes.ts';
 import { SqliteNetworks } from './networks.ts';
+import { SqliteProgramCommands } from './program-commands.ts';
+import { SqlitePrograms, SqliteRollbacks } from './programs.ts';
 import { SqliteAuditCheckpoints, SqliteStateReports } from './reports.ts';
 import { MIGRATIONS } from './schema.ts';
 import { SqliteTemplates } from './session-templates.ts';
@@ -30,6 +33,10 @@ export function openSqliteStore(path: string, pace?: Pace): Store {
     stateReports: new SqliteStateReports(db),
     networks: new SqliteNetworks(db),
     meshes: new SqliteMeshes(db),
+    artifacts: new SqliteArtifacts(db),
+    programs: new SqlitePrograms(db),
+    programCommands: new SqliteProgramCommands(db),
+    rollbacks: new SqliteRollbacks(db),
     enrollmentTokens: new SqliteEnrollmentTokens(db),
     apiTokens: new SqliteApiTokens(db),
     agentIdentities: new SqliteAgentIdentities(db),

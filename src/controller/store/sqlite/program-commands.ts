@@ -1,0 +1,30 @@
+// Storing commands about programs.
+import type { ProgramCommand, ProgramCommandOutcome, ProgramCommandRepository } from '../program.ts';
+import type { Database, Sql } from './database.ts';
+import { refusal } from './jobs.ts';
+import { forgetOldCommands, insertOwnCommand } from './own-commands.ts';
+
+/** Ended commands of an agent that are kept for reading. */
+const KEPT_COMMANDS = 64;
+
+function submitUnit(sql: Sql, command: ProgramCommand): ProgramCommandOutcome {
+  // What is there already may be acted on though the agent is drained.
+  const refused = refusal(sql, command.agentId, true);
+  if (refused !== undefined) return refused;
+  insertOwnCommand(sql, { ...command, sessionId: '', verb: 0, contentHash: null, capability: 'programs' });
+  forgetOldCommands(sql, "agent_id = ? AND capability <> ''", command.agentId, KEPT_COMMANDS);
+  return { kind: 'stored' };
+}
+
+/** ProgramCommandRepository on one database. */
+export class SqliteProgramCommands implements ProgramCommandRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  async submit(command: ProgramCommand): Promise<ProgramCommandOutcome> {
+    return await this.#db.write((sql) => submitUnit(sql, command));
+  }
+}
