@@ -1,9 +1,16 @@
 // One HTTP/2 connection to the controller. It is dialled when the first call is opened, never redials, and is torn down
 // whole by its owner, at whatever stage it hangs.
-import type { DescMessage, DescMethodBiDiStreaming, MessageShape } from '@bufbuild/protobuf';
+import type { DescMessage, DescMethodBiDiStreaming, DescMethodServerStreaming, MessageShape } from '@bufbuild/protobuf';
 import { type Client, Metadata } from '@grpc/grpc-js';
 import { DialCredentials, type TlsSessionCache } from './dial-credentials.ts';
-import { type ChannelLimits, type DuplexCall, openChannel, openDuplex } from './grpc-client.ts';
+import {
+  type ChannelLimits,
+  type DuplexCall,
+  type IncomingCall,
+  openChannel,
+  openDuplex,
+  openIncoming,
+} from './grpc-client.ts';
 import type { LinkTarget } from './ports.ts';
 
 /** Made per attempt. The owner disposes it. */
@@ -28,6 +35,14 @@ export class Connection implements Disposable {
     decode?: (bytes: Uint8Array) => In,
   ): DuplexCall<MessageShape<I> | Uint8Array, In> {
     return openDuplex(this.#client, method, this.#metadata.clone(), decode);
+  }
+
+  /** Opens a call that asks once and is answered by a stream; see `openIncoming`. */
+  ask<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageShape<I>,
+  ): IncomingCall<MessageShape<O>> {
+    return openIncoming(this.#client, method, request, this.#metadata.clone());
   }
 
   /** Ends all calls and closes the sockets, at once. May be called twice. */

@@ -1,6 +1,6 @@
 // The agent's side of grpc-js: one channel for one connection, and bidirectional calls whose writes wait for the socket.
 // It knows Protobuf services and HTTP/2, not what the messages mean. Every failure of a call is a LonglineError.
-import type { DescMessage, DescMethodBiDiStreaming, MessageShape } from '@bufbuild/protobuf';
+import type { DescMessage, DescMethodBiDiStreaming, DescMethodServerStreaming, MessageShape } from '@bufbuild/protobuf';
 import { type ChannelCredentials, Client, type ClientDuplexStream, type Metadata, status } from '@grpc/grpc-js';
 import { LonglineError, reasonOfGrpcCode } from '../core/errors.ts';
 import { grpcMethodDefinition } from '../core/grpc-definition.ts';
@@ -63,6 +63,41 @@ export function openDuplex<I extends DescMessage, O extends DescMessage, In exte
     metadata,
   );
   return new Call(stream, `${method.name.toLowerCase()} stream`);
+}
+
+/** A call that is answered by a stream. Whoever opened it cancels it; that does nothing once it has ended. */
+export type IncomingCall<In> = Pick<DuplexCall<never, In>, 'messages' | 'cancel'>;
+
+/** Opens a call that asks once. Its messages are read by one reader, as those of `openDuplex`. */
+export function openIncoming<I extends DescMessage, O extends DescMessage>(
+  client: Client,
+  method: DescMethodServerStreaming<I, O>,
+  request: MessageShape<I>,
+  metadata: Metadata,
+): IncomingCall<MessageShape<O>> {
+  const definition = grpcMethodDefinition(method);
+  const stream = client.makeServerStreamRequest(
+    definition.path,
+    definition.requestSerialize,
+    definition.responseDeserialize as (bytes: Buffer) => MessageShape<O>,
+    request,
+    metadata,
+  );
+  const name = `${method.name} call`;
+  let failure: unknown;
+  // It may fail before anybody reads, and would then look like one that ended well.
+  stream.on('error', (error) => {
+    failure ??= error;
+  });
+  async function* read(): AsyncGenerator<MessageShape<O>> {
+    try {
+      for await (const message of stream) yield message as MessageShape<O>;
+    } catch (error) {
+      failure ??= error;
+    }
+    if (failure !== undefined) throw callError(name, failure);
+  }
+  return { messages: read(), cancel: () => stream.cancel() };
 }
 
 class Call<Out, In> implements DuplexCall<Out, In> {

@@ -26,6 +26,9 @@ export interface LinkLimits {
   readonly maxReplies: number;
   readonly maxReplyBytes: number;
   readonly maxEvents: number;
+  /** How long a fetch of an artifact waits for a connection, and for its next piece. */
+  readonly artifactWaitMs: number;
+  readonly artifactStallMs: number;
 }
 
 /** What holds where the configuration says nothing. */
@@ -52,4 +55,6 @@ export const LINK_LIMITS: LinkLimits = {
   maxReplies: 8192,
   maxReplyBytes: 64 * 1024 * 1024,
   maxEvents: 256,
+  artifactWaitMs: 30_000,
+  artifactStallMs: 30_000,
 };

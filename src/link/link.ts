@@ -7,11 +7,14 @@ import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { AgentMessageSchema, type AuditCheckpoint } from '#gen/longline/link/v1/link_pb.js';
 import type { NetworkTelemetry } from '#gen/longline/v1/network_pb.js';
+import type { ProgramTelemetry } from '#gen/longline/v1/program_pb.js';
 import type { SessionStatus, SessionTelemetry } from '#gen/longline/v1/session_pb.js';
 import { HostEventSchema, type MetricSample } from '#gen/longline/v1/telemetry_pb.js';
 import type { HostEvent } from '../core/capability.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/logger.ts';
+import type { ArtifactPiece } from '../core/programs/artifact-source.ts';
+import { fetchArtifact } from './artifact-fetch.ts';
 import { CommandDispatcher } from './command-dispatcher.ts';
 import { DesiredStates, type DesiredStatesOptions } from './desired-states.ts';
 import { TlsSessionCache } from './dial-credentials.ts';
@@ -179,6 +182,19 @@ export class Link implements AsyncDisposable {
   /** Hands over figures of networks; the latest of each is sent when the link has room for it. */
   networkTelemetry(figures: Iterable<NetworkTelemetry>): void {
     this.#telemetry.putNetworks(figures);
+  }
+
+  /** Hands over figures of programs; the latest of each is sent when the link has room for it. */
+  programTelemetry(figures: Iterable<ProgramTelemetry>): void {
+    this.#telemetry.putPrograms(figures);
+  }
+
+  /** Pieces of an artifact from the controller, from `offset` on; see `fetchArtifact`. Goes on over the next connection if one is cut. */
+  fetchArtifact(digest: string, offset: number, signal: AbortSignal): AsyncIterable<ArtifactPiece> {
+    const { artifactWaitMs: waitMs, artifactStallMs: stallMs } = this.#limits;
+    const { clock } = this.#options;
+    const opened = (waiting: AbortSignal) => this.#keeper.opened(waiting);
+    return fetchArtifact({ clock, opened, waitMs, stallMs }, digest, offset, signal);
   }
 
   /** Tells the controller of sessions that changed, or of all when they became known. Kept until it can be sent. */

@@ -35,6 +35,7 @@ export class SessionKeeper {
   readonly #parts: SessionKeeperParts;
   readonly #backoff: Backoff;
   readonly #retiring = new Set<Promise<void>>();
+  readonly #awaited = new Set<() => void>();
   #state: LinkState = { kind: 'closed', reason: 'not started' };
   #session: Session | undefined;
   #leaderEpoch = 0n;
@@ -52,6 +53,20 @@ export class SessionKeeper {
   /** The session that is written to; undefined while there is none. */
   get session(): Session | undefined {
     return this.#session;
+  }
+
+  /** The session that is written to, as soon as there is one; undefined if the signal aborts first. */
+  async opened(signal: AbortSignal): Promise<Session | undefined> {
+    while (!signal.aborted && (this.#session === undefined || this.#session.over)) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const wake = () => resolve();
+      this.#awaited.add(wake);
+      signal.addEventListener('abort', wake, { once: true });
+      await promise;
+      signal.removeEventListener('abort', wake);
+      this.#awaited.delete(wake);
+    }
+    return signal.aborted ? undefined : this.#session;
   }
 
   /** Epoch of this replica, as of the last try to connect. */
@@ -181,6 +196,7 @@ export class SessionKeeper {
     dispatcher.repeat();
     this.#session = next;
     next.start();
+    for (const wake of this.#awaited) wake();
     if (old === undefined) return;
     const retired = this.#retire(old, keep).finally(() => this.#retiring.delete(retired));
     this.#retiring.add(retired);

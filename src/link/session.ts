@@ -1,7 +1,12 @@
 // One connection in use: control, logs and telemetry streams over it, from handshake to close. The link makes a new one
 // for every attempt and moves its outbox, spool and samples from one to the next. Logs and telemetry streams that fail
 // are opened anew on the same connection; a control stream that fails ends the session.
-import { AgentLinkService, type AgentMessage } from '#gen/longline/link/v1/link_pb.js';
+import {
+  AgentLinkService,
+  type AgentMessage,
+  type FetchArtifactRequest,
+  type FetchArtifactResponse,
+} from '#gen/longline/link/v1/link_pb.js';
 import { Backoff } from '../core/backoff.ts';
 import type { Clock } from '../core/clock.ts';
 import { LonglineError } from '../core/errors.ts';
@@ -12,7 +17,7 @@ import { Connection } from './connection.ts';
 import { ControlStream } from './control-stream.ts';
 import type { DesiredStates } from './desired-states.ts';
 import type { TlsSessionCache } from './dial-credentials.ts';
-import type { ChannelLimits, DuplexCall } from './grpc-client.ts';
+import type { ChannelLimits, DuplexCall, IncomingCall } from './grpc-client.ts';
 import { readWelcome, type WelcomeTerms } from './hello.ts';
 import type { InputRelay } from './input-relay.ts';
 import { LogShipper } from './log-shipper.ts';
@@ -155,6 +160,11 @@ export class Session {
   /** Lets the log stream look for input acknowledgements. */
   wakeLogs(): void {
     this.#shipper?.wake();
+  }
+
+  /** Asks for bytes of an artifact over this connection. */
+  artifact(request: FetchArtifactRequest): IncomingCall<FetchArtifactResponse> {
+    return this.#connection.ask(AgentLinkService.method.fetchArtifact, request);
   }
 
   /** Begins to read and write. The session before must have stopped sending. */

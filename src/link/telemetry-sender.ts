@@ -6,6 +6,7 @@ import {
   type TelemetryResponse,
 } from '#gen/longline/link/v1/link_pb.js';
 import type { NetworkTelemetry } from '#gen/longline/v1/network_pb.js';
+import type { ProgramTelemetry } from '#gen/longline/v1/program_pb.js';
 import type { SessionTelemetry } from '#gen/longline/v1/session_pb.js';
 import type { MetricSample } from '#gen/longline/v1/telemetry_pb.js';
 import type { DuplexCall } from './grpc-client.ts';
@@ -24,6 +25,7 @@ export class TelemetrySender {
   readonly #samples = new LatestFigures<MetricSample>(seriesOf);
   readonly #sessions = new LatestFigures<SessionTelemetry>(({ sessionId }) => sessionId);
   readonly #networks = new LatestFigures<NetworkTelemetry>(({ network }) => network?.name ?? '');
+  readonly #programs = new LatestFigures<ProgramTelemetry>(({ name }) => name);
   readonly #filled = new Wakeup();
   #droppedSinceSent = 0n;
   #dropped = 0;
@@ -40,7 +42,7 @@ export class TelemetrySender {
   }
 
   get waiting(): boolean {
-    return this.#samples.size + this.#sessions.size + this.#networks.size > 0;
+    return this.#samples.size + this.#sessions.size + this.#networks.size + this.#programs.size > 0;
   }
 
   /** Takes samples; a newer one of a series replaces the one that waits. */
@@ -56,6 +58,11 @@ export class TelemetrySender {
   /** Takes figures of networks; newer ones of a network replace those that wait. */
   putNetworks(figures: Iterable<NetworkTelemetry>): void {
     this.#put(this.#networks, figures);
+  }
+
+  /** Takes figures of programs; newer ones of a program replace those that wait. */
+  putPrograms(figures: Iterable<ProgramTelemetry>): void {
+    this.#put(this.#programs, figures);
   }
 
   /** Resolves when samples wait or the signal aborts. */
@@ -109,6 +116,7 @@ export class TelemetrySender {
       samples: this.#samples.take(MAX_PER_REQUEST),
       sessions: this.#sessions.take(MAX_PER_REQUEST),
       networks: this.#networks.take(MAX_NETWORKS_PER_REQUEST),
+      programs: this.#programs.take(MAX_PER_REQUEST),
       dropped,
     });
   }

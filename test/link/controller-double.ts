@@ -2,7 +2,7 @@
 // decide what it says. It keeps its store across restarts of its server, as a real one does.
 import { createHash } from 'node:crypto';
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServerDuplexStream, type ServerWritableStream, status } from '@grpc/grpc-js';
 import {
   AgentLinkService,
   type AgentMessage,
@@ -10,6 +10,8 @@ import {
   CommandSchema,
   type ControllerMessage,
   ControllerMessageSchema,
+  type FetchArtifactRequest,
+  type FetchArtifactResponse,
   type Hello,
   type LogsRequest,
   type LogsResponse,
@@ -34,6 +36,9 @@ type MessageOf<K extends MessageKind> = Extract<AgentMessage['message'], { case:
 type LogsCall = ServerDuplexStream<LogsRequest, LogsResponse>;
 /** A tunnel of the agent, as grpc-js gives it. */
 export type TunnelCall = ServerDuplexStream<TunnelRequest, TunnelResponse>;
+
+/** A fetch of an artifact, as grpc-js gives it. */
+export type FetchCall = ServerWritableStream<FetchArtifactRequest, FetchArtifactResponse>;
 
 /** A log as stored. */
 export class StoredLog {
@@ -89,6 +94,9 @@ export class TestController implements AsyncDisposable {
   readonly logStreams = { opened: 0, open: 0 };
   /** Every Tunnel call that came, oldest first. */
   readonly tunnels: TunnelCall[] = [];
+  /** Answers fetches of artifacts. */
+  onFetch: (call: FetchCall) => void = (call) =>
+    call.emit('error', { code: status.NOT_FOUND, details: `no artifact ${call.request.digest}` });
   /** Most control streams that were open at the same time. */
   mostOpen = 0;
   readonly #tls: { identity: TestIdentity; authority: string } | undefined;
@@ -131,6 +139,10 @@ export class TestController implements AsyncDisposable {
       tunnel: (call: TunnelCall) => {
         call.on('error', () => call.end());
         this.tunnels.push(call);
+      },
+      fetchArtifact: (call: FetchCall) => {
+        call.on('error', () => undefined);
+        this.onFetch(call);
       },
     });
     this.#server = server;

@@ -1,0 +1,35 @@
+// Where artifacts come from, as whoever keeps them sees it: the controller's link, a registry.
+import { LonglineError } from '../errors.ts';
+
+/** Largest artifact.tar.zst that is taken anywhere, in bytes. */
+export const MAX_ARTIFACT_BYTES = 16 * 1024 * 1024;
+
+/** Bytes of an artifact and where they stand in it. */
+export interface ArtifactPiece {
+  /** Of the whole, in bytes; undefined if the source doesn't say. */
+  readonly size: number | undefined;
+  readonly offset: number;
+  readonly data: Uint8Array;
+}
+
+/** Where artifacts of one origin come from. */
+export interface ArtifactSource {
+  /**
+   * Pieces in order and without holes, from `offset` on, or from 0 where the source can't begin there; ends after the last one.
+   * Waits are bounded. Throws `not_found`, `unavailable` or `late`; what came before then is good as far as the source knows.
+   */
+  read(digest: string, offset: number, signal: AbortSignal): AsyncIterable<ArtifactPiece>;
+}
+
+const DIGEST = /^sha256:([0-9a-f]{64})$/;
+
+/** The hex digits of "sha256:…". Throws `invalid` for anything else. */
+export function digestHex(digest: string): string {
+  const hex = DIGEST.exec(digest)?.[1];
+  if (hex !== undefined) return hex;
+  const shown = JSON.stringify(digest.slice(0, 100));
+  throw new LonglineError(
+    'invalid',
+    `artifact: ${shown} is no digest; it must be "sha256:" and 64 hex digits in lower case`,
+  );
+}
