@@ -7,6 +7,8 @@ import * as type from '../core/config/value-type.ts';
 import { AGENT_ID } from '../core/ids.ts';
 import { jobSettings } from './job-settings.ts';
 import { networkSettings } from './network-settings.ts';
+import { programConflicts } from './program-service-settings.ts';
+import { programSettings } from './program-settings.ts';
 import { sessionSettings } from './session-settings.ts';
 
 const MIB = 1024 ** 2;
@@ -88,7 +90,7 @@ const host = {
   agentId: setting(type.string({ pattern: AGENT_ID, allowed: '1 to 128 of A-Z a-z 0-9 . _ -', placeholder: 'ID' }), {
     key: 'agent_id',
     group: HOST,
-    envAliases: ['AGENT_ID'],
+    envAliases: ['AGENT_ID', 'AGENT_HOST_ID'],
     default:
       hostname()
         .replaceAll(/[^A-Za-z0-9._-]/g, '-')
@@ -206,6 +208,7 @@ export const agentConfig = defineConfig(
     jobs: jobSettings,
     sessions: sessionSettings,
     network: networkSettings,
+    programs: programSettings,
     spool,
     audit,
     log,
@@ -219,7 +222,12 @@ export type AgentConfig = Resolved<typeof agentConfig.table>;
 type Values = Resolved<
   typeof link &
     typeof host &
-    typeof files & { jobs: typeof jobSettings; sessions: typeof sessionSettings; spool: typeof spool }
+    typeof files & {
+      jobs: typeof jobSettings;
+      sessions: typeof sessionSettings;
+      programs: typeof programSettings;
+      spool: typeof spool;
+    }
 >;
 
 function conflicts(config: Values): ConfigConflict[] {
@@ -248,5 +256,5 @@ function conflicts(config: Values): ConfigConflict[] {
     const description = 'has more than host and port; it must look like https://HOST:PORT';
     found.push({ key: 'controller', description });
   }
-  return found;
+  return [...found, ...programConflicts(config.programs, config.controllerUrl)];
 }

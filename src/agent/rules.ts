@@ -32,6 +32,10 @@ export async function openRules(config: AgentConfig, folder: DataFolder, jobs: J
     config.caFile,
     config.localSocket,
     config.network.controlSocket,
+    ...config.programs.keys.files,
+    config.programs.registry.keyFile,
+    config.programs.nats.keyFile,
+    config.programs.nats.credentialsFile,
   ]) {
     if (path !== undefined) guarded.push(path);
   }

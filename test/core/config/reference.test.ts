@@ -17,10 +17,15 @@ function checkTable<T extends SettingTable>(schema: ConfigSchema<T>): void {
   const secrets = new Set(
     settingsOf(schema.table).flatMap((one) => (one.setting.secret ? [`${one.setting.key}_file`] : [])),
   );
+  let section = '';
   const opened = example
     .split('\n')
     .map((line) => (/^# [a-z_]+ = /.test(line) ? line.slice(2) : line))
-    .filter((line) => !secrets.has(line.split(' ')[0]!))
+    .filter((line) => {
+      const heading = /^\[(.+)\]$/.exec(line)?.[1];
+      if (heading !== undefined) section = `${heading}.`;
+      return !secrets.has(`${section}${line.split(' ')[0]}`);
+    })
     .join('\n');
   const all = resolveConfig(schema, { file: { path: 'example', text: opened } });
   assert.ok(all.ok, JSON.stringify(all.ok ? '' : all.problems));
