@@ -69,6 +69,13 @@ export type NetworkChange = {
   readonly name: string;
 };
 
+/** A program of an agent changed, or what is known of it, figures included. */
+export type ProgramChange = {
+  readonly agentId: string;
+  /** Empty if it may be any of them. */
+  readonly name: string;
+};
+
 /** A mesh changed, or how far its members are. */
 export type MeshChanged = {
   readonly mesh: string;
@@ -90,4 +97,5 @@ export const sessionTopic = (sessionId: string): Topic<SessionChange> => ({ name
 export const desiredStatesTopic: Topic<DesiredStateChange> = { name: 'desired-states' };
 export const logTopic = (logId: string): Topic<LogChange> => ({ name: `log/${logId}` });
 export const networksTopic: Topic<NetworkChange> = { name: 'networks' };
+export const programsTopic: Topic<ProgramChange> = { name: 'programs' };
 export const meshesTopic: Topic<MeshChanged> = { name: 'meshes' };

@@ -7,6 +7,7 @@ import {
   DesiredStateKind,
   type Progress,
   type Received,
+  type Result,
   type StateReport,
   StateReportSchema,
 } from '#gen/longline/link/v1/link_pb.js';
@@ -15,6 +16,7 @@ import { LonglineError } from '../../core/errors.ts';
 import { SESSION_ID } from '../../core/ids.ts';
 import { eventsTopic } from '../bus/topics.ts';
 import { publishChanges, publishSession } from '../dispatch/sweeper.ts';
+import { KEPT_ROLLBACKS, rollbackRecord } from '../programs/program-report.ts';
 import type { CommandChange, ProgressUpdate, ResultUpdate } from '../store/command.ts';
 import { storeFacts } from './greeting.ts';
 import type { LinkDependencies } from './link-options.ts';
@@ -64,7 +66,7 @@ export class ControlInbox {
       case 'rejected':
         return this.#finish(rejectionUpdate(message.value, this.#agentId, this.#needs.clock.now()));
       case 'result':
-        return this.#finish(resultUpdate(message.value, this.#agentId, this.#needs.clock.now()));
+        return this.#result(message.value);
       case 'progress':
         return this.#step(message.value);
       case 'stateReport':
@@ -91,6 +93,18 @@ export class ControlInbox {
     this.#effects.confirmed(commandId);
     const { store, clock } = this.#needs;
     this.#publish(await store.commands.received(commandId, this.#agentId, clock.now()));
+  }
+
+  async #result(result: Result): Promise<void> {
+    const { store, clock } = this.#needs;
+    const nowMs = clock.now();
+    const { detail } = result;
+    const told =
+      detail.case === 'program' && detail.value.result.case === 'rollback' ? detail.value.result.value : undefined;
+    const rollback = told && rollbackRecord(told, this.#agentId, nowMs);
+    // First, so that after a crash between the two the result comes again.
+    if (rollback !== undefined) await store.rollbacks.add([rollback], KEPT_ROLLBACKS);
+    await this.#finish(resultUpdate(result, this.#agentId, nowMs));
   }
 
   /** Also acknowledges what is unknown here or was stored before, or the agent would repeat it for ever. */

@@ -10,6 +10,7 @@ import {
 } from '#gen/longline/link/v1/link_pb.js';
 import { ErrorReason, ErrorSchema } from '#gen/longline/v1/error_pb.js';
 import { desiredStatesTopic } from '../bus/topics.ts';
+import { KEPT_ROLLBACKS, rollbacksIn } from '../programs/program-report.ts';
 import { STATE_BODIES } from '../states/state-bodies.ts';
 import type { StateReportRecord } from '../store/state-report.ts';
 import type { LinkDependencies } from './link-options.ts';
@@ -55,6 +56,7 @@ export class StateInbox {
     } else if (generation > 0n || detail.case !== undefined) {
       // In this order, so that after a crash between the two the report isn't known here, and comes again.
       await store.desiredStates.applied(agentId, kind, generation);
+      await store.rollbacks.add(rollbacksIn(report, agentId, clock.now()), KEPT_ROLLBACKS);
       const bytes = toBinary(StateReportSchema, report);
       await store.stateReports.put({ agentId, kind, generation, report: bytes, storedAtMs: clock.now() });
     }

@@ -9,8 +9,9 @@ import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { Bus } from '../bus/bus.ts';
 import { desiredStatesTopic, fleetTopic, meshesTopic, networksTopic } from '../bus/topics.ts';
-import { memberFacts, readReport, statusIn } from '../networks/agent-report.ts';
+import { memberFacts, statusIn } from '../networks/agent-report.ts';
 import { NetworkChanges } from '../networks/network-changes.ts';
+import { forgetRemoved } from '../states/removed-items.ts';
 import type { MeshState } from '../store/mesh.ts';
 import type { MemberFactsRecord, NetworkRecord } from '../store/network.ts';
 import type { Store } from '../store/store.ts';
@@ -128,7 +129,12 @@ export class MeshDriver {
     for (const agentId of agents) {
       const meshes = await this.#parts.store.meshes.ofAgent(agentId);
       await this.#removeLeftovers(agentId, meshes);
-      await this.#forgetRemoved(agentId);
+      await forgetRemoved(this.#parts, agentId, {
+        stateKind: DesiredStateKind.NETWORK,
+        topic: networksTopic,
+        repository: this.#parts.store.networks,
+        isTold: (report, name) => statusIn(report, name) !== undefined,
+      });
       for (const name of meshes) this.#dirtyMeshes.add(name);
     }
   }
@@ -145,23 +151,6 @@ export class MeshDriver {
     for (const { mesh } of left) {
       this.#synced.delete(mesh);
       this.#dirtyMeshes.add(mesh);
-    }
-  }
-
-  /** Networks that were taken away are forgotten once their agent says so, or can't say anything any more. */
-  async #forgetRemoved(agentId: string): Promise<void> {
-    const { bus, store } = this.#parts;
-    const removing = (await store.networks.ofAgent(agentId)).filter((network) => network.removing);
-    if (removing.length === 0) return;
-    const stored = await store.stateReports.get(agentId, DesiredStateKind.NETWORK);
-    const report = stored && readReport(stored.report);
-    const revoked = (await store.agents.get(agentId))?.revoked ?? true;
-    for (const { generation, name } of removing) {
-      const said = report !== undefined && report.generation >= generation && statusIn(report, name) === undefined;
-      if (!said && !revoked) continue;
-      for (const gone of await store.networks.forget(agentId, [name], generation)) {
-        bus.publish(networksTopic, { agentId, name: gone });
-      }
     }
   }
 

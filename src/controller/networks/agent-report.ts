@@ -1,31 +1,15 @@
 // What an agent last said of its networks, read for what is to be known of one of them. Pure.
-import { fromBinary } from '@bufbuild/protobuf';
-import { type StateReport, StateReportSchema } from '#gen/longline/link/v1/link_pb.js';
-import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
+import type { StateReport } from '#gen/longline/link/v1/link_pb.js';
 import { NetworkState, type NetworkStatus } from '#gen/longline/v1/network_pb.js';
 import { parsePublicKey } from '../../core/wireguard-keys.ts';
 import type { MemberFacts } from '../mesh/progress.ts';
+import { type Refusal, readReport, type Standing, standingAt } from '../states/standing.ts';
 import type { MemberFactsRecord, NetworkRecord } from '../store/network.ts';
 
-/** A generation that an agent refused, with its serialised longline.v1.Error. */
-export interface Refusal {
-  readonly generation: bigint;
-  readonly error: Uint8Array;
-}
-
 /** How far an agent is with one network. */
-export interface NetworkStanding {
-  /** It applied what was last wanted of this network, wholly or as far as its items say. */
-  readonly applied: boolean;
-  /** Why it didn't. */
-  readonly error: WireError | undefined;
+export interface NetworkStanding extends Standing {
   /** As it last said, whatever was wanted then. */
   readonly status: NetworkStatus | undefined;
-}
-
-/** Latest report of an agent on its networks. */
-export function readReport(bytes: Uint8Array): StateReport {
-  return fromBinary(StateReportSchema, bytes);
 }
 
 /** What a report says of a network by name. */
@@ -40,18 +24,7 @@ export function standingOf(
   report: StateReport | undefined,
   refusal: Refusal | undefined,
 ): NetworkStanding {
-  const applied = report !== undefined && report.generation >= network.generation;
-  const refused = refusal !== undefined && refusal.generation >= network.generation;
-  const error = refused ? fromBinary(ErrorSchema, refusal.error) : undefined;
-  // What was applied stays when something later is refused, which was asked of another network.
-  const stays = applied && refused && refusal.generation > report.generation && !isOfAll(error!);
-  const status = statusIn(report, network.name);
-  return stays || error === undefined ? { applied, error: undefined, status } : { applied: false, error, status };
-}
-
-/** Networks can't be had there at all. */
-function isOfAll({ reason }: WireError): boolean {
-  return reason === ErrorReason.UNSUPPORTED || reason === ErrorReason.UNAVAILABLE;
+  return { ...standingAt(network.generation, report, refusal), status: statusIn(report, network.name) };
 }
 
 /** What its agent says of a member of a mesh. */

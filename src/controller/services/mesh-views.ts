@@ -17,7 +17,8 @@ import {
 } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { ErrorReason, ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { coveringPrefixes, lengthsOf } from '../../core/network/prefix.ts';
-import { readReport, standingOf } from '../networks/agent-report.ts';
+import { standingOf } from '../networks/agent-report.ts';
+import { readReport } from '../states/standing.ts';
 import type { KeyRotationRecord, KeyRotationStep, MeshMemberRecord, MeshState } from '../store/mesh.ts';
 import type { MemberFactsRecord } from '../store/network.ts';
 

@@ -10,7 +10,8 @@ import {
   type NetworkStatus,
 } from '#gen/longline/v1/network_pb.js';
 import type { Clock } from '../../core/clock.ts';
-import { type Refusal, readReport, standingOf } from '../networks/agent-report.ts';
+import { standingOf } from '../networks/agent-report.ts';
+import { type Refusal, readReport } from '../states/standing.ts';
 import type { NetworkRecord } from '../store/network.ts';
 import type { Store } from '../store/store.ts';
 import type { NetworkFiguresCache } from './network-figures.ts';

@@ -1,0 +1,54 @@
+// Forgets programs that were taken away once their agents say so. It holds nothing that matters: killed anywhere, it looks at
+// everything again. What fails is logged and tried again.
+import { DesiredStateKind } from '#gen/longline/link/v1/link_pb.js';
+import type { Clock } from '../../core/clock.ts';
+import { describeError } from '../../core/errors.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { Bus } from '../bus/bus.ts';
+import { desiredStatesTopic, programsTopic } from '../bus/topics.ts';
+import { nextWithin } from '../services/waiting.ts';
+import { forgetRemoved, type RemovableItems } from '../states/removed-items.ts';
+import type { Store } from '../store/store.ts';
+import { programsIn } from './program-report.ts';
+
+const PENDING_CHANGES = 4096;
+const PAGE = 1000;
+
+/** What it is made from. */
+export interface ProgramUpkeepParts {
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** How often everything is looked at, should a wake-up have been lost. */
+  readonly recheckMs: number;
+}
+
+/** Goes on until the signal aborts. */
+export async function runProgramUpkeep(parts: ProgramUpkeepParts, signal: AbortSignal): Promise<void> {
+  const { store, bus, clock, log, recheckMs } = parts;
+  const items: RemovableItems = {
+    stateKind: DesiredStateKind.PROGRAMS,
+    topic: programsTopic,
+    repository: store.programs,
+    isTold: (report, name) => programsIn(report).some((program) => program.name === name),
+  };
+  using states = await bus.subscribe(desiredStatesTopic, PENDING_CHANGES);
+  let recheckAtMs = clock.monotonic();
+  while (!signal.aborted) {
+    let agents: readonly string[] = [];
+    try {
+      if (clock.monotonic() >= recheckAtMs) {
+        recheckAtMs = clock.monotonic() + recheckMs;
+        agents = await store.programs.agentsRemoving(PAGE);
+      } else {
+        const event = await nextWithin(states, clock, recheckAtMs - clock.monotonic(), signal);
+        if (event?.kind === 'lagged') recheckAtMs = clock.monotonic();
+        else if (event?.message.stateKind === DesiredStateKind.PROGRAMS) agents = [event.message.agentId];
+      }
+      for (const agentId of agents) await forgetRemoved(parts, agentId, items);
+    } catch (error) {
+      log.error('programs that were taken away: failed; tried again', { err: describeError(error) });
+    }
+  }
+}
