@@ -1,0 +1,109 @@
+// What tests of NATS share: an announcer with short limits, a client that has nothing to do with it, and figures to tell of.
+import { connect, type NatsConnection } from '@nats-io/transport-node';
+import type { AnnouncedChange, AnnouncedFigures, AnnouncedRollback } from '../../../src/capabilities/programs/ports.ts';
+import { systemClock } from '../../../src/core/clock.ts';
+import type { LogFields, Logger } from '../../../src/core/logger.ts';
+import { NatsAnnouncer, type NatsOptions } from '../../../src/platform/nats/announcer.ts';
+
+export const ARTIFACT = `sha256:${'ab'.repeat(32)}`;
+export const PROGRAM = { program: 'drop', artifact: ARTIFACT, version: '1.2.0', revision: 3, state: 'active' } as const;
+
+/** Figures whose packets tell which they are. */
+export function told(packets = 1000): AnnouncedFigures {
+  return {
+    ...PROGRAM,
+    figures: {
+      startMs: Date.UTC(2026, 0, 15, 10, 29, 30),
+      endMs: Date.UTC(2026, 0, 15, 10, 30),
+      elapsedMs: 30_000,
+      countedMs: 30_000,
+      runs: 500n,
+      cpuPercent: 0.5,
+      latencyMs: 0.1,
+      memoryKb: 1024,
+      packets: BigInt(packets),
+      violations: 2n,
+      errors: 1n,
+      packetsDelta: 10n,
+      violationsDelta: 0n,
+      errorsDelta: undefined,
+      others: { drops: 7n },
+      events: 4,
+      droppedEvents: 1,
+    },
+  };
+}
+
+export const ROLLBACK: AnnouncedRollback = {
+  id: '0198c0de-0000-7000-8000-000000000001',
+  trigger: 'errors',
+  threshold: 10,
+  value: 25,
+  reason: '25 errors in 30 s; at most 10 in 30 s are allowed',
+  requestedBy: '',
+  timeMs: Date.UTC(2026, 0, 15, 10, 31),
+  toArtifact: `sha256:${'cd'.repeat(32)}`,
+  figures: told().figures,
+  error: undefined,
+};
+
+export const ROLLED_BACK = { ...PROGRAM, what: 'rolled_back', rollback: ROLLBACK } as const satisfies AnnouncedChange;
+
+/** What is published, as whoever reads it sees it. */
+export interface Published {
+  readonly type: string;
+  readonly timestamp: string;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** A client of its own that listens to everything of agents; call `close`. */
+export async function listen(address: string, more: Parameters<typeof connect>[0] = {}) {
+  const client: NatsConnection = await connect({ servers: address, reconnect: false, ...more });
+  const heard: Published[] = [];
+  client.subscribe('agent.>', { callback: (_error, message) => void heard.push(message.json<Published>()) });
+  await client.flush();
+  return { client, heard };
+}
+
+/** A log that is kept. */
+export class KeptLog implements Logger {
+  readonly lines: { readonly level: string; readonly message: string; readonly fields: LogFields }[] = [];
+  debug = (message: string, fields: LogFields = {}) => void this.lines.push({ level: 'debug', message, fields });
+  info = (message: string, fields: LogFields = {}) => void this.lines.push({ level: 'info', message, fields });
+  warn = (message: string, fields: LogFields = {}) => void this.lines.push({ level: 'warn', message, fields });
+  error = (message: string, fields: LogFields = {}) => void this.lines.push({ level: 'error', message, fields });
+  child = () => this;
+
+  find(text: RegExp): LogFields | undefined {
+    return this.lines.find(({ message, fields }) => text.test(`${message} ${String(fields['err'] ?? '')}`))?.fields;
+  }
+}
+
+/** An announcer that is started, with waits that a test can sit out. */
+export function announcer(url: string, more: Partial<NatsOptions> = {}): { announcer: NatsAnnouncer; log: KeptLog } {
+  const log = new KeptLog();
+  const made = new NatsAnnouncer({
+    url,
+    credentials: {},
+    telemetrySubject: 'agent.telemetry',
+    hostId: 'host-001',
+    agentVersion: '1.0.0',
+    clock: systemClock,
+    log,
+    ...more,
+    limits: { connectMs: 2_000, flushMs: 1_000, backoff: { baseMs: 50, capMs: 200 }, closeMs: 1_000, ...more.limits },
+  });
+  made.start();
+  return { announcer: made, log };
+}
+
+/** Waits for a condition, at most 20 s. */
+export async function until<T>(what: string, found: () => T | undefined | false): Promise<T> {
+  for (const endMs = performance.now() + 20_000; performance.now() < endMs; ) {
+    const value = found();
+    if (value !== undefined && value !== false) return value;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`${what}: not within 20 s`);
+}
