@@ -2,6 +2,7 @@
 // signatures are checked with, and whoever wants to hear of it besides the controller.
 
 import type { LonglineError } from '../../core/errors.ts';
+import type { ArtifactKey } from '../../core/programs/artifact-key.ts';
 import type { AttachPoint } from '../../core/programs/attach-point.ts';
 import type { ArtifactCounter } from '../../core/programs/metadata.ts';
 import type { ProgramStateName, RollbackTrigger } from '../../core/programs/program-state.ts';
@@ -9,6 +10,7 @@ import type { ProgramType } from '../../core/programs/program-type.ts';
 import type { FunctionRequest, ParameterWrite } from '../../core/programs/resolved-spec.ts';
 import type { ProgramFigures } from './figures.ts';
 
+export type { ArtifactKey } from '../../core/programs/artifact-key.ts';
 export type { AttachPoint } from '../../core/programs/attach-point.ts';
 export type { ArtifactCounter } from '../../core/programs/metadata.ts';
 export type { ParameterValue } from '../../core/programs/parameter.ts';
@@ -178,16 +180,6 @@ export interface Artifacts {
   get(digest: string, origin: ArtifactOrigin, signal: AbortSignal): Promise<Uint8Array>;
   /** Drops all but these. */
   keepOnly(digests: ReadonlySet<string>): Promise<void>;
-}
-
-/** A key that signatures of artifacts are checked with. */
-export interface ArtifactKey {
-  readonly keyId: string;
-  readonly algorithm: 'ed25519' | 'ecdsa-p256' | 'rsa-pss';
-  /** SPKI, DER. */
-  readonly publicKey: Uint8Array;
-  /** Milliseconds since the epoch; undefined for never. */
-  readonly expiresAtMs: number | undefined;
 }
 
 /** Keys of this host, from wherever they are. */

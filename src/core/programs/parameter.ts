@@ -48,6 +48,14 @@ export function encodeMapKey(text: string, sizeBytes: number): Uint8Array {
   return orThrow(wrong(text, `a key from 0 to ${most}, in ${bytesText(sizeBytes)}`));
 }
 
+/** A key of a map in words, where the size of the key isn't known. */
+export const MAP_KEY_FORM = 'a key, as number such as 0 or 0x10 if it has at most 8 bytes, else in hex';
+
+/** True if a text can be the key of some map. */
+export function isMapKey(text: string): boolean {
+  return (readNumber(text) ?? -1n) >= 0n || /^([0-9a-fA-F]{2}){9,512}$/.test(text);
+}
+
 /** Why no value of this type can have this size; undefined if it can. */
 export function sizeFault(type: ParameterType, sizeBytes: number): string | undefined {
   const right = RIGHT_SIZES[type];
