@@ -154,7 +154,7 @@ export class ArtifactCache implements Artifacts {
     let at = from;
     let parts = [begun];
     for await (const { size, offset, data } of source.read(`sha256:${hex}`, from, signal)) {
-      if (offset === 0 && at === from && from > 0) {
+      if (offset === 0 && at > 0) {
         await file.truncate(0);
         at = 0;
         parts = [];

@@ -15,7 +15,8 @@ export interface ArtifactPiece {
 /** Where artifacts of one origin come from. */
 export interface ArtifactSource {
   /**
-   * Pieces in order and without holes, from `offset` on, or from 0 where the source can't begin there; ends after the last one.
+   * Pieces in order and without holes, from `offset` on; ends after the last one. A piece at 0 where another was due begins anew,
+   * as with a source that can't begin anywhere else.
    * Waits are bounded. Throws `not_found`, `unavailable` or `late`; what came before then is good as far as the source knows.
    */
   read(digest: string, offset: number, signal: AbortSignal): AsyncIterable<ArtifactPiece>;
