@@ -5,6 +5,7 @@ import { LonglineError } from '../../core/errors.ts';
 
 const SIGNATURES = {
   close: 'int close(int fd)',
+  if_indextoname: 'intptr_t if_indextoname(uint index, void *name)',
   if_nametoindex: 'uint if_nametoindex(const char *name)',
   ioctl: 'int ioctl(int fd, ulong request, ...)',
   mount: 'int mount(const char *source, const char *target, const char *type, ulong flags, const char *data)',

@@ -1,0 +1,193 @@
+// What is pinned for one attachment of a program: a link, or a folder with a link for each processor or with the function of a
+// filter, whose name says where that is. What takes the place of another is pinned beside it first, and renamed once it is whole;
+// repair() finishes or takes back what a kill left of that. Knows nothing of what is attached how.
+import { type Dirent, mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { LonglineError } from '../../core/errors.ts';
+import { type BpfFd, detachLink, ERRNO, errnoBehind, openPin, pin } from './bpf-syscall.ts';
+import { detachFilter, type FilterPlace } from './clsact-filter.ts';
+
+const DRAFT = '-new';
+const FORMER = '-old';
+const FILTER = /^filter-(\d+)-(ingress|egress)-(\d+)$/;
+const MODE = 0o700;
+
+/** What is there. The caller disposes descriptors. */
+export type SlotContent =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'links'; readonly links: readonly BpfFd[] }
+  | { readonly kind: 'filter'; readonly filter: FilterPlace; readonly path: string };
+
+/** The pins of one attachment. */
+export class LinkSlot {
+  readonly #path: string;
+
+  /** `path`: of the pin. Its folder has to be there. */
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** All slots of a folder, in order, after repair(). */
+  static all(folder: string): readonly LinkSlot[] {
+    const names = new Set(namesIn(folder).map((name) => name.replace(/-(new|old)$/, '')));
+    const slots = [...names].sort().map((name) => new LinkSlot(join(folder, name)));
+    for (const slot of slots) slot.repair();
+    return slots.filter((slot) => slot.#entry('') !== undefined);
+  }
+
+  get name(): string {
+    return basename(this.#path);
+  }
+
+  get path(): string {
+    return this.#path;
+  }
+
+  /** Finishes an exchange that a kill cut short if its new part is whole, else takes it back. */
+  repair(): void {
+    const there = this.#entry('') !== undefined;
+    const former = this.#entry(FORMER) !== undefined;
+    if (!there && former) {
+      const whole = this.#entry(DRAFT) === undefined ? FORMER : DRAFT;
+      renameSync(this.#path + whole, this.#path);
+    }
+    for (const suffix of [DRAFT, FORMER]) endPin(this.#path + suffix);
+  }
+
+  /** What is there. */
+  open(): SlotContent {
+    const entry = this.#entry('');
+    if (entry === undefined) return { kind: 'none' };
+    if (!entry.isDirectory()) return { kind: 'links', links: openAll([this.#path]) };
+    const paths = namesIn(this.#path).map((name) => join(this.#path, name));
+    for (const path of paths) {
+      const filter = readFilterName(basename(path));
+      if (filter !== undefined) return { kind: 'filter', filter, path };
+    }
+    return { kind: 'links', links: openAll(paths) };
+  }
+
+  /** Pins these in place of what is there, which is ended then. Descriptors stay with the caller. */
+  putLinks(links: readonly BpfFd[], single: boolean): void {
+    this.#exchange((draft) => {
+      if (single) return pin(links[0]!.fd, draft);
+      mkdirSync(draft, { mode: MODE });
+      for (const [index, link] of links.entries()) pin(link.fd, join(draft, `link-${index}`));
+    });
+  }
+
+  /** Pins a function with the place of its filter, has that attached, and ends what was there. */
+  putFilter(filter: FilterPlace, programFd: number, attach: () => void): void {
+    this.#exchange((draft) => {
+      mkdirSync(draft, { mode: MODE });
+      pin(programFd, join(draft, filterName(filter)));
+      attach();
+    });
+  }
+
+  /** Pins another function for the filter that is there. */
+  renewFilter(path: string, programFd: number): void {
+    const draft = `${path}${DRAFT}`;
+    endPin(draft);
+    pin(programFd, draft);
+    renameSync(draft, path);
+  }
+
+  /** Ends what is there. Nothing happens if nothing is. */
+  end(): void {
+    endPin(this.#path);
+  }
+
+  #exchange(fill: (draft: string) => void): void {
+    const draft = this.#path + DRAFT;
+    this.repair();
+    try {
+      fill(draft);
+    } catch (error) {
+      endPin(draft);
+      throw error;
+    }
+    if (this.#entry('') !== undefined) renameSync(this.#path, this.#path + FORMER);
+    renameSync(draft, this.#path);
+    endPin(this.#path + FORMER);
+  }
+
+  #entry(suffix: string): Dirent | undefined {
+    return entryOf(this.#path + suffix);
+  }
+}
+
+/** Ends what is pinned there, and takes the pin away. What is ended doesn't run any more when this returns. */
+function endPin(path: string): void {
+  const entry = entryOf(path);
+  if (entry === undefined) return;
+  if (entry.isDirectory()) {
+    for (const name of namesIn(path)) endPin(join(path, name));
+    rmdirSync(path);
+    return;
+  }
+  const filter = readFilterName(entry.name);
+  if (filter !== undefined) {
+    detachFilter(filter);
+    unlinkSync(path);
+    return;
+  }
+  using link = openPin(path);
+  // Links end with their last descriptor, but not before somebody in the kernel gets round to it: closing ours waits for that.
+  if (link !== undefined) endLink(path, link);
+  unlinkSync(path);
+}
+
+function endLink(path: string, link: BpfFd): void {
+  try {
+    detachLink(`ending ${path}`, link.fd);
+  } catch (error) {
+    const errno = errnoBehind(error);
+    // Types that can't be ended so, functions beside a filter, and links whose interface is gone.
+    if (errno !== ERRNO.EOPNOTSUPP && errno !== ERRNO.EINVAL && errno !== ERRNO.ENOLINK) throw error;
+  }
+}
+
+function openAll(paths: readonly string[]): readonly BpfFd[] {
+  const opened: BpfFd[] = [];
+  try {
+    for (const path of paths) {
+      const link = openPin(path);
+      if (link !== undefined) opened.push(link);
+    }
+    return opened;
+  } catch (error) {
+    for (const link of opened) link[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function filterName({ direction, handle, index }: FilterPlace): string {
+  return `filter-${index}-${direction}-${handle}`;
+}
+
+function readFilterName(name: string): FilterPlace | undefined {
+  const [whole, index, direction, handle] = FILTER.exec(name) ?? [];
+  if (whole === undefined) return undefined;
+  return { index: Number(index), direction: direction as FilterPlace['direction'], handle: Number(handle) };
+}
+
+function entryOf(path: string): Dirent | undefined {
+  const name = basename(path);
+  return entriesIn(dirname(path)).find((entry) => entry.name === name);
+}
+
+function namesIn(folder: string): readonly string[] {
+  return entriesIn(folder)
+    .map(({ name }) => name)
+    .sort();
+}
+
+function entriesIn(folder: string): readonly Dirent[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw new LonglineError('unavailable', `${folder} can't be read`, { cause: error });
+  }
+}
