@@ -64,7 +64,8 @@ export function putAssignment(
     return { ...none, change: same ? undefined : { asked, settled: asked } };
   }
   const underWay = active !== undefined && isForward(active.phase) && active.phase !== 'halted';
-  if (underWay && sameStrategy && before !== undefined && asksTheSame(before, next)) return { ...none, change: undefined };
+  if (underWay && sameStrategy && before !== undefined && asksTheSame(before, next))
+    return { ...none, change: undefined };
   const begun = beginRollout(newRolloutId, name, next, asked, settled, state, agents, nowMs);
   const over = active && ended(active, 'superseded', `rollout ${newRolloutId} took its place`, nowMs);
   const putRollouts = over === undefined ? [begun.rollout] : [over, begun.rollout];
@@ -169,7 +170,10 @@ export function removeAssignment({ assignment, rollout }: AssignmentState, nowMs
 
 function requireGoingOn({ endedAtMs, id, phase }: RolloutRecord, what: string): void {
   if (endedAtMs === undefined) return;
-  throw new LonglineError('wrong_state', `rollout ${id} is over (${phase}) and can't be ${what}; put the assignment again`);
+  throw new LonglineError(
+    'wrong_state',
+    `rollout ${id} is over (${phase}) and can't be ${what}; put the assignment again`,
+  );
 }
 
 function requireUnderWay(rollout: RolloutRecord, what: string): void {

@@ -1,0 +1,64 @@
+// The agents of an assignment at one moment: who has to be told something, of whom nothing has to be kept any more, and what is
+// known of each for a rollout. Pure.
+import type { AssignedAgentRecord, DeliveryRecord } from '../store/rollout.ts';
+import { standingOf } from './agent-standing.ts';
+import { knownRollback } from './assignment-change.ts';
+import type { AgentFacts } from './progress.ts';
+import { type AssignmentPlan, isForward, sameWanted, toldOf, type Wanted } from './target.ts';
+
+/** Something to tell an agent. */
+export interface Telling {
+  readonly record: AssignedAgentRecord;
+  /** Undefined to take the program away. */
+  readonly wanted: Wanted | undefined;
+}
+
+/** What agents have to be told. */
+export function tellings(plan: AssignmentPlan, records: readonly AssignedAgentRecord[]): readonly Telling[] {
+  return records.flatMap((record) => {
+    const wanted = plan.wanted(record);
+    return sameWanted(wanted, toldOf(record.delivery)) ? [] : [{ record, wanted }];
+  });
+}
+
+/** Agents that the program was taken from, or that will never say so. */
+export function takenFrom(plan: AssignmentPlan, records: readonly AssignedAgentRecord[]): readonly DeliveryRecord[] {
+  const { name } = plan.state.assignment;
+  return records.flatMap((record) => {
+    const { delivery, valid } = record;
+    if (delivery === undefined || delivery.spec !== undefined) return [];
+    const gone = !valid || standingOf(name, record, undefined, undefined).kind === 'current';
+    return gone ? [delivery] : [];
+  });
+}
+
+/** What is known of the agents of the rollout under way. `blocked` says who could not be told, and why. */
+export function factsOf(
+  plan: AssignmentPlan,
+  records: readonly AssignedAgentRecord[],
+  blocked: ReadonlyMap<string, string>,
+): ReadonlyMap<string, AgentFacts> {
+  const { agents, assignment, rollout } = plan.state;
+  const rows = new Map(agents.map((agent) => [agent.agentId, agent]));
+  const forward = rollout !== undefined && isForward(rollout.phase);
+  const facts = new Map<string, AgentFacts>();
+  for (const record of records) {
+    const { agentId, connectedAtMs, online, valid } = record;
+    const row = rows.get(agentId);
+    if (row === undefined) continue;
+    const reason = blocked.get(agentId);
+    const known = forward ? row.rollbackId : undefined;
+    const standing =
+      reason === undefined
+        ? standingOf(assignment.name, record, plan.wanted(record), known)
+        : ({ kind: 'failed', reason } as const);
+    facts.set(agentId, {
+      valid,
+      online,
+      connectedAtMs,
+      standing,
+      rollbackId: knownRollback(assignment.name, record),
+    });
+  }
+  return facts;
+}
