@@ -53,6 +53,7 @@ export function putAssignment(
     throw new LonglineError('wrong_state', `assignment ${name} is being removed; wait until it is gone`);
   }
   const next = targetOf(asked);
+  const { artifact } = next.wanted.spec;
   const active = state?.rollout;
   const settled = state?.assignment.settled && targetOf(state.assignment.settled);
   const before = state && targetOf(state.assignment.asked);
@@ -61,7 +62,10 @@ export function putAssignment(
   const none = { rollout: undefined, agents: [] };
   if (active === undefined && settled !== undefined && asksTheSame(settled, next)) {
     const same = sameStrategy && before !== undefined && asksTheSame(before, next);
-    return { ...none, change: same ? undefined : { asked, settled: asked } };
+    return {
+      ...none,
+      change: same ? undefined : { asked: { bytes: asked, artifact }, settled: { bytes: asked, artifact } },
+    };
   }
   const underWay = active !== undefined && isForward(active.phase) && active.phase !== 'halted';
   if (underWay && sameStrategy && before !== undefined && asksTheSame(before, next))
@@ -69,7 +73,7 @@ export function putAssignment(
   const begun = beginRollout(newRolloutId, name, next, asked, settled, state, agents, nowMs);
   const over = active && ended(active, 'superseded', `rollout ${newRolloutId} took its place`, nowMs);
   const putRollouts = over === undefined ? [begun.rollout] : [over, begun.rollout];
-  return { ...begun, change: { asked, putRollouts, putAgents: begun.agents } };
+  return { ...begun, change: { asked: { bytes: asked, artifact }, putRollouts, putAgents: begun.agents } };
 }
 
 function beginRollout(

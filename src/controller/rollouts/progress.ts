@@ -4,6 +4,7 @@
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import type { RolloutStrategy } from '#gen/longline/fleet/v1/program_service_pb.js';
 import type {
+  AskedAssignment,
   AssignedAgentRecord,
   AssignmentChange,
   RolloutAgentRecord,
@@ -100,7 +101,7 @@ class Pass {
   readonly #changed = new Map<string, RolloutAgentRecord>();
   readonly #removed: string[] = [];
   #rollout: RolloutRecord;
-  #settled: Uint8Array | undefined;
+  #settled: AskedAssignment | undefined;
   #againAtMs: number | undefined;
 
   constructor(
@@ -230,7 +231,8 @@ class Pass {
     if (this.#nowMs < overAtMs) this.#again(overAtMs);
     else if (wave >= waves) {
       this.#rollout = ended(this.#rollout, 'done', '', this.#nowMs);
-      this.#settled = this.#plan.state.assignment.asked;
+      const { asked, state } = this.#plan;
+      this.#settled = { bytes: state.assignment.asked, artifact: asked.wanted.spec.artifact };
     } else if (this.#strategy.manual) this.#enter('waiting');
     else {
       const rollbackOf = (agentId: string) => this.#facts.get(agentId)?.rollbackId ?? '';

@@ -103,14 +103,22 @@ export interface AssignmentState {
   readonly agents: readonly RolloutAgentRecord[];
 }
 
+/** A ProgramAssignment to store. */
+export interface AskedAssignment {
+  /** Serialised, complete and canonical. */
+  readonly bytes: Uint8Array;
+  /** Digest of its artifact. */
+  readonly artifact: string;
+}
+
 /** A change of an assignment. What is left out stays. */
 export interface AssignmentChange {
   readonly name: string;
   /** Revision that was read; 0 if there must be no such assignment. */
   readonly baseRevision: number;
   readonly nowMs: number;
-  readonly asked?: Uint8Array;
-  readonly settled?: Uint8Array;
+  readonly asked?: AskedAssignment;
+  readonly settled?: AskedAssignment;
   readonly removing?: boolean;
   /** Makes a rollout, or changes one. The one with the greatest id is the latest. */
   readonly putRollouts?: readonly RolloutRecord[];
@@ -119,8 +127,13 @@ export interface AssignmentChange {
   readonly removedAgents?: readonly string[];
 }
 
-/** What became of a change: the new revision, or that there is a newer one than was read. */
-export type AssignmentOutcome = { readonly kind: 'stored'; readonly revision: number } | { readonly kind: 'conflict' };
+/** What became of a change. */
+export type AssignmentOutcome =
+  | { readonly kind: 'stored'; readonly revision: number }
+  /** There is a newer revision than was read. Nothing was stored. */
+  | { readonly kind: 'conflict' }
+  /** The artifact that is asked for isn't stored. Nothing was stored. */
+  | { readonly kind: 'no_artifact'; readonly digest: string };
 
 /** Something to tell an agent: what is wanted of it, and that it was told, in one transaction. */
 export interface DeliveryCommit {
@@ -191,6 +204,8 @@ export interface AssignmentRepository {
   forget(taken: readonly DeliveryRecord[]): Promise<void>;
   /** What an agent was told, ordered by assignment. */
   ofAgent(agentId: string): Promise<readonly DeliveryRecord[]>;
+  /** An agent that has a program of this name by itself; undefined if none has. */
+  agentWithOwn(name: string): Promise<string | undefined>;
 
   rollout(id: string): Promise<RolloutSummary | undefined>;
   /** At most `limit`, failed ones first. */

@@ -13,6 +13,7 @@ import type { JobRepository } from './job.ts';
 import type { MeshRepository } from './mesh.ts';
 import type { NetworkRepository } from './network.ts';
 import type { ProgramCommandRepository, ProgramRepository, RollbackRepository } from './program.ts';
+import type { AssignmentRepository } from './rollout.ts';
 import type { SessionRepository } from './session.ts';
 import type { TemplateRepository } from './session-template.ts';
 import type { StateReportRepository } from './state-report.ts';
@@ -34,4 +35,5 @@ export interface Store extends IdentityRepositories, AsyncDisposable {
   readonly programs: ProgramRepository;
   readonly programCommands: ProgramCommandRepository;
   readonly rollbacks: RollbackRepository;
+  readonly assignments: AssignmentRepository;
 }

@@ -156,8 +156,8 @@ export class RolloutModel {
     this.state = {
       assignment: {
         name: NAME,
-        asked: change.asked ?? before!.assignment.asked,
-        settled: change.settled ?? before?.assignment.settled,
+        asked: change.asked?.bytes ?? before!.assignment.asked,
+        settled: change.settled?.bytes ?? before?.assignment.settled,
         revision: (before?.assignment.revision ?? 0) + 1,
         createdAtMs: 0,
         updatedAtMs: 0,

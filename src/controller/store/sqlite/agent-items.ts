@@ -59,6 +59,10 @@ export class AgentItems<R> {
 }
 
 /** Forgets all items of an agent; part of the transaction that forgets the agent. */
-export function deleteItems(sql: Sql, table: 'networks' | 'programs' | 'program_rollbacks', agentId: string): void {
+export function deleteItems(
+  sql: Sql,
+  table: 'networks' | 'programs' | 'program_rollbacks' | 'assignment_deliveries',
+  agentId: string,
+): void {
   sql.run(`DELETE FROM ${table} WHERE agent_id = ?`, agentId);
 }

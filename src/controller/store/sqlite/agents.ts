@@ -127,7 +127,8 @@ function* deleteUnit(sql: Sql, agentId: string, atMs: number): Generator<void, D
     yield;
   }
   deleteDesiredStates(sql, agentId);
-  for (const table of ['networks', 'programs', 'program_rollbacks'] as const) deleteItems(sql, table, agentId);
+  for (const table of ['networks', 'programs', 'program_rollbacks', 'assignment_deliveries'] as const)
+    deleteItems(sql, table, agentId);
   sql.run('DELETE FROM state_reports WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_events WHERE agent_id = ?', agentId);
   sql.run('DELETE FROM agent_identities WHERE agent_id = ?', agentId);

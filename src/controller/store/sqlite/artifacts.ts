@@ -11,6 +11,7 @@ import type { Page, PageQuery } from '../page.ts';
 import { blob, number, text } from './column.ts';
 import type { Database, Row, Sql } from './database.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
+import { assignmentWanting } from './rollout-rows.ts';
 
 function toArtifact(row: Row): ArtifactRecord {
   return {
@@ -67,7 +68,8 @@ function* putUnit(
 /** Who wants an artifact, for people; undefined if nobody does. */
 function wantedBy(sql: Sql, digest: string): string | undefined {
   const program = sql.one('SELECT agent_id, name FROM programs WHERE artifact = ? AND removing = 0 LIMIT 1', digest);
-  return program && `program ${text(program, 'name')} of agent ${text(program, 'agent_id')}`;
+  if (program === undefined) return assignmentWanting(sql, digest);
+  return `program ${text(program, 'name')} of agent ${text(program, 'agent_id')}`;
 }
 
 function deleteUnit(sql: Sql, digest: string): DeleteArtifactOutcome {

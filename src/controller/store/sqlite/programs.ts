@@ -32,7 +32,8 @@ function toProgram(row: Row): ProgramRecord {
   };
 }
 
-function commitUnit(sql: Sql, { state, programs }: ProgramCommit): ProgramCommitOutcome {
+/** Changes programs of an agent; part of a transaction that others share. */
+export function commitPrograms(sql: Sql, { state, programs }: ProgramCommit): ProgramCommitOutcome {
   const missing = programs.find(({ artifact, removing }) => !removing && !hasArtifact(sql, artifact));
   if (missing !== undefined) return { kind: 'no_artifact', digest: missing.artifact };
   const outcome = putDesiredState(sql, state);
@@ -55,7 +56,7 @@ export class SqlitePrograms extends AgentItems<ProgramRecord> implements Program
   }
 
   async commit(commit: ProgramCommit): Promise<ProgramCommitOutcome> {
-    return await this.db.write((sql) => commitUnit(sql, commit));
+    return await this.db.write((sql) => commitPrograms(sql, commit));
   }
 
   async agentsRemoving(limit: number): Promise<readonly string[]> {

@@ -2,6 +2,7 @@
 // Commands are numbered 1 stored, 2 sent, 3 received, 4 ended, 5 rejected; job states are those of longline.v1.JobState.
 
 import { EVENTS_MIGRATION } from './agent-events.ts';
+import { ASSIGNMENTS_MIGRATION } from './assignment-schema.ts';
 import { DESIRED_STATES_MIGRATION } from './desired-states.ts';
 import { MESHES_MIGRATION } from './meshes.ts';
 import { NETWORKS_MIGRATION } from './networks.ts';
@@ -167,4 +168,5 @@ export const MIGRATIONS: readonly string[] = [
   DESIRED_STATES_MIGRATION,
   NETWORKS_MIGRATION + MESHES_MIGRATION,
   PROGRAMS_MIGRATION,
+  ASSIGNMENTS_MIGRATION,
 ];

@@ -4,6 +4,7 @@ import type { Store } from '../store.ts';
 import { SqliteAgentEvents } from './agent-events.ts';
 import { SqliteAgents } from './agents.ts';
 import { SqliteArtifacts } from './artifacts.ts';
+import { SqliteAssignments } from './assignments.ts';
 import { SqliteCommands } from './commands.ts';
 import { Database, type Pace } from './database.ts';
 import { SqliteDesiredStates } from './desired-states.ts';
@@ -37,6 +38,7 @@ export function openSqliteStore(path: string, pace?: Pace): Store {
     programs: new SqlitePrograms(db),
     programCommands: new SqliteProgramCommands(db),
     rollbacks: new SqliteRollbacks(db),
+    assignments: new SqliteAssignments(db),
     enrollmentTokens: new SqliteEnrollmentTokens(db),
     apiTokens: new SqliteApiTokens(db),
     agentIdentities: new SqliteAgentIdentities(db),
