@@ -81,6 +81,11 @@ export type MeshChanged = {
   readonly mesh: string;
 };
 
+/** An assignment of a program changed, or its rollout. */
+export type AssignmentChanged = {
+  readonly assignment: string;
+};
+
 /** A log grew or was closed. */
 export type LogChange = {
   readonly closed: boolean;
@@ -98,4 +103,5 @@ export const desiredStatesTopic: Topic<DesiredStateChange> = { name: 'desired-st
 export const logTopic = (logId: string): Topic<LogChange> => ({ name: `log/${logId}` });
 export const networksTopic: Topic<NetworkChange> = { name: 'networks' };
 export const programsTopic: Topic<ProgramChange> = { name: 'programs' };
+export const assignmentsTopic: Topic<AssignmentChanged> = { name: 'assignments' };
 export const meshesTopic: Topic<MeshChanged> = { name: 'meshes' };

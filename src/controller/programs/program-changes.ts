@@ -10,7 +10,7 @@ import { programsTopic } from '../bus/topics.ts';
 import { ItemChanges, type ItemEdit, type NextBody } from '../states/item-changes.ts';
 import { PROGRAM_STATE, programSpecBytes } from '../states/program-state-body.ts';
 import type { PutStateOutcome } from '../store/desired-state.ts';
-import type { ProgramCommit, ProgramRecord } from '../store/program.ts';
+import type { ProgramCommit, ProgramRecord, ProgramRepository } from '../store/program.ts';
 import type { Store } from '../store/store.ts';
 
 /** A program that is to be so. */
@@ -29,7 +29,7 @@ export type ProgramEdit = ItemEdit<ProgramPut>;
 
 /** What it is made from. */
 export interface ProgramChangesParts {
-  readonly store: Pick<Store, 'desiredStates' | 'programs'>;
+  readonly store: Pick<Store, 'desiredStates'> & { readonly programs: Pick<ProgramRepository, 'ofAgent' | 'commit'> };
   readonly bus: Bus;
   readonly clock: Clock;
 }
@@ -58,7 +58,7 @@ export class ProgramChanges extends ItemChanges<ProgramRecord, ProgramPut> {
   }
 }
 
-async function commit(store: Pick<Store, 'programs'>, change: ProgramCommit): Promise<PutStateOutcome> {
+async function commit(store: ProgramChangesParts['store'], change: ProgramCommit): Promise<PutStateOutcome> {
   const outcome = await store.programs.commit(change);
   if (outcome.kind === 'no_artifact') throw noArtifact(outcome.digest);
   return outcome;

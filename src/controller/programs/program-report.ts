@@ -18,6 +18,11 @@ export function programsIn(report: StateReport | undefined): readonly ProgramSta
   return report?.detail.case === 'programs' ? report.detail.value.programs : [];
 }
 
+/** True for a program that the controller asked for. */
+export function isAskedHere({ source }: ProgramStatus): boolean {
+  return source !== 'registry' && source !== 'local';
+}
+
 /** The last rollback of each program that a report is about. */
 export function rollbacksIn(report: StateReport, agentId: string, nowMs: number): readonly RollbackRecord[] {
   return programsIn(report).flatMap(({ lastRollback }) => {

@@ -9,7 +9,7 @@ import { desiredStatesTopic, programsTopic } from '../bus/topics.ts';
 import { nextWithin } from '../services/waiting.ts';
 import { forgetRemoved, type RemovableItems } from '../states/removed-items.ts';
 import type { Store } from '../store/store.ts';
-import { programsIn } from './program-report.ts';
+import { isAskedHere, programsIn } from './program-report.ts';
 
 const PENDING_CHANGES = 4096;
 const PAGE = 1000;
@@ -31,7 +31,8 @@ export async function runProgramUpkeep(parts: ProgramUpkeepParts, signal: AbortS
     stateKind: DesiredStateKind.PROGRAMS,
     topic: programsTopic,
     repository: store.programs,
-    isTold: (report, name) => programsIn(report).some((program) => program.name === name),
+    // One of the same name from elsewhere is another.
+    isTold: (report, name) => programsIn(report).some((one) => one.name === name && isAskedHere(one)),
   };
   using states = await bus.subscribe(desiredStatesTopic, PENDING_CHANGES);
   let recheckAtMs = clock.monotonic();

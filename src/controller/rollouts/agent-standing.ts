@@ -3,6 +3,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { type StateReport, StateReportSchema } from '#gen/longline/link/v1/link_pb.js';
 import { ErrorSchema } from '#gen/longline/v1/error_pb.js';
 import { ProgramState, type ProgramStatus } from '#gen/longline/v1/program_pb.js';
+import { isAskedHere } from '../programs/program-report.ts';
 import type { AssignedAgentRecord } from '../store/rollout.ts';
 import { sameWanted, toldOf, type Wanted } from './target.ts';
 
@@ -20,16 +21,20 @@ const CURRENT: Standing = { kind: 'current' };
 
 const failed = (reason: string): Standing => ({ kind: 'failed', reason });
 
-/** What it said of a program: from the controller, or from its registry. */
-export function statusOf(record: AssignedAgentRecord, name: string, polled: boolean): ProgramStatus | undefined {
-  return statusIn(record.report && fromBinary(StateReportSchema, record.report.bytes), name, polled);
+/** The last rollback of a program that an agent told of; empty for none. */
+export function knownRollback(name: string, record: AssignedAgentRecord | undefined): string {
+  if (record?.report === undefined) return '';
+  const report = fromBinary(StateReportSchema, record.report.bytes);
+  const told = statusIn(report, name, false)?.lastRollback ?? statusIn(report, name, true)?.lastRollback;
+  return told?.id ?? '';
 }
 
+/** What it said of a program: from the controller, or from its registry. */
 function statusIn(report: StateReport | undefined, name: string, polled: boolean): ProgramStatus | undefined {
   if (report?.detail.case !== 'programs') return undefined;
   const { programs } = report.detail.value;
   return programs.find((one) => {
-    return one.name === name && (polled ? one.source === 'registry' : !['registry', 'local'].includes(one.source));
+    return one.name === name && (polled ? one.source === 'registry' : isAskedHere(one));
   });
 }
 

@@ -1,8 +1,7 @@
 // The agents of an assignment at one moment: who has to be told something, of whom nothing has to be kept any more, and what is
 // known of each for a rollout. Pure.
 import type { AssignedAgentRecord, DeliveryRecord } from '../store/rollout.ts';
-import { standingOf } from './agent-standing.ts';
-import { knownRollback } from './assignment-change.ts';
+import { knownRollback, standingOf } from './agent-standing.ts';
 import type { AgentFacts } from './progress.ts';
 import { type AssignmentPlan, isForward, sameWanted, toldOf, type Wanted } from './target.ts';
 

@@ -10,7 +10,7 @@ import type {
   RolloutAgentRecord,
   RolloutRecord,
 } from '../store/rollout.ts';
-import { statusOf } from './agent-standing.ts';
+import { knownRollback } from './agent-standing.ts';
 import { beginWave, ended, goingBack } from './progress.ts';
 import { isForward, sameWanted, type Target, targetOf, toldOf, wantedBy } from './target.ts';
 import { assignWaves } from './waves.ts';
@@ -118,12 +118,6 @@ function beginRollout(
   const wave = beginWave(rollout, rows, 1, rollbackOf, nowMs);
   const begun = new Map(wave.agents.map((agent) => [agent.agentId, agent]));
   return { rollout: wave.rollout, agents: rows.map((row) => begun.get(row.agentId) ?? row) };
-}
-
-/** The last rollback of a program that an agent told of; empty for none. */
-export function knownRollback(name: string, record: AssignedAgentRecord | undefined): string {
-  const told = record && [statusOf(record, name, false), statusOf(record, name, true)];
-  return told?.find((status) => status?.lastRollback !== undefined)?.lastRollback?.id ?? '';
 }
 
 /** Has a rollout begin no further wave; undefined if it doesn't already. */

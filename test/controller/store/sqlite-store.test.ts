@@ -12,6 +12,7 @@ import { identityRepositoryContract } from '../identity/repository-contract.ts';
 import { desiredStateContract } from './desired-state-contract.ts';
 import { networkStoreContract } from './network-contract.ts';
 import { programStoreContract } from './program-contract.ts';
+import { rolloutStoreContract } from './rollout-contract.ts';
 import { sessionStoreContract } from './session-store-contract.ts';
 import { type StoreUnderTest, storeContract } from './store-contract.ts';
 
@@ -38,6 +39,7 @@ storeContract('sqlite', open);
 sessionStoreContract('sqlite', open);
 desiredStateContract('sqlite', open);
 networkStoreContract('sqlite', open);
+rolloutStoreContract('sqlite', open);
 programStoreContract('sqlite', open);
 identityRepositoryContract('sqlite', async () => {
   const { store, close } = await open();

@@ -96,10 +96,8 @@ function* commitUnit(sql: Sql, change: AssignmentChange): Generator<void, Assign
   if (asked !== undefined && !hasArtifact(sql, asked.artifact)) return { kind: 'no_artifact', digest: asked.artifact };
   const askedBytes = asked?.bytes ?? before?.asked;
   if (askedBytes === undefined) throw new RangeError(`assignment ${name} is new and asks for nothing`);
-  const rolloutId = (change.putRollouts ?? []).reduce(
-    (last, { id }) => (id < last ? last : id),
-    before?.rolloutId ?? '',
-  );
+  const ids = (change.putRollouts ?? []).map(({ id }) => id);
+  const rolloutId = [...ids, before?.rolloutId ?? ''].sort().at(-1)!;
   const revision = baseRevision + 1;
   sql.run(
     PUT_ASSIGNMENT,
@@ -110,7 +108,7 @@ function* commitUnit(sql: Sql, change: AssignmentChange): Generator<void, Assign
     settled?.artifact ?? (row === undefined ? '' : text(row, 'settled_artifact')),
     revision,
     before?.createdAtMs ?? nowMs,
-    asked === undefined && before !== undefined ? before.updatedAtMs : nowMs,
+    before === undefined || asked !== undefined || change.removing === true ? nowMs : before.updatedAtMs,
     (change.removing ?? before?.removing ?? false) ? 1 : 0,
     rolloutId,
   );
