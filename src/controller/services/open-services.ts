@@ -19,6 +19,7 @@ import { DEFAULT_LINK_OPTIONS, type LinkOptions } from '../link/link-options.ts'
 import { LinkServer } from '../link/link-server.ts';
 import { FileLogStore } from '../logs/file-log-store.ts';
 import { MeshDriver } from '../mesh/mesh-driver.ts';
+import { RolloutDriver } from '../rollouts/rollout-driver.ts';
 import { StatementSigner } from '../signer/statement-signer.ts';
 import { openTunnels } from '../tunnels/open-tunnels.ts';
 import type { TunnelLimits } from '../tunnels/tunnel-limits.ts';
@@ -114,6 +115,7 @@ function startUpkeep(tasks: TaskGroup, needs: ServiceDependencies, retention: Re
   tasks.spawn((signal) => runSweeper({ ...needs, retention }, signal));
   const { recheckMs } = needs.options;
   tasks.spawn((signal) => new MeshDriver({ ...needs, recheckMs }).run(signal));
+  tasks.spawn((signal) => new RolloutDriver({ ...needs, recheckMs }).run(signal));
 }
 
 function keepFigures(
