@@ -20,6 +20,7 @@ import type { PathView } from '../core/policy/mount-rules.ts';
 import type { AdmittedCommand, CommandAdmission } from '../link/ports.ts';
 import type { AuditEntry, AuditLog } from './audit/audit-log.ts';
 import { jobSummary } from './audit/job-summary.ts';
+import { programSummary } from './audit/program-summary.ts';
 import { sessionSummary } from './audit/session-summary.ts';
 import { sandboxRequestOf } from './policy/job-request.ts';
 import type { PolicyStore } from './policy/policy-store.ts';
@@ -195,18 +196,19 @@ function refusedEntry(
 }
 
 function subjectOf(command: Command, { statement, capability, signer }: VerifiedStatement, audit: AuditLog) {
-  const job = jobOf(statement);
-  const session = statement.action?.action.case === 'session' ? statement.action.action.value : undefined;
   return {
     commandId: command.id,
     controllerId: statement.controllerId,
     keyId: signer?.keyId ?? '',
     capability,
-    summary:
-      job !== undefined
-        ? jobSummary(job, (value) => audit.fingerprint(value))
-        : session === undefined
-          ? {}
-          : sessionSummary(session),
+    summary: summaryOf(statement, audit),
   };
+}
+
+function summaryOf(statement: Statement, audit: AuditLog): Readonly<Record<string, unknown>> {
+  const job = jobOf(statement);
+  if (job !== undefined) return jobSummary(job, (value) => audit.fingerprint(value));
+  const action = statement.action?.action;
+  if (action?.case === 'session') return sessionSummary(action.value);
+  return action?.case === 'program' ? programSummary(action.value) : {};
 }

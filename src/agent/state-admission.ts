@@ -2,14 +2,14 @@
 // before anything is done. A statement has to permit the very generation, base and bytes that came. A verdict that can't be
 // recorded refuses the state as `unavailable` or `limit`.
 import { hash } from 'node:crypto';
-import type { NetworkStatePermit } from '#gen/longline/v1/network_pb.js';
 import { LonglineError, toLonglineError } from '../core/errors.ts';
 import { refusalOf } from '../core/policy/evaluation.ts';
 import type { AdmittedState, ReceivedState, StateAdmission } from '../link/ports.ts';
 import type { AdmissionParts } from './admission.ts';
 import type { AuditEntry } from './audit/audit-log.ts';
+import { programStateSummary } from './audit/program-summary.ts';
 import { DEFAULT_MAX_PAYLOAD_BYTES, type VerifiedStatement, verifyStatement } from './trust/statement-verification.ts';
-import { permitOf } from './trust/statement-view.ts';
+import { permitOf, type StatePermit } from './trust/statement-view.ts';
 
 /** What it is made from. */
 export type StateAdmissionParts = Pick<
@@ -101,7 +101,7 @@ function checkPermit({ kind, state, body }: ReceivedState, { statement, capabili
 }
 
 function difference(
-  permit: NetworkStatePermit,
+  permit: StatePermit,
   generation: bigint,
   baseGeneration: bigint,
   body: Uint8Array,
@@ -115,12 +115,19 @@ function difference(
   return permitted === sha256 ? undefined : `a body with SHA-256 ${permitted.slice(0, 64)}, and ${sha256} came`;
 }
 
-function entryOf({ kind, state }: ReceivedState, verified: VerifiedStatement | undefined): Omit<AuditEntry, 'event'> {
+function entryOf(
+  { kind, state, body }: ReceivedState,
+  verified: VerifiedStatement | undefined,
+): Omit<AuditEntry, 'event'> {
   return {
     controllerId: verified?.statement.controllerId ?? '',
     keyId: verified?.signer?.keyId ?? '',
     capability: kind,
-    summary: { action: 'desired_state', generation: String(state.generation) },
+    summary: {
+      action: 'desired_state',
+      generation: String(state.generation),
+      ...(kind === 'programs' ? programStateSummary(body) : {}),
+    },
   };
 }
 

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { type Command, CommandSchema } from '#gen/longline/link/v1/link_pb.js';
 import type { JobSpecSchema } from '#gen/longline/v1/job_pb.js';
+import { ProgramActionSchema } from '#gen/longline/v1/program_pb.js';
 import type { SessionSpecSchema } from '#gen/longline/v1/session_pb.js';
 import { JobActionSchema, type SignedPayload } from '#gen/longline/v1/signature_pb.js';
 import { Admission } from '../../src/agent/admission.ts';
@@ -40,7 +41,7 @@ beforeEach(async () => {
     publicKey: key.publicKey,
     secretFile: undefined,
     controllers: ['main'],
-    capabilities: ['jobs'],
+    capabilities: ['jobs', 'programs'],
     selectors: [],
     scopes: [],
     notAfterMs: undefined,
@@ -275,6 +276,32 @@ test('a session is judged by its own part of the policy, with the links of its m
     await assert.rejects(admission.admit(session(spec), unseen), { reason: 'policy', message });
   }
   await assert.rejects(admission.admit(session({ image: '' }), unseen), { reason: 'invalid', message: /spec\.image/ });
+});
+
+test('commands about programs have to be signed, are admitted as they are and summed up; permits are nothing to carry out', async () => {
+  const artifact = `sha256:${'a'.repeat(64)}`;
+  const about = (action: object) => {
+    const value = { action: { case: 'program', value: { action } } };
+    return statementBytes({ action: value } as never);
+  };
+  const rollBack = about({ case: 'rollBack', value: { name: 'drop', reason: 'too\nmany', artifact } });
+  await assert.rejects(admission.admit(command(signed(rollBack)), unseen), { rule: 'signatures.require' });
+  const outcome = await admitted(command(signed(rollBack, key)));
+  assert.equal(outcome.capability, 'programs');
+  const { action } = fromBinary(ProgramActionSchema, outcome.action);
+  assert.equal(action.case === 'rollBack' && action.value.artifact, artifact);
+  await admitted(command(signed(about({ case: 'releaseQuarantine', value: { artifact: '' } }), key), 'c2'));
+  const permit = about({ case: 'permit', value: { generation: 1n } });
+  const nothing = { reason: 'unsupported', rule: 'statement.action' } as const;
+  await assert.rejects(admission.admit(command(signed(permit, key), 'c3'), unseen), nothing);
+  const summaries = auditRecords().filter(({ event }) => event === 'admitted');
+  assert.deepEqual(
+    summaries.map(({ summary }) => summary),
+    [
+      { action: 'roll_back', program: 'drop', artifact, reason: 'too\ufffdmany' },
+      { action: 'release_quarantine', artifact: '' },
+    ],
+  );
 });
 
 test('the permit of a desired state is nothing to carry out', async () => {

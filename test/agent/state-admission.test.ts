@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { describe, it } from 'node:test';
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { DesiredStateKind, DesiredStateSchema } from '#gen/longline/link/v1/link_pb.js';
 import type { NetworkStatePermitSchema } from '#gen/longline/v1/network_pb.js';
+import { ProgramDesiredStateSchema } from '#gen/longline/v1/program_pb.js';
 import type { SignedPayload, StatementSchema } from '#gen/longline/v1/signature_pb.js';
 import type { AuditEntry } from '../../src/agent/audit/audit-log.ts';
 import { DesiredStateAdmission } from '../../src/agent/state-admission.ts';
@@ -20,12 +21,17 @@ const BODY = Buffer.from('body');
 const PERMIT = { generation: 7n, baseGeneration: 6n, bodySha256: hash('sha256', BODY, 'buffer') };
 const unseen = () => false;
 
-function make(require: readonly string[] = DEFAULT_POLICY.signatures.require) {
+function make(
+  require: readonly string[] = DEFAULT_POLICY.signatures.require,
+  capabilities: readonly string[] = ['network'],
+) {
   const policy = { ...DEFAULT_POLICY, signatures: { ...DEFAULT_POLICY.signatures, require } };
   const host = { paths: { resolve: () => undefined, protectedPaths: [] }, defaultUser: '', defaultRuntime: '' };
   const entries: AuditEntry[] = [];
   const admission = new DesiredStateAdmission({
-    trust: { find: (id: string) => (id === 'ops' ? trustIn(key, { capabilities: ['network'] }) : undefined) } as never,
+    trust: {
+      find: (id: string) => (id === 'ops' ? trustIn(key, { capabilities: [...capabilities] }) : undefined),
+    } as never,
     policy: { policy, evaluate: (request: never) => evaluatePolicy(policy, request, host as never) } as never,
     audit: {
       append: async (...added: AuditEntry[]) => void entries.push(...added),
@@ -114,6 +120,39 @@ describe('admission of desired states', () => {
     await refused(permitting({}, { audience: { agentIds: ['web-2'] } }), { rule: 'statement.audience' });
     const stranger = generateSigningKey('ed25519', 'stranger');
     await refused(signed(Buffer.from('anything'), stranger), { reason: 'identity' });
+  });
+
+  it('takes programs only signed unless the policy says otherwise, by a key that may, and records which artifacts', async () => {
+    const artifact = `sha256:${'a'.repeat(64)}`;
+    const programs = [{ name: 'drop', artifact, parameters: { secret: 'hidden' } }];
+    const body = toBinary(
+      ProgramDesiredStateSchema,
+      create(ProgramDesiredStateSchema, { programs, removedPrograms: ['old'] }),
+    );
+    const wanted = (statement?: SignedPayload): ReceivedState => ({ ...received(statement), kind: 'programs', body });
+    const permit = { ...PERMIT, bodySha256: hash('sha256', body, 'buffer') };
+    const permitted = (of: 'program' | 'network', change = {}) => {
+      const value = { action: { case: 'permit' as const, value: { ...permit, ...change } } };
+      return signed(statementBytes({ action: { action: { case: of, value } } } as never), key);
+    };
+    const { admission, entries } = make(DEFAULT_POLICY.signatures.require, ['network', 'programs']);
+    const unsigned = { reason: 'policy', rule: 'signatures.require' } as const;
+    await assert.rejects(admission.admit(wanted(), unseen), unsigned);
+    const other = { reason: 'policy', rule: 'statement.action' } as const;
+    await assert.rejects(admission.admit(wanted(permitted('program', { generation: 8n })), unseen), other);
+    const network = { reason: 'invalid', rule: 'statement.action' } as const;
+    await assert.rejects(admission.admit(wanted(permitted('network')), unseen), network);
+    entries.length = 0;
+    await admission.admit(wanted(permitted('program')), unseen);
+    const { keyId, capability, summary } = entries[1]!;
+    assert.deepEqual([keyId, capability], ['ops', 'programs']);
+    const named = { programs: [`drop ${artifact}`], program_count: 1, removed: ['old'] };
+    assert.deepEqual(summary, { action: 'desired_state', generation: '7', ...named });
+    const stranger = make(DEFAULT_POLICY.signatures.require, ['network']).admission;
+    await assert.rejects(stranger.admit(wanted(permitted('program')), unseen), { reason: 'policy' });
+    const open = make([]);
+    await open.admission.admit(wanted(), unseen);
+    await open.admission.admit({ ...wanted(), body: Buffer.from('no such message') }, unseen);
   });
 
   it('records what others refused', () => {

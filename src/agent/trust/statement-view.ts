@@ -2,7 +2,7 @@
 import { create, type DescMessage, toBinary } from '@bufbuild/protobuf';
 import type { Selector } from '#gen/longline/v1/agent_pb.js';
 import type { JobSpec } from '#gen/longline/v1/job_pb.js';
-import { NetworkActionSchema, type NetworkStatePermit } from '#gen/longline/v1/network_pb.js';
+import { NetworkActionSchema } from '#gen/longline/v1/network_pb.js';
 import { ProgramActionSchema } from '#gen/longline/v1/program_pb.js';
 import { SessionActionSchema, type SessionSpec } from '#gen/longline/v1/session_pb.js';
 import { JobActionSchema, type Statement } from '#gen/longline/v1/signature_pb.js';
@@ -51,10 +51,19 @@ export function sessionOf(statement: Statement): SessionSpec | undefined {
     : undefined;
 }
 
+/** What a statement permits: one body as one generation. */
+export interface StatePermit {
+  readonly generation: bigint;
+  readonly baseGeneration: bigint;
+  readonly bodySha256: Uint8Array;
+}
+
 /** The desired state that a statement permits; undefined if it asks for something to be done. */
-export function permitOf(statement: Statement): NetworkStatePermit | undefined {
+export function permitOf(statement: Statement): StatePermit | undefined {
   const action = statement.action?.action;
-  return action?.case === 'network' && action.value.action.case === 'permit' ? action.value.action.value : undefined;
+  if (action?.case !== 'network' && action?.case !== 'program') return undefined;
+  const { action: asked } = action.value;
+  return asked.case === 'permit' ? asked.value : undefined;
 }
 
 /** Scopes that the signing key must hold. */
