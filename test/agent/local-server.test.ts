@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { LocalServer, type LocalView } from '../../src/agent/local/local-server.ts';
+import { LocalServer, type LocalView, type ProgramCalls } from '../../src/agent/local/local-server.ts';
 import { LonglineError } from '../../src/core/errors.ts';
 import { silentLogger } from '../../src/core/logger.ts';
 
@@ -22,11 +22,20 @@ const view: LocalView = {
   },
 };
 
+const programs: ProgramCalls = {
+  list: async () => ({ quarantined: ['sha256:aa'] }),
+  rollbacks: async () => ({ rollbacks: [] }),
+  rollBack: async ({ name, reason }) => {
+    throw new LonglineError('not_found', `name: no program ${name} runs here (${reason})`);
+  },
+  release: async ({ artifact }) => ({ artifacts: [artifact] }),
+};
+
 let folder: string;
 let server: LocalServer;
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'longline-local-'));
-  server = new LocalServer(join(folder, 'agent.sock'), { view }, silentLogger);
+  server = new LocalServer(join(folder, 'agent.sock'), { view, programs }, silentLogger);
   await server.open();
   server.setServing(true);
 });
@@ -77,6 +86,16 @@ test('both versions of reflection answer, and health tells what serves', async (
   await assert.rejects(curl('grpc.health.v1.Health/Check', '{"service":"nope"}', ...health), /not_found/);
 });
 
+test('programs are told of, rolled back and released', async () => {
+  const method = (name: string) => `longline.local.v1.LocalService/${name}`;
+  assert.deepEqual(await curl(method('ListPrograms'), '{}'), { quarantined: ['sha256:aa'] });
+  assert.deepEqual(await curl(method('ListRollbacks'), '{}'), {});
+  const released = await curl(method('ReleaseQuarantine'), '{"artifact":"sha256:aa"}');
+  assert.deepEqual(released, { artifacts: ['sha256:aa'] });
+  const refused = curl(method('RollBackProgram'), '{"name":"drop","reason":"why"}');
+  await assert.rejects(refused, /not_found[\s\S]*no program drop runs here \(why\)/);
+});
+
 test('a failure keeps its code and message', async () => {
   await assert.rejects(curl('longline.local.v1.LocalService/Reload', '{}'), (error: { stderr: string }) => {
     assert.match(error.stderr, /permission_denied/);
@@ -90,7 +109,7 @@ test('only the owner can use the socket', async () => {
 });
 
 test('a second server on a live socket is refused, and the first goes on', async () => {
-  const second = new LocalServer(join(folder, 'agent.sock'), { view }, silentLogger);
+  const second = new LocalServer(join(folder, 'agent.sock'), { view, programs }, silentLogger);
   await assert.rejects(second.open(), { reason: 'already_exists' });
   await second[Symbol.asyncDispose]();
   assert.deepEqual(await curl('longline.local.v1.LocalService/ListCommands', '{}'), {});

@@ -26,11 +26,21 @@ import {
   ListCommandsResponseSchema,
   type ListNetworksResponse,
   ListNetworksResponseSchema,
+  type ListProgramsResponse,
+  ListProgramsResponseSchema,
+  type ListRollbacksResponse,
+  ListRollbacksResponseSchema,
   LocalService,
+  type ReleaseQuarantineRequest,
+  type ReleaseQuarantineResponse,
+  ReleaseQuarantineResponseSchema,
   type ReloadResponse,
   ReloadResponseSchema,
   type RemoveNetworkRequest,
   RemoveNetworkResponseSchema,
+  type RollBackProgramRequest,
+  type RollBackProgramResponse,
+  RollBackProgramResponseSchema,
 } from '#gen/longline/local/v1/local_pb.js';
 import { describeError, GRPC_CODE, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { grpcServiceDefinition } from '../../core/grpc-definition.ts';
@@ -54,6 +64,21 @@ export interface NetworkCalls {
   list(): Promise<Init<ListNetworksResponse>>;
 }
 
+/** What the service does for programs. */
+export interface ProgramCalls {
+  list(): Promise<Init<ListProgramsResponse>>;
+  rollbacks(): Promise<Init<ListRollbacksResponse>>;
+  rollBack(request: RollBackProgramRequest): Promise<Init<RollBackProgramResponse>>;
+  release(request: ReleaseQuarantineRequest): Promise<Init<ReleaseQuarantineResponse>>;
+}
+
+/** Parts that the service may have; calls of what isn't there are answered as unimplemented. */
+export interface LocalParts {
+  readonly view?: LocalView;
+  readonly networks?: NetworkCalls;
+  readonly programs?: ProgramCalls;
+}
+
 /** What the service tells and does of an agent. */
 export interface LocalView {
   status(): Promise<Init<GetStatusResponse>>;
@@ -72,14 +97,13 @@ export class LocalServer implements AsyncDisposable {
   readonly #log: Logger;
   #bound = false;
 
-  /** Calls of what isn't there are answered as unimplemented. */
-  constructor(path: string, parts: { readonly view?: LocalView; readonly networks?: NetworkCalls }, log: Logger) {
+  constructor(path: string, { networks, programs, view }: LocalParts, log: Logger) {
     this.#path = path;
     this.#log = log;
-    const { networks, view } = parts;
     this.#server.addService(grpcServiceDefinition(LocalService), {
       ...(view === undefined ? {} : this.#agentHandlers(view)),
       ...(networks === undefined ? {} : this.#networkHandlers(networks)),
+      ...(programs === undefined ? {} : this.#programHandlers(programs)),
     });
     this.#health.setAll(false);
     addHealth(this.#server, this.#health);
@@ -143,6 +167,19 @@ export class LocalServer implements AsyncDisposable {
         return create(RemoveNetworkResponseSchema);
       }),
       listNetworks: this.#unary(async () => create(ListNetworksResponseSchema, await networks.list())),
+    };
+  }
+
+  #programHandlers(programs: ProgramCalls): UntypedServiceImplementation {
+    return {
+      listPrograms: this.#unary(async () => create(ListProgramsResponseSchema, await programs.list())),
+      listRollbacks: this.#unary(async () => create(ListRollbacksResponseSchema, await programs.rollbacks())),
+      rollBackProgram: this.#unary(async (request: RollBackProgramRequest) =>
+        create(RollBackProgramResponseSchema, await programs.rollBack(request)),
+      ),
+      releaseQuarantine: this.#unary(async (request: ReleaseQuarantineRequest) =>
+        create(ReleaseQuarantineResponseSchema, await programs.release(request)),
+      ),
     };
   }
 
