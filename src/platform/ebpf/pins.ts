@@ -1,9 +1,9 @@
-// Where things are pinned: <bpffs>/longline/<instance>/<program>/, and there revisions/<n>/{programs,maps}/<name> and
-// links/<slot>. Nothing outside the instance's folder is ever looked at. A revision is pinned as revisions/new-<n> and renamed once
+// Where things are pinned: <bpffs>/longline/<instance>/<program>/, and there revisions/<n>/programs/<type>-<name>,
+// revisions/<n>/maps/<name> and links/<slot>. Nothing outside the instance's folder is ever looked at. A revision is pinned as revisions/new-<n> and renamed once
 // it is whole, so that a kill leaves either all of it or what tidy() knows as half made. Knows nothing of what is pinned. Fails with
 // `invalid` for names that can't be in a path, else with kernelError().
 import { existsSync, readdirSync, renameSync, rmdirSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { RevisionPlace } from '../../capabilities/programs/ports.ts';
 import { LonglineError } from '../../core/errors.ts';
 import { type BpfFd, openPin } from './bpf-syscall.ts';
@@ -13,8 +13,16 @@ import { makeFolder } from './folders.ts';
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const REVISION = /^[1-9]\d{0,9}$/;
 const DRAFT = /^new-[1-9]\d{0,9}$/;
+const SLOT = /^[A-Za-z0-9_]{1,63}$/;
 /** Of functions and maps; libbpf's names for maps of variables have dots. */
 const OBJECT_NAME = /^[A-Za-z0-9_.$]{1,200}$/;
+
+/** A function that is pinned. */
+export interface PinnedFunction {
+  readonly name: string;
+  /** What it was loaded for, of enum bpf_attach_type. Only whoever loads it knows; so it is part of the pin's name. */
+  readonly expectedAttachType: number;
+}
 
 /** Pins of one instance. */
 export class Pins {
@@ -36,9 +44,10 @@ export class Pins {
     return names.flatMap((name) => (REVISION.test(name) ? [Number(name)] : [])).sort((a, b) => a - b);
   }
 
-  /** Names of functions of a revision that are pinned, in order. */
-  functions(place: RevisionPlace): readonly string[] {
-    return namesIn(join(this.#revisionFolder(place), 'programs')).map(objectName);
+  /** Functions of a revision that are pinned, in the order of their names. */
+  functions(place: RevisionPlace): readonly PinnedFunction[] {
+    const files = namesIn(join(this.#revisionFolder(place), 'programs'));
+    return files.flatMap((file) => readFunctionFile(file) ?? []).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** Names of maps of a revision that are pinned, in order. */
@@ -46,21 +55,20 @@ export class Pins {
     return namesIn(join(this.#revisionFolder(place), 'maps')).map(objectName);
   }
 
-  /** Slots of a program whose links are pinned, in order. */
-  slots(program: string): readonly string[] {
-    return namesIn(join(this.#programFolder(program), 'links')).filter((name) => NAME.test(name));
-  }
-
   /** True if the revision is there, and whole. */
   has(place: RevisionPlace): boolean {
     return existsSync(this.#revisionFolder(place));
   }
 
-  /** A function of a revision. Throws `not_found`. The caller disposes it. */
-  openFunction(place: RevisionPlace, name: string): BpfFd {
-    const found = openPin(join(this.#revisionFolder(place), 'programs', fileName(name)));
-    if (found !== undefined) return found;
-    throw new LonglineError('not_found', `function ${name} of ${placeText(place)} isn't loaded`);
+  /** A function of a revision. Throws `not_found`. The caller disposes `held`. */
+  openFunction(place: RevisionPlace, name: string): PinnedFunction & { readonly held: BpfFd } {
+    const found = this.functions(place).find((one) => one.name === name);
+    const held =
+      found === undefined ? undefined : openPin(join(this.#revisionFolder(place), 'programs', functionFile(found)));
+    if (found !== undefined && held !== undefined) return { ...found, held };
+    const loaded = this.functions(place).map((one) => one.name);
+    const what = loaded.length === 0 ? 'it has none' : `it has ${loaded.join(', ')}`;
+    throw new LonglineError('not_found', `function ${name} of ${placeText(place)} isn't loaded; ${what}`);
   }
 
   /** A map of a revision. Undefined if it has none of that name. The caller disposes it. */
@@ -68,16 +76,21 @@ export class Pins {
     return openPin(join(this.#revisionFolder(place), 'maps', fileName(name)));
   }
 
-  /** Where the link of a slot is pinned, whether it is or not. Its folder is made. */
-  linkPath(program: string, slot: string): string {
-    const path = join(this.#programFolder(program), 'links', checkedName('the slot', slot));
-    makePinFolder(dirname(path));
-    return path;
+  /** Folder of what is pinned for attachments of a program, one name for each slot. It may not be there. */
+  linksFolder(program: string): string {
+    return join(this.#programFolder(program), 'links');
   }
 
-  /** The link of a slot. Undefined if there is none. The caller disposes it. */
-  openLink(program: string, slot: string): BpfFd | undefined {
-    return openPin(join(this.#programFolder(program), 'links', checkedName('the slot', slot)));
+  /** What is pinned for a slot, whether it is or not. */
+  linkPath(program: string, slot: string): string {
+    if (SLOT.test(slot)) return join(this.linksFolder(program), slot);
+    const right = 'must be 1 to 63 letters, digits or "_"';
+    throw new LonglineError('invalid', `slot ${JSON.stringify(slot)} of ${program}: ${right}`);
+  }
+
+  /** Makes the folder of attachments if it isn't there. */
+  makeLinksFolder(program: string): void {
+    makePinFolder(this.linksFolder(program));
   }
 
   /** Begins to pin a revision. Only commit() makes it one; disposing it before takes all of it away. */
@@ -130,8 +143,8 @@ export class RevisionDraft implements Disposable {
     this.#whole = whole;
   }
 
-  functionPath(name: string): string {
-    return join(this.#folder, 'programs', fileName(name));
+  functionPath(pinned: PinnedFunction): string {
+    return join(this.#folder, 'programs', functionFile(pinned));
   }
 
   mapPath(name: string): string {
@@ -152,6 +165,15 @@ export class RevisionDraft implements Disposable {
 /** "counter revision 3", for messages. */
 export function placeText(place: RevisionPlace): string {
   return `${place.program} revision ${place.revision}`;
+}
+
+function functionFile({ expectedAttachType, name }: PinnedFunction): string {
+  return `${expectedAttachType}-${fileName(name)}`;
+}
+
+function readFunctionFile(file: string): PinnedFunction | undefined {
+  const [, type, name] = /^(\d{1,4})-(.+)$/.exec(file) ?? [];
+  return name === undefined ? undefined : { expectedAttachType: Number(type), name: objectName(name) };
 }
 
 /** ".rodata" becomes "-rodata": no name in C has a "-". */

@@ -50,7 +50,7 @@ describe('pins', { skip: bpfMissing() ?? false }, () => {
     assert.equal(pins.openMap(PLACE, 'other'), undefined);
     assert.throws(() => pins.openFunction(PLACE, 'count'), {
       reason: 'not_found',
-      message: /function count of counter revision 3 isn't/,
+      message: /function count of counter revision 3 isn't loaded; it has none/,
     });
     pins.remove(PLACE);
     assert.equal(existsSync(pins.folder), false);
@@ -70,14 +70,16 @@ describe('pins', { skip: bpfMissing() ?? false }, () => {
     pin(map.fd, left.mapPath('counts'));
     const foreign = join(host.mountPoint, 'longline', 'other-instance');
     mkdirSync(foreign);
-    pin(map.fd, pins.linkPath('counter', 'xdp_eth0'));
+    pins.makeLinksFolder('counter');
+    const link = pins.linkPath('counter', 'xdp_eth0');
+    pin(map.fd, link);
     assert.equal(pins.tidy('counter'), true);
     assert.equal(pins.tidy('counter'), false);
-    assert.deepEqual([pins.revisions('counter'), pins.slots('counter')], [[3], ['xdp_eth0']]);
+    assert.deepEqual([pins.revisions('counter'), readdirSync(pins.linksFolder('counter'))], [[3], ['xdp_eth0']]);
     assert.deepEqual(readdirSync(join(pins.folder, 'counter/revisions')), ['3']);
     pins.remove(PLACE);
     assert.deepEqual(pins.programs(), ['counter']);
-    rmSync(pins.linkPath('counter', 'xdp_eth0'));
+    rmSync(link);
     pins.tidy('counter');
     assert.deepEqual([existsSync(pins.folder), existsSync(foreign)], [false, true]);
   });
@@ -92,7 +94,7 @@ describe('pins', { skip: bpfMissing() ?? false }, () => {
     assert.throws(() => pins.openMap(PLACE, '../links'), { reason: 'invalid' });
     // Like the folder that waits for a BPF file system it denies that anything could be in it.
     const nowhere = new Pins('/proc/self/fd', INSTANCE);
-    assert.throws(() => nowhere.linkPath('counter', 'slot'), { reason: 'unavailable', message: /mounted there/ });
+    assert.throws(() => nowhere.makeLinksFolder('counter'), { reason: 'unavailable', message: /mounted there/ });
     for (const revision of [0, -1, 1.5, Number.NaN]) {
       assert.throws(() => pins.has({ program: 'counter', revision }), {
         reason: 'invalid',
