@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import { connect } from '@nats-io/transport-node';
 import type { RollbackRequest } from '../../../src/capabilities/programs/ports.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
+import { FaultProxy } from '../../fixtures/fault-proxy.ts';
 import { missingNats, NatsServer } from '../../fixtures/nats-server.ts';
 import {
   ARTIFACT,
@@ -85,19 +86,21 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     await made[Symbol.asyncDispose]();
   });
 
-  it('loses nothing that fits when the server is killed under it', async () => {
-    await using own = await NatsServer.start();
-    const { announcer: made } = announcer(own.url, { limits: { backoff: { baseMs: 500, capMs: 1000 } } });
+  it('loses nothing that fits when connections break in the middle of it', async () => {
+    await using proxy = await FaultProxy.start(server.port);
+    const { client, heard } = await listen(server.address);
+    const { announcer: made } = announcer(`nats://127.0.0.1:${proxy.port}`);
     await until('connected', () => made.connected);
-    await own.kill();
-    for (let packets = 0; packets < 50; packets++) made.measured([told(packets)]);
-    await own.resume();
-    const { client, heard } = await listen(own.address);
-    made.measured([told(50)]);
-    await until('what comes last', () => packetsOf(heard).includes(50));
+    for (let packets = 0; packets < 500; packets++) {
+      if (packets % 100 === 50) proxy.inject({ kind: 'cut_after', bytes: 3_000 });
+      made.measured([told(packets)]);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await until('all of them', () => new Set(packetsOf(heard)).size === 500);
+    assert.ok(proxy.accepted > 1, 'connections did break');
     assert.equal(made.counts.dropped, 0);
-    const ids = heard.map(({ metadata }) => metadata['message_id']);
-    assert.ok(ids.every((id) => typeof id === 'string'));
+    const ids = new Map(heard.map(({ data, metadata }) => [metadata['message_id'], data['packets_processed']]));
+    assert.equal(ids.size, 500, 'what comes twice has the same id');
     await client.close();
     await made[Symbol.asyncDispose]();
   });
