@@ -1,8 +1,5 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer, type Socket } from 'node:net';
-import { after, before, describe, it } from 'node:test';
-import { connect } from '@nats-io/transport-node';
+import { after, afterEach, before, describe, it } from 'node:test';
 import type { RollbackRequest } from '../../../src/capabilities/programs/ports.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { FaultProxy } from '../../fixtures/fault-proxy.ts';
@@ -10,7 +7,10 @@ import { missingNats, NatsServer } from '../../fixtures/nats-server.ts';
 import {
   ARTIFACT,
   announcer,
+  clientOf,
+  closeAll,
   listen,
+  OddServer,
   PROGRAM,
   type Published,
   ROLLBACK,
@@ -28,12 +28,13 @@ describe('announcer on NATS', { skip: missingNats }, () => {
   before(async () => {
     server = await NatsServer.start();
   });
+  afterEach(closeAll);
   after(async () => {
     await server[Symbol.asyncDispose]();
   });
 
   it('publishes figures, changes and signs of life, which another client sees', async () => {
-    const { client, heard } = await listen(server.address);
+    const { heard } = await listen(server.address);
     const { announcer: made } = announcer(server.url);
     made.measured([told(1), told(2)]);
     made.changed({ ...PROGRAM, what: 'loaded' });
@@ -46,12 +47,10 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     const life = heard.find(({ type }) => type === 'agent_heartbeat');
     assert.equal(life?.data['loaded_programs'], 3);
     assert.deepEqual(made.counts, { dropped: 0, waiting: 0 });
-    await made[Symbol.asyncDispose]();
-    await client.close();
   });
 
   it('sends what waits before it ends, and nothing afterwards', async () => {
-    const { client, heard } = await listen(server.address);
+    const { heard } = await listen(server.address);
     const { announcer: made } = announcer(server.url);
     await until('connected', () => made.connected);
     for (let packets = 0; packets < 200; packets++) made.measured([told(packets)]);
@@ -63,7 +62,6 @@ describe('announcer on NATS', { skip: missingNats }, () => {
       packetsOf(heard),
       Array.from({ length: 200 }, (_, index) => index),
     );
-    await client.close();
   });
 
   it('keeps messages while the server is dead, counts those that are too many, and goes on with another one', async () => {
@@ -76,19 +74,17 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     for (let packets = 0; packets < 10; packets++) made.measured([told(packets)]);
     assert.deepEqual(made.counts, { dropped: 6, waiting: 5 });
     await own.resume();
-    const { client, heard } = await listen(own.address);
+    const { heard } = await listen(own.address);
     // It may have been there before the listener, which then sees only what comes later.
     await until('connected again', () => made.connected && made.counts.waiting === 0);
     made.measured([told(77)]);
     await until('the next one', () => packetsOf(heard).includes(77));
     assert.deepEqual(log.find(/were dropped/), { since: 6, ever: 6 });
-    await client.close();
-    await made[Symbol.asyncDispose]();
   });
 
   it('loses nothing that fits when connections break in the middle of it', async () => {
     await using proxy = await FaultProxy.start(server.port);
-    const { client, heard } = await listen(server.address);
+    const { heard } = await listen(server.address);
     const { announcer: made } = announcer(`nats://127.0.0.1:${proxy.port}`);
     await until('connected', () => made.connected);
     for (let packets = 0; packets < 500; packets++) {
@@ -101,8 +97,6 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     assert.equal(made.counts.dropped, 0);
     const ids = new Map(heard.map(({ data, metadata }) => [metadata['message_id'], data['packets_processed']]));
     assert.equal(ids.size, 500, 'what comes twice has the same id');
-    await client.close();
-    await made[Symbol.asyncDispose]();
   });
 
   it('waits for a server that is not there at the start', async () => {
@@ -114,12 +108,11 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     assert.equal(log.lines.filter(({ level }) => level === 'warn').length, 1, 'said once, not at each try');
     await own.resume();
     await until('sent', () => made.connected && made.counts.waiting === 0);
-    await made[Symbol.asyncDispose]();
   });
 
   it('is held up by no server that reads nothing, and holds no more than it may', async () => {
     await using own = await NatsServer.start();
-    const { client, heard } = await listen(own.address);
+    const { heard } = await listen(own.address);
     const { announcer: made, log } = announcer(own.url, { limits: { flushMs: 300, maxMessages: 100 } });
     await until('connected', () => made.connected);
     own.halt();
@@ -128,51 +121,27 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     assert.ok(made.counts.waiting <= 100 && made.counts.dropped >= 4900 - 64);
     own.goOn();
     await until('all that was kept', () => packetsOf(heard).includes(4999));
-    await client.close();
-    await made[Symbol.asyncDispose]();
   });
 
   it('hangs up on a server that never speaks, and ends at once even so', async () => {
-    const sockets = new Set<Socket>();
-    const deaf = createServer((socket) => {
-      sockets.add(socket);
-      socket.on('error', () => undefined);
-      socket.on('close', () => sockets.delete(socket));
-      socket.resume();
-    });
-    deaf.listen(0, '127.0.0.1');
-    await once(deaf, 'listening');
-    const address = deaf.address();
-    const port = typeof address === 'object' && address !== null ? address.port : 0;
-    const { announcer: made, log } = announcer(`nats://127.0.0.1:${port}`, { limits: { connectMs: 100 } });
+    await using deaf = await OddServer.start(() => undefined);
+    const { announcer: made, log } = announcer(deaf.url, { limits: { connectMs: 100 } });
     await until('several tries', () => log.lines.filter(({ message }) => message === 'NATS is not there').length > 4);
-    assert.ok(sockets.size <= 2, `${sockets.size} connections are open`);
+    assert.ok(deaf.open <= 2, `${deaf.open} connections are open`);
     await made[Symbol.asyncDispose]();
-    await until('all closed', () => sockets.size === 0);
-    deaf.close();
-    await once(deaf, 'close');
+    await until('all closed', () => deaf.open === 0);
   });
 
   it('hangs up on a server that lies', async () => {
-    const liar = createServer((socket) => {
-      socket.on('error', () => undefined);
-      socket.end('HTTP/1.1 400 Bad Request\r\n\r\n');
-    });
-    liar.listen(0, '127.0.0.1');
-    await once(liar, 'listening');
-    const address = liar.address();
-    const port = typeof address === 'object' && address !== null ? address.port : 0;
-    const { announcer: made, log } = announcer(`nats://127.0.0.1:${port}`);
+    await using liar = await OddServer.start((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+    const { log } = announcer(liar.url);
     await until('told', () => log.find(/NATS is not there can't connect to NATS at 127\.0\.0\.1/));
-    await made[Symbol.asyncDispose]();
-    liar.close();
-    await once(liar, 'close');
   });
 
   it('carries out rollbacks that are asked for and answers with how they ended', async () => {
     const asked: RollbackRequest[] = [];
     const { announcer: made } = announcer(server.url);
-    const client = await connect({ servers: server.address });
+    const client = await clientOf(server.address);
     await until('connected', () => made.connected);
     const ask = async (request: unknown) => {
       const text = typeof request === 'string' ? request : JSON.stringify(request);
@@ -199,13 +168,11 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     assert.match(JSON.stringify(await ask('no json')), /"reason":"invalid"/);
     client.publish(SUBJECT, JSON.stringify({ program: 'drop' }));
     await until('taken without an answer', () => asked.length === 4);
-    await client.close();
-    await made[Symbol.asyncDispose]();
   });
 
   it('refuses rollbacks that are too many, and ends while one hangs', async () => {
     const { announcer: made } = announcer(server.url);
-    const client = await connect({ servers: server.address });
+    const client = await clientOf(server.address);
     await until('connected', () => made.connected);
     let begun = 0;
     made.serveRollbacks(() => {
@@ -224,7 +191,6 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     assert.ok(replies.every((reply) => /"reason":"limit"/.test(reply)));
     assert.equal(begun, 1, 'one after the other');
     await made[Symbol.asyncDispose]();
-    await client.close();
   });
 
   it('takes rollbacks again after the server was gone', async () => {
@@ -236,10 +202,8 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     await until('noticed', () => !made.connected);
     await own.resume();
     await until('connected again', () => made.connected);
-    const client = await connect({ servers: own.address });
+    const client = await clientOf(own.address);
     const reply = await client.request(SUBJECT, '{"program": "drop"}', { timeout: 10_000 });
     assert.equal(reply.json<{ ok: boolean }>().ok, true);
-    await client.close();
-    await made[Symbol.asyncDispose]();
   });
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { before, describe, it } from 'node:test';
+import { afterEach, before, describe, it } from 'node:test';
 import { systemClock } from '../../../src/core/clock.ts';
 import { Secret } from '../../../src/core/config/secret.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
@@ -10,7 +10,7 @@ import { NatsAnnouncer } from '../../../src/platform/nats/announcer.ts';
 import type { NatsCredentials } from '../../../src/platform/nats/connection.ts';
 import { missingNats, NatsServer } from '../../fixtures/nats-server.ts';
 import { makePki, type TestPki } from '../../link/certificates.ts';
-import { announcer, told, until } from './nats-fixture.ts';
+import { announcer, closeAll, told, until } from './nats-fixture.ts';
 import { userWithJwt } from './user-jwt.ts';
 
 async function file(server: NatsServer, name: string, text: string): Promise<string> {
@@ -33,6 +33,8 @@ async function tryWith(url: string, credentials: NatsCredentials): Promise<strin
 }
 
 describe('identity on NATS', { skip: missingNats }, () => {
+  afterEach(closeAll);
+
   it('is a user, from the URL or from settings', async () => {
     await using server = await NatsServer.start('authorization { user: agent, password: "s3cret" }');
     assert.equal(await tryWith(`nats://agent:s3cret@${server.address}`, {}), true);
@@ -87,6 +89,7 @@ describe('identity on NATS', { skip: missingNats }, () => {
 });
 
 describe('TLS to NATS', { skip: missingNats }, () => {
+  afterEach(closeAll);
   let pki: TestPki;
   before(async () => {
     pki = await makePki();

@@ -1,4 +1,6 @@
 // What tests of NATS share: an announcer with short limits, a client that has nothing to do with it, and figures to tell of.
+import { once } from 'node:events';
+import { createServer, type Server, type Socket } from 'node:net';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
 import type { AnnouncedChange, AnnouncedFigures, AnnouncedRollback } from '../../../src/capabilities/programs/ports.ts';
 import { systemClock } from '../../../src/core/clock.ts';
@@ -57,13 +59,27 @@ export interface Published {
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-/** A client of its own that listens to everything of agents; call `close`. */
-export async function listen(address: string, more: Parameters<typeof connect>[0] = {}) {
-  const client: NatsConnection = await connect({ servers: address, reconnect: false, ...more });
+const opened: (() => Promise<void>)[] = [];
+
+/** Closes clients and announcers, also those of a test that failed. */
+export async function closeAll(): Promise<void> {
+  for (const close of opened.splice(0)) await close();
+}
+
+/** A client that has nothing to do with the announcer. */
+export async function clientOf(address: string): Promise<NatsConnection> {
+  const client = await connect({ servers: address, reconnect: false });
+  opened.push(() => client.close());
+  return client;
+}
+
+/** What is heard of all agents. */
+export async function listen(address: string): Promise<{ readonly heard: readonly Published[] }> {
+  const client = await clientOf(address);
   const heard: Published[] = [];
   client.subscribe('agent.>', { callback: (_error, message) => void heard.push(message.json<Published>()) });
   await client.flush();
-  return { client, heard };
+  return { heard };
 }
 
 /** A log that is kept. */
@@ -95,6 +111,7 @@ export function announcer(url: string, more: Partial<NatsOptions> = {}): { annou
     limits: { connectMs: 2_000, flushMs: 1_000, backoff: { baseMs: 50, capMs: 200 }, closeMs: 1_000, ...more.limits },
   });
   made.start();
+  opened.push(() => made[Symbol.asyncDispose]());
   return { announcer: made, log };
 }
 
@@ -106,4 +123,44 @@ export async function until<T>(what: string, found: () => T | undefined | false)
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   throw new Error(`${what}: not within 20 s`);
+}
+
+/** A server that is no NATS. */
+export class OddServer implements AsyncDisposable {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(onSocket: (socket: Socket) => void) {
+    this.#server = createServer((socket) => {
+      this.#sockets.add(socket);
+      // A reset is an end like others here.
+      socket.on('error', () => undefined).on('close', () => this.#sockets.delete(socket));
+      socket.resume();
+      onSocket(socket);
+    });
+  }
+
+  static async start(onSocket: (socket: Socket) => void): Promise<OddServer> {
+    const odd = new OddServer(onSocket);
+    odd.#server.listen(0, '127.0.0.1');
+    await once(odd.#server, 'listening');
+    return odd;
+  }
+
+  /** Connections that are open. */
+  get open(): number {
+    return this.#sockets.size;
+  }
+
+  get url(): string {
+    const address = this.#server.address();
+    return `nats://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#server, 'close');
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
 }
