@@ -67,14 +67,14 @@ export const keySettings = {
     group: KEYS,
     envAliases: ['AGENT_PUBLIC_KEY'],
     example: '"MCowBQYDK2VwAyEA…"',
-    description: 'Public key that artifacts are signed with: PEM, or base64 of SPKI in DER.',
+    description: 'Public key that artifacts are signed with: PEM, base64, or what a public key file holds.',
   }),
   files: setting(type.list(type.path()), {
     key: 'programs.key_files',
     flag: '--programs-key-file',
     group: KEYS,
     default: [],
-    description: 'PEM files of further public keys.',
+    description: 'Files of further public keys; each may hold several.',
   }),
 } as const;
 
@@ -147,7 +147,13 @@ export const vaultSettings = {
     key: 'programs.vault_kv_mount',
     group: KEYS,
     default: 'secret',
-    description: 'Where the KV engine (version 2) is mounted.',
+    description: 'Where the KV engine is mounted.',
+  }),
+  kvVersion: setting(type.int({ min: 1, max: 2 }), {
+    key: 'programs.vault_kv_version',
+    group: KEYS,
+    default: 2,
+    description: 'Version of that engine.',
   }),
   kvPath: setting(vaultPath, {
     key: 'programs.vault_kv_path',

@@ -1,5 +1,6 @@
 // Where artifacts come from, as whoever keeps them sees it: the controller's link, a registry.
 import { LonglineError } from '../errors.ts';
+import { ARTIFACT_DIGEST, ARTIFACT_DIGEST_FORM } from './program-spec.ts';
 
 /** Largest artifact.tar.zst that is taken anywhere, in bytes. */
 export const MAX_ARTIFACT_BYTES = 16 * 1024 * 1024;
@@ -22,15 +23,9 @@ export interface ArtifactSource {
   read(digest: string, offset: number, signal: AbortSignal): AsyncIterable<ArtifactPiece>;
 }
 
-const DIGEST = /^sha256:([0-9a-f]{64})$/;
-
 /** The hex digits of "sha256:…". Throws `invalid` for anything else. */
 export function digestHex(digest: string): string {
-  const hex = DIGEST.exec(digest)?.[1];
-  if (hex !== undefined) return hex;
+  if (ARTIFACT_DIGEST.test(digest)) return digest.slice('sha256:'.length);
   const shown = JSON.stringify(digest.slice(0, 100));
-  throw new LonglineError(
-    'invalid',
-    `artifact: ${shown} is no digest; it must be "sha256:" and 64 hex digits in lower case`,
-  );
+  throw new LonglineError('invalid', `artifact: ${shown} is no digest; it must be ${ARTIFACT_DIGEST_FORM}`);
 }

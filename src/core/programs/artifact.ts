@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { LonglineError } from '../errors.ts';
+import { MAX_ARTIFACT_BYTES } from './artifact-source.ts';
 import type { ArtifactMetadata } from './metadata.ts';
 import { MAX_OBJECT_BYTES } from './metadata-message.ts';
 import { type ArtifactSignature, readSignatures, writeSignatures } from './signatures.ts';
@@ -21,7 +22,7 @@ export interface ArtifactLimits {
 
 /** What is taken unless something else is said. */
 export const ARTIFACT_LIMITS: ArtifactLimits = {
-  compressedBytes: 16 * 1024 * 1024,
+  compressedBytes: MAX_ARTIFACT_BYTES,
   unpackedBytes: MAX_OBJECT_BYTES,
 };
 
