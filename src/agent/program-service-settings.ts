@@ -166,7 +166,7 @@ export const vaultSettings = {
 
 /** NATS that programs are told of through. */
 export const natsSettings = {
-  urls: setting(type.list(type.url(['nats', 'tls', 'ws', 'wss'])), {
+  urls: setting(type.list(type.url(['nats', 'tls'])), {
     key: 'programs.nats_url',
     group: NATS,
     envAliases: ['AGENT_NATS_URL'],
