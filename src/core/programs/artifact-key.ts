@@ -10,6 +10,7 @@ import {
   type KeyObject,
   sign,
   verify,
+  X509Certificate,
 } from 'node:crypto';
 import { preAuthEncoding } from '../dsse.ts';
 import { LonglineError } from '../errors.ts';
@@ -45,17 +46,37 @@ const SALT_BYTES = 32;
 
 /** What forms public keys come in, for messages. */
 export const PUBLIC_KEY_FORM =
-  'a public key in PEM (Ed25519, P-256, RSA from 2048 bits), base64 of a raw Ed25519 one, or a public key file of longline';
+  'a public key (Ed25519, P-256, RSA from 2048 bits) as PEM, X.509 certificate, base64 of SPKI or of a raw Ed25519 key, or a public key file of longline';
+
+const PEM_BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[^-]+-----END \1-----/g;
+
+/** All public keys of a text: PEM may hold several, one after the other. At least one. */
+export function readPublicKeys(text: string): readonly ArtifactKey[] {
+  const blocks = text.match(PEM_BLOCK);
+  return blocks === null || blocks.length < 2 ? [readPublicKey(text)] : blocks.map((block) => readPublicKey(block));
+}
 
 /**
- * A public key from PEM, base64 of 32 raw bytes, or a key file of `longline key`. Its id is that of the key file, else derived from
- * the key.
+ * A public key. Its id is the one given, else that of the key file, else derived from the key. A certificate is taken for its key and
+ * its end, and for nothing else: who issued it doesn't matter.
  */
 export function readPublicKey(text: string, keyId?: string): ArtifactKey {
   const trimmed = text.trim();
   if (/^-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(trimmed)) throw noKey('it is a private key', PUBLIC_KEY_FORM);
-  if (trimmed.startsWith('-----BEGIN')) return publicKeyOf(parsePem(trimmed), keyId);
+  if (trimmed.startsWith('-----BEGIN CERTIFICATE-----')) return certificateKey(trimmed, keyId);
+  if (trimmed.startsWith('-----BEGIN'))
+    return publicKeyOf(
+      parsed(() => createPublicKey(trimmed)),
+      keyId,
+    );
   const raw = decodeBase64(trimmed);
+  if (raw !== undefined && raw.length > 40) {
+    const key = { key: Buffer.from(raw), format: 'der', type: 'spki' } as const;
+    return publicKeyOf(
+      parsed(() => createPublicKey(key)),
+      keyId,
+    );
+  }
   if (raw !== undefined && raw.length > 0) return ed25519KeyOf(raw, keyId);
   const file = parseKeyFile(text);
   if (file.kind !== 'public') throw noKey('it is a private key file', PUBLIC_KEY_FORM);
@@ -134,12 +155,21 @@ function withPadding(key: KeyObject) {
   return { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: SALT_BYTES };
 }
 
-function parsePem(text: string): KeyObject {
+function parsed<T>(parse: () => T): T {
   try {
-    return createPublicKey(text);
+    return parse();
   } catch (error) {
     throw noKey(`it can't be read (${(error as Error).message})`, PUBLIC_KEY_FORM);
   }
+}
+
+function certificateKey(text: string, keyId?: string): ArtifactKey {
+  const certificate = parsed(() => new X509Certificate(text));
+  const key = publicKeyOf(
+    parsed(() => certificate.publicKey),
+    keyId,
+  );
+  return { ...key, expiresAtMs: certificate.validToDate.getTime() };
 }
 
 /** Throws `invalid` for a key of another kind, or too weak a one. */
