@@ -6,9 +6,9 @@ import type { AttachPoint, ProgramType } from '../../capabilities/programs/ports
 import { LonglineError } from '../../core/errors.ts';
 import { attachText, KIND_OF_TYPE } from '../../core/programs/attach-point.ts';
 import { type AttachTask, doing, isGone, type PointOf } from './attach-task.ts';
-import { type BpfFd, linkInfo, openPin, programInfo, updateLink } from './bpf-syscall.ts';
+import { type BpfFd, linkInfo, updateLink } from './bpf-syscall.ts';
 import { createCgroupLink, isCgroupLinkAt } from './cgroup-link.ts';
-import { attachFilter, type FilterPlace, filterHandle, filterProgram } from './clsact-filter.ts';
+import { attachFilter, type FilterPlace, filterHandle } from './clsact-filter.ts';
 import { interfaceIndex } from './interface-index.ts';
 import { LinkSlot, type SlotContent } from './link-slot.ts';
 import { createKprobeLink, createPerfLinks, createTracepointLink, createUprobeLink } from './perf-event.ts';
@@ -116,9 +116,10 @@ export class Attachments {
     const filter: FilterPlace = { index: interfaceIndex(name), direction, handle: filterHandle(slot.path) };
     const trying = doing(task, attachText(task.point));
     const { fd } = task.function;
-    if (content.kind === 'filter' && isSamePlace(content.filter, filter)) {
-      attachFilter(trying, filter, fd, true);
-      slot.renewFilter(content.path, fd);
+    const former = content.kind === 'filter' ? content.filter : undefined;
+    if (former !== undefined && isSamePlace(former.place, filter)) {
+      // Others may have put something there when ours was gone.
+      slot.renewFilter(filter, fd, () => attachFilter(trying, filter, fd, former.runs));
       return;
     }
     slot.putFilter(filter, fd, () => attachFilter(trying, filter, fd, false));
@@ -133,7 +134,10 @@ export class Attachments {
   #look(slot: LinkSlot): Attachment | undefined {
     using there = heldContent(slot);
     const { content } = there;
-    if (content.kind === 'filter') return lookAtFilter(slot, content.path, content.filter);
+    if (content.kind === 'filter') {
+      const { programId, runs } = content.filter;
+      return { slot: slot.name, linkId: 0, programId, gone: !runs };
+    }
     const [link] = content.kind === 'links' ? content.links : [];
     if (link === undefined) return undefined;
     const info = linkInfo(link.fd);
@@ -183,17 +187,6 @@ function createLinks(task: AttachTask): readonly BpfFd[] {
 
 function isSamePlace(one: FilterPlace, other: FilterPlace): boolean {
   return one.index === other.index && one.direction === other.direction && one.handle === other.handle;
-}
-
-function lookAtFilter(slot: LinkSlot, path: string, filter: FilterPlace): Attachment {
-  const running = filterProgram(filter);
-  const programId = running ?? pinnedProgram(path);
-  return { slot: slot.name, linkId: 0, programId, gone: running === undefined };
-}
-
-function pinnedProgram(path: string): number {
-  using program = openPin(path);
-  return program === undefined ? 0 : programInfo(program.fd).id;
 }
 
 /** What a slot has, until it is disposed. */

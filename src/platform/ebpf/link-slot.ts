@@ -4,19 +4,28 @@
 import { type Dirent, mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { LonglineError } from '../../core/errors.ts';
-import { type BpfFd, detachLink, ERRNO, errnoBehind, openPin, pin } from './bpf-syscall.ts';
-import { detachFilter, type FilterPlace } from './clsact-filter.ts';
+import { type BpfFd, detachLink, ERRNO, errnoBehind, openPin, pin, programInfo } from './bpf-syscall.ts';
+import { detachFilter, type FilterPlace, filterProgram } from './clsact-filter.ts';
 
 const DRAFT = '-new';
 const FORMER = '-old';
-const FILTER = /^filter-(\d+)-(ingress|egress)-(\d+)$/;
+const FILTER = /^filter-(\d+)-(ingress|egress)-(\d+)(?:-new)?$/;
 const MODE = 0o700;
 
 /** What is there. The caller disposes descriptors. */
 export type SlotContent =
   | { readonly kind: 'none' }
   | { readonly kind: 'links'; readonly links: readonly BpfFd[] }
-  | { readonly kind: 'filter'; readonly filter: FilterPlace; readonly path: string };
+  | { readonly kind: 'filter'; readonly filter: PinnedFilter };
+
+/** A filter that was attached. */
+export interface PinnedFilter {
+  readonly place: FilterPlace;
+  /** Of the function that was attached last. */
+  readonly programId: number;
+  /** True if a function of ours runs there: what others put there isn't touched. */
+  readonly runs: boolean;
+}
 
 /** The pins of one attachment. */
 export class LinkSlot {
@@ -59,12 +68,9 @@ export class LinkSlot {
     const entry = this.#entry('');
     if (entry === undefined) return { kind: 'none' };
     if (!entry.isDirectory()) return { kind: 'links', links: openAll([this.#path]) };
-    const paths = namesIn(this.#path).map((name) => join(this.#path, name));
-    for (const path of paths) {
-      const filter = readFilterName(basename(path));
-      if (filter !== undefined) return { kind: 'filter', filter, path };
-    }
-    return { kind: 'links', links: openAll(paths) };
+    const filter = readFilter(this.#path);
+    if (filter !== undefined) return { kind: 'filter', filter };
+    return { kind: 'links', links: openAll(namesIn(this.#path).map((name) => join(this.#path, name))) };
   }
 
   /** Pins these in place of what is there, which is ended then. Descriptors stay with the caller. */
@@ -85,11 +91,16 @@ export class LinkSlot {
     });
   }
 
-  /** Pins another function for the filter that is there. */
-  renewFilter(path: string, programFd: number): void {
-    const draft = `${path}${DRAFT}`;
-    endPin(draft);
+  /** Pins another function for the filter that is there, and has it attached in its place. */
+  renewFilter(place: FilterPlace, programFd: number, attach: () => void): void {
+    const path = join(this.#path, filterName(place));
+    const draft = path + DRAFT;
+    const running = filterProgram(place);
+    // What a kill left here may be what runs.
+    if (idOfPin(draft) === running) renameSync(draft, path);
+    else if (entryOf(draft) !== undefined) unlinkSync(draft);
     pin(programFd, draft);
+    attach();
     renameSync(draft, path);
   }
 
@@ -122,14 +133,10 @@ function endPin(path: string): void {
   const entry = entryOf(path);
   if (entry === undefined) return;
   if (entry.isDirectory()) {
+    const filter = readFilter(path);
+    if (filter?.runs === true) detachFilter(filter.place);
     for (const name of namesIn(path)) endPin(join(path, name));
     rmdirSync(path);
-    return;
-  }
-  const filter = readFilterName(entry.name);
-  if (filter !== undefined) {
-    detachFilter(filter);
-    unlinkSync(path);
     return;
   }
   using link = openPin(path);
@@ -162,14 +169,25 @@ function openAll(paths: readonly string[]): readonly BpfFd[] {
   }
 }
 
+/** The filter of a folder of pins: the function that it runs is pinned there, under a name that says where the filter is. */
+function readFilter(folder: string): PinnedFilter | undefined {
+  const names = namesIn(folder).filter((name) => FILTER.test(name));
+  const [, index, direction, handle] = FILTER.exec(names[0] ?? '') ?? [];
+  if (index === undefined) return undefined;
+  const place = { index: Number(index), direction: direction as FilterPlace['direction'], handle: Number(handle) };
+  const ids = names.map((name) => idOfPin(join(folder, name)));
+  const running = filterProgram(place);
+  return { place, programId: running ?? ids[0] ?? 0, runs: running !== undefined && ids.includes(running) };
+}
+
 function filterName({ direction, handle, index }: FilterPlace): string {
   return `filter-${index}-${direction}-${handle}`;
 }
 
-function readFilterName(name: string): FilterPlace | undefined {
-  const [whole, index, direction, handle] = FILTER.exec(name) ?? [];
-  if (whole === undefined) return undefined;
-  return { index: Number(index), direction: direction as FilterPlace['direction'], handle: Number(handle) };
+/** Id of a function that is pinned. 0 if none is. */
+function idOfPin(path: string): number {
+  using program = openPin(path);
+  return program === undefined ? 0 : programInfo(program.fd).id;
 }
 
 function entryOf(path: string): Dirent | undefined {

@@ -1,18 +1,26 @@
 // Links of TC by TCX, which kernels have since 6.6: any number at an interface, in the order in which they came. A link ends with
 // its interface.
+import { LonglineError } from '../../core/errors.ts';
 import { attachText } from '../../core/programs/attach-point.ts';
 import { ATTACH_TYPE, type AttachTask, doing, LINK_TYPE, linkInterface, type PointOf } from './attach-task.ts';
-import { type BpfFd, createLink, type LinkInfo } from './bpf-syscall.ts';
+import { type BpfFd, createLink, ERRNO, errnoBehind, type LinkInfo } from './bpf-syscall.ts';
 import { interfaceIndex } from './interface-index.ts';
 import { readU32 } from './native-bytes.ts';
 
-/** Attaches behind what is there. */
+/** Attaches behind what is there. Throws `already_exists` for a function that is. */
 export function createTcxLink(task: AttachTask<PointOf<'tc'>>): BpfFd {
-  return createLink(doing(task, attachText(task.point)), {
-    programFd: task.function.fd,
-    target: interfaceIndex(task.point.interface),
-    attachType: attachTypeOf(task),
-  });
+  const text = attachText(task.point);
+  try {
+    return createLink(doing(task, text), {
+      programFd: task.function.fd,
+      target: interfaceIndex(task.point.interface),
+      attachType: attachTypeOf(task),
+    });
+  } catch (error) {
+    if (errnoBehind(error) !== ERRNO.EEXIST) throw error;
+    const message = `${task.function.name} is at ${text} already, and can't be there twice`;
+    throw new LonglineError('already_exists', message, { cause: error });
+  }
 }
 
 /** True if the link is at that place, so that it can be made to run another function. */

@@ -11,14 +11,19 @@ export class LoadedObject implements Disposable {
   readonly #object: Address;
   readonly #name: ObjectName;
 
-  /** `prepare` is called for each function before they are loaded. */
-  constructor(name: ObjectName, prepare: (program: Address, name: string) => void = () => undefined) {
+  /** `variables`: bytes by name. `prepare` is called for each function before they are loaded. */
+  constructor(
+    name: ObjectName,
+    variables: Readonly<Record<string, Uint8Array>> = {},
+    prepare: (program: Address, name: string) => void = () => undefined,
+  ) {
     const { bytes, functions } = bpfObject(name);
     this.#name = name;
     this.#bytes = bytes;
     const object = libbpf().address('bpf_object__open_mem', bytes, bytes.length, null);
     if (object === null) throw new Error(`${name} can't be opened: errno ${libbpf().errno()}`);
     this.#object = object;
+    this.#write(variables);
     for (const one of functions) prepare(this.#program(one.name), one.name);
     const { result, said } = libbpf().listen(() => libbpf().number('bpf_object__load', object));
     if (result === 0) return;
@@ -55,6 +60,23 @@ export class LoadedObject implements Disposable {
 
   [Symbol.dispose](): void {
     libbpf().nothing('bpf_object__close', this.#object);
+  }
+
+  /** Objects with variables that are written have only one of them, at the beginning of their section. */
+  #write(variables: Readonly<Record<string, Uint8Array>>): void {
+    for (const bytes of Object.values(variables)) {
+      for (let map: Address | null = null; ; ) {
+        map = libbpf().address('bpf_object__next_map', this.#object, map);
+        if (map === null) throw new Error(`${this.#name} has no variables`);
+        if (!libbpf().text('bpf_map__name', map).endsWith('.rodata')) continue;
+        const size = Buffer.alloc(8);
+        const initial = libbpf().address('bpf_map__initial_value', map, size);
+        libbpf()
+          .memory(initial!, Number(size.readBigUInt64LE(0)))
+          .set(bytes);
+        break;
+      }
+    }
   }
 
   #program(name: string): Address {
