@@ -41,8 +41,8 @@ export class LoadedObject implements Disposable {
 
   /** A number of a map, added up over processors. */
   number(map = 'counters', key = 0, offset = 0): bigint {
-    const { fd } = this.function();
-    for (const id of programInfo(fd).mapIds) {
+    const { functions } = bpfObject(this.#name);
+    for (const id of functions.flatMap(({ name }) => programInfo(this.function(name).fd).mapIds)) {
       using opened: BpfFd | undefined = mapById(id);
       if (opened === undefined) continue;
       const info = mapInfo(opened.fd);

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { PROGRAM_TYPES } from '../../../src/core/programs/program-type.ts';
+import { isAtomic } from '../../../src/platform/ebpf/attachments.ts';
+import { readKernelFile, tracepointId } from '../../../src/platform/ebpf/kernel-files.ts';
+import { probeTypes } from '../../../src/platform/ebpf/type-probes.ts';
+import { failsWith } from '../../contract/kernel-contract.ts';
+import { kernelLabMissing } from '../../fixtures/bpf/kernel-lab.ts';
+
+const skip = kernelLabMissing() ?? false;
+
+test('probes every type, gives reasons with a mend, and leaves nothing open or mounted', { skip }, () => {
+  const first = probeTypes(isAtomic);
+  const open = () => readdirSync('/proc/self/fd').length;
+  const mounts = () => readFileSync('/proc/self/mounts', 'utf8').split('\n').length;
+  const before = [open(), mounts()];
+  const second = probeTypes(isAtomic);
+  assert.deepEqual([open(), mounts()], before);
+  assert.deepEqual(second, first);
+  assert.deepEqual(
+    first.map(({ type }) => type),
+    PROGRAM_TYPES,
+  );
+  const possible = first.filter(({ missing }) => missing === undefined).map(({ type }) => type);
+  for (const type of ['xdp', 'tc', 'cgroup_skb', 'tracepoint', 'raw_tracepoint', 'perf_event', 'uprobe'] as const) {
+    assert.ok(possible.includes(type), `${type}: ${first.find((one) => one.type === type)?.missing}`);
+  }
+  for (const { missing, type } of first) {
+    if (missing !== undefined) assert.match(missing, /CONFIG_|CAP_|lsm=|mount /, `${type} has no mend`);
+  }
+});
+
+test('finds tracepoints, mounted or not', { skip }, () => {
+  assert.ok(tracepointId('sched', 'sched_switch') > 0);
+  assert.throws(() => tracepointId('sched', 'no_such'), failsWith('not_found', 'sched:no_such'));
+  assert.throws(() => tracepointId('no_such', 'sched_switch'), failsWith('not_found', 'no_such:sched_switch'));
+  assert.equal(readKernelFile('tracefs', 'no_such'), undefined);
+});
