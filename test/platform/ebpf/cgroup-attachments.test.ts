@@ -22,7 +22,7 @@ socket.on('message', () => {
 function next([port, ...rest]) {
   if (port === undefined) return;
   const connection = net.connect(port, '127.0.0.1');
-  connection.on('error', (error) => { console.log(error.code); next(rest); });
+  connection.on('error', (error) => { process.stdout.write(error.code + '\\n'); next(rest); });
 }
 `;
 
