@@ -2,10 +2,8 @@
 // that is filled as they come up; everything is owned by the stack and let go of in reverse order.
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import type { JobsConfig } from '../capabilities/jobs/config.ts';
 import type { NetworkCapability } from '../capabilities/network/capability.ts';
 import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
-import type { Clock } from '../core/clock.ts';
 import { describeError, LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import { Link } from '../link/link.ts';
@@ -14,39 +12,25 @@ import { Admission } from './admission.ts';
 import { AuditLog } from './audit/audit-log.ts';
 import { auditedExecutor } from './audit/audited-executor.ts';
 import { checkpointMessage } from './audit/checkpoint-message.ts';
+import { makeCapabilities } from './capabilities-setup.ts';
 import { CapabilityRegistry } from './capability-registry.ts';
 import type { AgentConfig } from './config.ts';
-import type { DataFolder } from './data-folder.ts';
 import { DiskGuard } from './disk-guard.ts';
+import type { Foundation } from './foundation.ts';
 import { hostReport } from './host-report.ts';
 import { AgentIdentity } from './identity/agent-identity.ts';
-import { openJobs } from './jobs-setup.ts';
-import type { LiveSettings } from './live-settings.ts';
 import { agentView } from './local/agent-view.ts';
 import { LocalServer } from './local/local-server.ts';
 import { ControlSocket } from './network/control-socket.ts';
 import { networkCalls } from './network/network-calls.ts';
-import { networkReports, openNetworks } from './network-setup.ts';
-import { type Reloaded, type Rules, reloader, reloadRules } from './rules.ts';
-import { openSessions, sessionsConfigOf } from './sessions-setup.ts';
+import { type Reloaded, reloader, reloadRules } from './rules.ts';
+import { sessionsConfigOf } from './sessions-setup.ts';
 import { DesiredStateAdmission } from './state-admission.ts';
 import { StateFile } from './state-file.ts';
 import { StateRegistry } from './state-registry.ts';
 import { ENROLLMENT_TRUST_FILE, writeEnrollmentTrust } from './trust/enrollment-trust.ts';
 import { SessionTargets } from './tunnels/session-targets.ts';
 import { TunnelAdmission } from './tunnels/tunnel-admission.ts';
-
-/** What there is before anything is connected. */
-export interface Foundation extends Rules {
-  /** As it was at the start. What a reload may change is read from `settings`. */
-  readonly config: AgentConfig;
-  readonly settings: LiveSettings;
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly folder: DataFolder;
-  readonly jobs: JobsConfig;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-}
 
 /** An agent whose parts are there and not yet running. */
 export interface Agent extends Foundation {
@@ -67,26 +51,20 @@ interface Holder {
 
 /** Opens audit log, identity (enrolling if needed), capabilities, link and local server. */
 export async function assemble(base: Foundation, stack: AsyncDisposableStack, signal: AbortSignal): Promise<Agent> {
-  const { config, log, folder, jobs, paths } = base;
+  const { config, log, folder } = base;
   const holder: Holder = {};
   const audit = await openAudit(base, holder, stack);
   const identity = makeIdentity(base, audit);
   await identity.open(signal);
-  const logs = { open: (executionId: string) => holder.link!.logs.open(executionId) };
-  const sessions = openSessions(config, folder.instanceId, () => holder.link, stack);
-  const { images } = sessions;
-  const capability = openJobs(config, jobs, folder.instanceId, { logs, paths, images }, stack);
+  const capabilities = makeCapabilities(base, () => holder.link, stack);
+  const { sessions, networks } = capabilities;
   const stopping = new AbortController();
-  const { dnsmasqPidFile: pidFile, dnsmasqServersFile: serversFile, ...network } = config.network;
-  const reports = networkReports(() => holder.link);
-  const networks = openNetworks({ ...base, config: network, reports, dnsmasq: { pidFile, serversFile } });
-  const capabilities = [capability, sessions, networks];
-  const registry = await makeRegistry(base, capabilities, holder, stopping.signal, stack);
-  const states = new StateRegistry(capabilities, registry);
+  const registry = await makeRegistry(base, capabilities.all, holder, stopping.signal, stack);
+  const states = new StateRegistry(capabilities.all, registry);
   const report = hostReport({
     config,
     registry,
-    jobs: () => capability.counts(),
+    jobs: () => capabilities.jobs.counts(),
     sessions,
     spoolBytes: () => holder.link?.status().spoolBytes ?? 0,
   });

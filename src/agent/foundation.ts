@@ -1,0 +1,20 @@
+// What an agent stands on before anything is connected: settings, data folder, rules, clock and log.
+import type { JobsConfig } from '../capabilities/jobs/config.ts';
+import type { Clock } from '../core/clock.ts';
+import type { Logger } from '../core/logger.ts';
+import type { AgentConfig } from './config.ts';
+import type { DataFolder } from './data-folder.ts';
+import type { LiveSettings } from './live-settings.ts';
+import type { Rules } from './rules.ts';
+
+/** What there is before anything is connected. */
+export interface Foundation extends Rules {
+  /** As it was at the start. What a reload may change is read from `settings`. */
+  readonly config: AgentConfig;
+  readonly settings: LiveSettings;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly folder: DataFolder;
+  readonly jobs: JobsConfig;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
