@@ -261,6 +261,12 @@ export interface Announcements {
   heartbeat(loaded: number): void;
 }
 
+/** Where figures for the controller go. Calls are quick and don't throw. */
+export interface ProgramReports {
+  /** Serialised longline.v1.ProgramTelemetry; may be dropped or coalesced. */
+  measured(telemetry: Uint8Array): void;
+}
+
 /** A rollback that somebody asks for who is no controller. At least one of program and artifact is given. */
 export interface RollbackRequest {
   /** Undefined for whichever runs the artifact. */

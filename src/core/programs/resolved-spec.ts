@@ -52,7 +52,7 @@ export interface ResolvedSpec {
 }
 
 /** Types that the kernel takes only together with where they go. */
-const BOUND_TYPES: ReadonlySet<ProgramType> = new Set(['fentry', 'fexit', 'lsm']);
+export const BOUND_TYPES: ReadonlySet<ProgramType> = new Set(['fentry', 'fexit', 'lsm']);
 
 /** Throws `invalid` with every violation, by fields of the spec: "attach[0]", "parameters.limit". */
 export function resolveSpec(spec: ProgramSpec, metadata: ArtifactMetadata): ResolvedSpec {

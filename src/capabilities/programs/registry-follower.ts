@@ -1,0 +1,100 @@
+// Follows what a registry says is to run on this host. Its last word is on disk and stands until it says something else: losing it, or
+// getting no sense out of it, changes nothing.
+import type { StateStore } from '../../core/capability.ts';
+import type { Clock } from '../../core/clock.ts';
+import type { StateItemError } from '../../core/desired-state.ts';
+import { describeError, toLonglineError } from '../../core/errors.ts';
+import { fromJson, toJson } from '../../core/exact-json.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { Registry } from './ports.ts';
+import { decodeSpec, type ProgramSpecMessage } from './wire.ts';
+
+const KEY = 'registry/answer';
+
+/** What it is made from. */
+export interface FollowerOptions {
+  readonly registry: Registry;
+  readonly state: StateStore;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly pollIntervalMs: number;
+  /** What is wanted is another. */
+  readonly changed: () => void;
+}
+
+/** One per registry. */
+export class RegistryFollower {
+  readonly #options: FollowerOptions;
+  #specs: readonly ProgramSpecMessage[] = [];
+  #refused: readonly StateItemError[] = [];
+  #trouble: string | undefined;
+
+  constructor(options: FollowerOptions) {
+    this.#options = options;
+  }
+
+  get specs(): readonly ProgramSpecMessage[] {
+    return this.#specs;
+  }
+
+  /** What could not be made sense of. */
+  get refused(): readonly StateItemError[] {
+    return this.#refused;
+  }
+
+  /** Why the last poll gave nothing, for people; undefined if it did, or there was none yet. */
+  get trouble(): string | undefined {
+    return this.#trouble;
+  }
+
+  /** Reads what was said last. What can't be read is as if nothing had been said. */
+  async load(): Promise<void> {
+    const { state, log } = this.#options;
+    const bytes = await state.get(KEY);
+    if (bytes === undefined) return;
+    try {
+      const specs = fromJson(Buffer.from(bytes).toString()) as readonly string[];
+      this.#specs = specs.map((spec) => decodeSpec(Buffer.from(spec, 'base64')));
+    } catch (error) {
+      log.error('what the registry said last can not be read; it is asked again', { err: describeError(error) });
+    }
+  }
+
+  /** Polls until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, pollIntervalMs } = this.#options;
+    while (!signal.aborted) {
+      await this.#poll(signal);
+      await clock.sleep(pollIntervalMs, signal).catch(() => undefined);
+    }
+  }
+
+  async #poll(signal: AbortSignal): Promise<void> {
+    const { registry, state, changed, log } = this.#options;
+    try {
+      const answer = await registry.poll(signal);
+      if (this.#trouble !== undefined) log.info('the registry answers again');
+      this.#trouble = undefined;
+      if (answer.kind === 'unchanged') return;
+      const specs: ProgramSpecMessage[] = [];
+      const refused: StateItemError[] = [...answer.refused];
+      for (const [place, bytes] of answer.specs.entries()) {
+        try {
+          specs.push(decodeSpec(bytes));
+        } catch (error) {
+          refused.push({ item: `programs[${place}]`, error: toLonglineError(error) });
+        }
+      }
+      const texts = answer.specs.map((bytes) => Buffer.from(bytes).toString('base64'));
+      await state.put(KEY, Buffer.from(toJson(texts)));
+      this.#specs = specs;
+      this.#refused = refused;
+      changed();
+    } catch (error) {
+      if (signal.aborted) return;
+      const told = describeError(error);
+      if (told !== this.#trouble) log.warn('the registry gives no answer; what it said last stands', { err: told });
+      this.#trouble = told;
+    }
+  }
+}
