@@ -935,6 +935,13 @@ export declare type ProgramStatus = Message<"longline.v1.ProgramStatus"> & {
    * @generated from field: google.protobuf.Timestamp state_time = 12;
    */
   stateTime?: Timestamp | undefined;
+
+  /**
+   * SHA-256 of the ProgramSpec that is wanted, serialised as in a full ProgramDesiredState; empty if it isn't told, or none is.
+   *
+   * @generated from field: bytes wanted_sha256 = 13;
+   */
+  wantedSha256: Uint8Array;
 };
 
 /**

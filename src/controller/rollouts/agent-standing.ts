@@ -1,7 +1,8 @@
 // How an agent is with what it was told of an assignment, by what it last reported. Pure.
+import { createHash } from 'node:crypto';
 import { fromBinary } from '@bufbuild/protobuf';
 import { type StateReport, StateReportSchema } from '#gen/longline/link/v1/link_pb.js';
-import { ErrorSchema } from '#gen/longline/v1/error_pb.js';
+import { ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { ProgramState, type ProgramStatus } from '#gen/longline/v1/program_pb.js';
 import { isAskedHere } from '../programs/program-report.ts';
 import type { AssignedAgentRecord } from '../store/rollout.ts';
@@ -52,12 +53,20 @@ export function standingOf(
   if (!sameWanted(wanted, toldOf(record.delivery))) return PENDING;
   const report = record.report && fromBinary(StateReportSchema, record.report.bytes);
   if (wanted === undefined) return goneFrom(name, record, report) ? CURRENT : PENDING;
-  const polled = wanted.delivery === 'poll';
-  if (!polled) {
-    const answer = answerTo(name, record, report);
-    if (answer !== undefined) return answer;
-  } else if (record.program !== undefined) return PENDING;
-  return ofStatus(statusIn(report, name, polled), wanted, knownRollback);
+  const { program } = record;
+  if (wanted.delivery === 'poll') {
+    return program === undefined ? ofStatus(statusIn(report, name, true), undefined, wanted, knownRollback) : PENDING;
+  }
+  if (program === undefined || program.removing) return PENDING;
+  const applied = report !== undefined && report.generation >= program.generation;
+  const { refusal } = record;
+  // What was applied stays when something later is refused, which was asked of another program.
+  if (refusal !== undefined && refusal.generation >= program.generation && !applied) {
+    return failed(`it refused what is wanted of it: ${fromBinary(ErrorSchema, refusal.error).message}`);
+  }
+  if (!applied) return PENDING;
+  const item = report.items.find((one) => one.item === name);
+  return ofStatus(statusIn(report, name, false), item?.error, wanted, knownRollback);
 }
 
 function goneFrom(name: string, record: AssignedAgentRecord, report: StateReport | undefined): boolean {
@@ -65,26 +74,15 @@ function goneFrom(name: string, record: AssignedAgentRecord, report: StateReport
   return record.delivery?.delivery !== 'poll' || statusIn(report, name, true) === undefined;
 }
 
-/** What there is to say without its status; undefined if that is the answer. */
-function answerTo(
-  name: string,
-  { program, refusal }: AssignedAgentRecord,
-  report: StateReport | undefined,
-): Standing | undefined {
-  if (program === undefined || program.removing) return PENDING;
-  const applied = report !== undefined && report.generation >= program.generation;
-  // What was applied stays when something later is refused, which was asked of another program.
-  if (refusal !== undefined && refusal.generation >= program.generation && !applied) {
-    return failed(`it refused what is wanted of it: ${fromBinary(ErrorSchema, refusal.error).message}`);
-  }
-  if (!applied) return PENDING;
-  const item = report.items.find((one) => one.item === name);
-  return item && failed(item.error?.message || 'it could not bring the program about');
-}
-
-function ofStatus(status: ProgramStatus | undefined, { spec }: Wanted, knownRollback: string | undefined): Standing {
-  const { artifact } = spec;
-  if (status === undefined || status.wantedArtifact !== artifact) return PENDING;
+/** `refusal` is why it could not have it, where nothing else is told of it. */
+function ofStatus(
+  status: ProgramStatus | undefined,
+  refusal: WireError | undefined,
+  wanted: Wanted,
+  knownRollback: string | undefined,
+): Standing {
+  if (status === undefined || !isOf(status, wanted)) return refusal === undefined ? PENDING : ofError(refusal);
+  const { artifact } = wanted.spec;
   const { current, lastRollback, problems, quarantined, state } = status;
   const judged = knownRollback !== undefined;
   const wentBack = judged && lastRollback !== undefined && lastRollback.id !== knownRollback;
@@ -92,9 +90,21 @@ function ofStatus(status: ProgramStatus | undefined, { spec }: Wanted, knownRoll
     return failed(`it was rolled back: ${lastRollback.reason || 'no reason is told'}`);
   }
   const runs = state === ProgramState.ACTIVE && current?.artifact === artifact;
-  const why = problems[0]?.error?.message;
-  if (quarantined && (judged || !runs)) return failed(`the artifact is quarantined there${why ? `: ${why}` : ''}`);
   // One whose time is over is as it was asked for.
-  if (runs || state === ProgramState.EXPIRED) return CURRENT;
-  return state === ProgramState.FAILED ? failed(why || 'it could not be brought about') : PENDING;
+  if ((runs && problems.length === 0 && !quarantined) || state === ProgramState.EXPIRED) return CURRENT;
+  if (runs && quarantined && !judged) return CURRENT;
+  const worst = problems.find(({ error }) => error?.retryable === false) ?? problems[0];
+  if (quarantined) return failed(worst?.error?.message || 'the artifact is quarantined there');
+  if (worst?.error !== undefined) return ofError(worst.error);
+  return state === ProgramState.FAILED ? failed('it could not be brought about') : PENDING;
+}
+
+/** What may pass by itself has the time that there is. */
+function ofError({ message, retryable }: WireError): Standing {
+  return retryable ? PENDING : failed(message || 'it could not be brought about');
+}
+
+function isOf({ wantedArtifact, wantedSha256 }: ProgramStatus, { bytes, spec }: Wanted): boolean {
+  if (wantedArtifact !== spec.artifact) return false;
+  return wantedSha256.length === 0 || Buffer.compare(wantedSha256, createHash('sha256').update(bytes).digest()) === 0;
 }

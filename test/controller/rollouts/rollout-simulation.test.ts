@@ -16,7 +16,7 @@ import { type Fate, type ModelAgent, RolloutModel } from './rollout-model.ts';
 
 const IDS = Array.from({ length: 9 }, (_, place) => `agent-${place}`);
 const FATES: readonly Fate[] = ['well', 'fails', 'rolls_back', 'refuses', 'hangs'];
-const WAVES = [[100], [10, 100], [5, 25, 100], [1, 2, 3, 50, 100], [50, 100]];
+const WAVES = [[100], [10, 100], [5, 25, 100], [1, 2, 3, 50, 100], [50, 55, 100]];
 
 /** What is done to an assignment may be refused for where it is. */
 function tried(work: () => void): void {
@@ -153,7 +153,10 @@ class Simulation {
     const { waves: percents } = plan.asked.asked.strategy!;
     const begun = this.#begun.get(rollout.id)!;
     const told = state!.agents.filter(({ agentId, wave }) => begun.has(agentId) && wave <= rollout.wave);
-    const most = Math.max(Math.floor((begun.size * percents[rollout.wave - 1]!) / 100), rollout.wave);
+    let most = 0;
+    for (const percent of percents.slice(0, rollout.wave)) {
+      most = Math.max(Math.floor((begun.size * percent) / 100), most + 1);
+    }
     const what = `seed ${this.#seed}: wave ${rollout.wave} of ${rollout.waves}, ${begun.size} agents`;
     assert.ok(told.length <= most, `${what}: ${told.length} were told`);
     // Nobody else is told of the change: who came later, or is of a later wave.

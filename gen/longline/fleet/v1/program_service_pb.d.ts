@@ -979,8 +979,9 @@ export declare const ProgramAssignmentSchema: GenMessage<ProgramAssignment>;
  */
 export declare type RolloutStrategy = Message<"longline.fleet.v1.RolloutStrategy"> & {
   /**
-   * Percent of the agents that have the change after each wave, growing, at most 100: 5, 25, 100. At least one agent each. Empty for
-   * all at once.
+   * Percent of the agents that have the change after each wave, growing, at most 100: 5, 25, 100. At least one agent each; a last
+   * wave of 100 is added where there is none. Empty for all at once. Agents that are there come first, else always in the same
+   * order.
    *
    * @generated from field: repeated uint32 waves = 1;
    */
@@ -1001,7 +1002,8 @@ export declare type RolloutStrategy = Message<"longline.fleet.v1.RolloutStrategy
   manual: boolean;
 
   /**
-   * Percent of the agents reached so far that may fail before the rollout is halted. 0 takes none.
+   * Percent of the agents reached so far that may fail before the rollout is halted. 0 takes none, 100 all. Reached are those that
+   * were told, without those that are offline.
    *
    * @generated from field: uint32 max_failed_percent = 4;
    */
@@ -1016,7 +1018,8 @@ export declare type RolloutStrategy = Message<"longline.fleet.v1.RolloutStrategy
   waveTimeout?: Duration | undefined;
 
   /**
-   * True to leave everything as it is when the rollout is halted, in place of giving every agent back what it had before.
+   * True to leave everything as it is when the rollout is halted, in place of giving every agent back what it had before. Then it
+   * waits for AbortRollout or the next PutAssignment.
    *
    * @generated from field: bool keep_on_halt = 6;
    */
@@ -1092,7 +1095,7 @@ export declare type Assignment = Message<"longline.fleet.v1.Assignment"> & {
 export declare const AssignmentSchema: GenMessage<Assignment>;
 
 /**
- * Makes or changes an assignment.
+ * Makes or changes an assignment. FAILED_PRECONDITION if an agent has a program of that name by itself.
  *
  * @generated from message longline.fleet.v1.PutAssignmentRequest
  */
@@ -1307,7 +1310,7 @@ export declare type RolloutAgent = Message<"longline.fleet.v1.RolloutAgent"> & {
   state: RolloutAgentState;
 
   /**
-   * Why, if it failed.
+   * Why, if it failed; kept when it is given back what it had before.
    *
    * @generated from field: string reason = 4;
    */
@@ -1321,7 +1324,8 @@ export declare type RolloutAgent = Message<"longline.fleet.v1.RolloutAgent"> & {
 export declare const RolloutAgentSchema: GenMessage<RolloutAgent>;
 
 /**
- * A change of an assignment on its way over the fleet.
+ * A change of an assignment on its way over the fleet: of the agents that had something else when it began. Agents that come later
+ * have what was there before until it is over.
  *
  * @generated from message longline.fleet.v1.Rollout
  */
@@ -1404,7 +1408,7 @@ export declare type Rollout = Message<"longline.fleet.v1.Rollout"> & {
   currentCount: number;
 
   /**
-   * Of those, failed.
+   * Of those, failed, also if they were given back since what they had before.
    *
    * @generated from field: uint32 failed_count = 12;
    */
