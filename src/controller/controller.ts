@@ -180,6 +180,7 @@ async function openFront(foundation: Foundation, services: ControllerServices): 
     },
     authorize: authorize(apiTokens, clock),
     fallback: services.pages,
+    agentPages: services.agentPages,
     upgrades: services.upgrades,
     health,
     limits: config.limits,

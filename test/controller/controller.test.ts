@@ -114,6 +114,7 @@ it('reflects every service it serves', async () => {
     'longline.fleet.v1.AgentService',
     'longline.fleet.v1.JobService',
     'longline.fleet.v1.NetworkService',
+    'longline.fleet.v1.ProgramService',
     'longline.fleet.v1.SessionService',
     'longline.fleet.v1.TokenService',
     'longline.link.v1.EnrollmentService',

@@ -1,5 +1,6 @@
 // What the front remembers of an accepted connection, tied to its socket. HTTP/2 shows handlers a proxy of the socket,
 // which passes symbol properties through; that is why this is a property and not a WeakMap.
+import type { X509Certificate } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import type { LonglineError } from '../../core/errors.ts';
 import type { FailureLimit } from '../identity/authorization.ts';
@@ -9,6 +10,8 @@ export interface ConnectionFacts {
   /** Why every call over it is refused; undefined if calls are heard. */
   readonly refusal: LonglineError | undefined;
   readonly failureLimit: FailureLimit;
+  /** Of an agent that speaks HTTP/1.1; undefined for operators, and for those that are refused. */
+  readonly agentCertificate: X509Certificate | undefined;
 }
 
 const key: unique symbol = Symbol('longline connection');

@@ -1,11 +1,12 @@
 // The controller's port: one address for agents, operators, services and browsers. What the TLS handshake showed decides
-// who gets a connection: a client certificate of ours leads to the agents' stack, none to the operators'. A client
+// who gets a connection: a client certificate of ours leads to the agents' stack, or over HTTP/1.1 to the pages for agents; none
+// leads to the operators'. A client
 // certificate that is foreign, expired or revoked is refused: every call answers UNAUTHENTICATED and says why.
 // It knows no service by name. Failures of one connection never touch another.
 import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
 import type { Interceptor } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
-import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
+import { describeError, type LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { HealthState } from '../../core/health-state.ts';
 import type { Logger } from '../../core/logger.ts';
 import { type AgentAuthenticator, unverified } from '../identity/agent-authentication.ts';
@@ -35,6 +36,8 @@ export interface FrontOptions {
   readonly operatorRoutes: OperatorRoutes;
   readonly authorize: Interceptor;
   readonly fallback?: RequestHandler | undefined;
+  /** Answers what agents ask over HTTP/1.1, and nothing else does. */
+  readonly agentPages?: RequestHandler | undefined;
   readonly upgrades?: UpgradeHandler | undefined;
   readonly health: HealthState;
   readonly limits: FrontLimits;
@@ -70,6 +73,7 @@ export class Front implements AsyncDisposable {
       routes: options.operatorRoutes,
       authorize: options.authorize,
       fallback: options.fallback,
+      agentPages: options.agentPages,
       limits,
       shutdown: this.#stopping.signal,
       log,
@@ -157,15 +161,13 @@ export class Front implements AsyncDisposable {
       this.#refuse(socket, unverified(certificate, String(socket.authorizationError)));
       return;
     }
-    if (socket.alpnProtocol !== 'h2') {
-      const message =
-        'client certificate: agents speak HTTP/2; offer ALPN "h2", or connect without a client certificate';
-      this.#refuse(socket, new LonglineError('identity', message));
-      return;
-    }
     this.#options.agents.verify(certificate).then(
       ({ agentId }) => {
         if (socket.destroyed) return;
+        if (socket.alpnProtocol !== 'h2') {
+          this.#operators.injectAgent(socket, certificate);
+          return;
+        }
         holdCertificate(socket, certificate.raw);
         this.#agents.inject(socket, agentId);
       },

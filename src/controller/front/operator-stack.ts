@@ -1,5 +1,6 @@
 // The operators' stack: Connect, gRPC and gRPC-Web over HTTP/2 or HTTP/1.1, fed with sockets that were accepted elsewhere.
 // No error of a session or socket may reach the process: an idle GOAWAY once did (connect-es#1768).
+import type { X509Certificate } from 'node:crypto';
 import { createServer as createHttp1Server, type Server as Http1Server } from 'node:http';
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
@@ -7,7 +8,7 @@ import type { Clock } from '../../core/clock.ts';
 import { describeError, type LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import { Admission } from './admission.ts';
-import { rememberConnection } from './connection.ts';
+import { connectionOf, rememberConnection } from './connection.ts';
 import type { RequestHandler, UpgradeHandler } from './http-handlers.ts';
 import type { FrontLimits } from './limits.ts';
 
@@ -41,10 +42,19 @@ export class OperatorStack implements AsyncDisposable {
 
   /** Takes over a socket. With a `refusal`, every request over it is answered with that, and it is closed soon. */
   inject(socket: TLSSocket, refusal?: LonglineError): void {
+    this.#take(socket, refusal, undefined);
+  }
+
+  /** Takes over the HTTP/1.1 connection of an agent, whose certificate was verified. */
+  injectAgent(socket: TLSSocket, certificate: X509Certificate): void {
+    this.#take(socket, undefined, certificate);
+  }
+
+  #take(socket: TLSSocket, refusal: LonglineError | undefined, agentCertificate: X509Certificate | undefined): void {
     const { limits, clock } = this.#options;
     const failures = new Admission(limits.failedAuthentications, clock);
     const failureLimit = { waitMs: () => failures.waitMs(), failed: () => void failures.tryEnter() };
-    rememberConnection(socket, { refusal, failureLimit });
+    rememberConnection(socket, { refusal, failureLimit, agentCertificate });
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     if (refusal !== undefined) {
@@ -107,7 +117,13 @@ function http1Server({ handler, upgrades, limits, log }: OperatorStackOptions): 
     handler,
   );
   // Without a listener Node answers such requests as if they asked for no upgrade.
-  if (upgrades !== undefined) server.on('upgrade', (request, socket, head) => upgrades.upgrade(request, socket, head));
+  if (upgrades !== undefined) {
+    server.on('upgrade', (request, socket, head) => {
+      // What agents may have over HTTP/1.1 asks for no upgrade.
+      if (connectionOf(request.socket)?.agentCertificate === undefined) upgrades.upgrade(request, socket, head);
+      else socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
+    });
+  }
   server.on('clientError', (error, socket) => {
     log.debug('HTTP/1.1 request failed', { err: describeError(error) });
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');

@@ -27,6 +27,8 @@ export interface RequestHandlerOptions {
   readonly authorize: Interceptor;
   /** Answers what is no RPC; 404 if undefined. */
   readonly fallback: RequestHandler | undefined;
+  /** Answers all that agents ask over HTTP/1.1; 404 if undefined. */
+  readonly agentPages: RequestHandler | undefined;
   readonly limits: FrontLimits;
   /** Ends streams at shutdown with its reason. */
   readonly shutdown: AbortSignal;
@@ -46,12 +48,13 @@ export function createRequestHandler(options: RequestHandlerOptions): RequestHan
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
   const dispatch: RequestHandler = (request, response) => {
-    const refusal = connectionOf(request.socket)?.refusal;
+    const { agentCertificate, refusal } = connectionOf(request.socket) ?? {};
+    if (agentCertificate !== undefined) return (options.agentPages ?? notFound)(request, response);
     const handler = handlers.get(request.url?.split('?', 1)[0] ?? '');
     if (refusal !== undefined) respond(response, refusalAnswer(request.headers, refusal));
     else if (handler !== undefined) handle(handler, request, response, limits, log);
     else if (options.fallback !== undefined) options.fallback(request, response);
-    else respond(response, { status: 404, headers: {}, body: '' });
+    else notFound(request, response);
   };
   return (request, response) => {
     try {
@@ -61,6 +64,10 @@ export function createRequestHandler(options: RequestHandlerOptions): RequestHan
       respond(response, { status: 400, headers: {}, body: '' });
     }
   };
+}
+
+function notFound(_request: Request, response: Response): void {
+  respond(response, { status: 404, headers: {}, body: '' });
 }
 
 function handle(

@@ -60,6 +60,8 @@ export interface ControllerServices extends AsyncDisposable {
   readonly operatorServices: readonly DescService[];
   /** Serves what is no RPC; left out for 404. */
   readonly pages?: RequestHandler;
+  /** Serves agents over HTTP/1.1, which hear nobody else; left out for 404. */
+  readonly agentPages?: RequestHandler;
   /** Left out to refuse all upgrades. */
   readonly upgrades?: UpgradeHandler;
 }

@@ -48,7 +48,9 @@ export class AgentAuthenticator {
     const raw = call.getAuthContext().sslPeerCertificate?.raw;
     if (raw !== undefined)
       return await this.#verify(this.#parsed.get(raw) ?? this.#parse(new X509Certificate(raw), raw));
-    return await this.#byApiKey(call.metadata);
+    const [agentId] = call.metadata.get('longline-agent-id');
+    const [authorization] = call.metadata.get('authorization');
+    return await this.byApiKey(agentId?.toString() ?? '', authorization?.toString());
   }
 
   /**
@@ -80,15 +82,15 @@ export class AgentAuthenticator {
     return { agentId, via: 'certificate' };
   }
 
-  async #byApiKey(metadata: Metadata): Promise<AuthenticatedAgent> {
-    const agentId = metadata.get('longline-agent-id')[0]?.toString() ?? '';
+  /** The agent of that id, if `authorization` is "Bearer" and its API key. */
+  async byApiKey(agentId: string, authorization: string | undefined): Promise<AuthenticatedAgent> {
     if (!AGENT_ID.test(agentId)) {
       throw new LonglineError(
         'identity',
         'longline-agent-id: must name the agent with 1 to 128 characters of [A-Za-z0-9._-]',
       );
     }
-    const hash = hashSecret(agentApiKeyOf(metadata.get('authorization')[0]?.toString()));
+    const hash = hashSecret(agentApiKeyOf(authorization));
     const stored = await this.#identities.find(agentId);
     // One message for unknown agent and wrong key: this listener must not tell which ids exist.
     if (stored?.apiKeyHash === undefined || !sameHash(stored.apiKeyHash, hash)) {

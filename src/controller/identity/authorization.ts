@@ -22,6 +22,7 @@ const RANK: Readonly<Record<Requirement, number>> = { public: 0, viewer: 1, oper
 const AGENTS = 'longline.fleet.v1.AgentService';
 const JOBS = 'longline.fleet.v1.JobService';
 const NETWORKS = 'longline.fleet.v1.NetworkService';
+const PROGRAMS = 'longline.fleet.v1.ProgramService';
 const SESSIONS = 'longline.fleet.v1.SessionService';
 const TOKENS = 'longline.fleet.v1.TokenService';
 
@@ -76,6 +77,29 @@ export const REQUIREMENTS: Readonly<Record<string, Requirement>> = {
   [`${NETWORKS}/RotateKey`]: 'operator',
   [`${NETWORKS}/UndoRotation`]: 'operator',
   [`${NETWORKS}/ListRotations`]: 'viewer',
+  [`${PROGRAMS}/UploadArtifact`]: 'operator',
+  [`${PROGRAMS}/DownloadArtifact`]: 'viewer',
+  [`${PROGRAMS}/GetArtifact`]: 'viewer',
+  [`${PROGRAMS}/ListArtifacts`]: 'viewer',
+  [`${PROGRAMS}/DeleteArtifact`]: 'operator',
+  [`${PROGRAMS}/PutProgram`]: 'operator',
+  [`${PROGRAMS}/DeleteProgram`]: 'operator',
+  [`${PROGRAMS}/GetProgram`]: 'viewer',
+  [`${PROGRAMS}/ListPrograms`]: 'viewer',
+  [`${PROGRAMS}/WatchPrograms`]: 'viewer',
+  [`${PROGRAMS}/RollBackProgram`]: 'operator',
+  [`${PROGRAMS}/ReleaseQuarantine`]: 'operator',
+  [`${PROGRAMS}/ListRollbacks`]: 'viewer',
+  [`${PROGRAMS}/PutAssignment`]: 'operator',
+  [`${PROGRAMS}/GetAssignment`]: 'viewer',
+  [`${PROGRAMS}/ListAssignments`]: 'viewer',
+  [`${PROGRAMS}/DeleteAssignment`]: 'operator',
+  [`${PROGRAMS}/GetRollout`]: 'viewer',
+  [`${PROGRAMS}/ListRollouts`]: 'viewer',
+  [`${PROGRAMS}/WatchRollout`]: 'viewer',
+  [`${PROGRAMS}/PauseRollout`]: 'operator',
+  [`${PROGRAMS}/ResumeRollout`]: 'operator',
+  [`${PROGRAMS}/AbortRollout`]: 'operator',
   [`${TOKENS}/CreateEnrollmentToken`]: 'admin',
   [`${TOKENS}/ListEnrollmentTokens`]: 'admin',
   [`${TOKENS}/RevokeEnrollmentToken`]: 'admin',

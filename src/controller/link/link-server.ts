@@ -18,6 +18,7 @@ import { Admission } from '../front/admission.ts';
 import { type GrpcServiceRegistry, serveGrpc } from '../front/grpc-service.ts';
 import type { AgentRoutes } from '../front/routes.ts';
 import type { TunnelCall } from './agent-tunnel.ts';
+import { type ArtifactCall, sendArtifact } from './artifact-stream.ts';
 import { BeatWheel } from './beat-wheel.ts';
 import { type ControlCall, ControlSession } from './control-session.ts';
 import { InputRelays } from './input-relays.ts';
@@ -66,6 +67,7 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
       logs: async (call: LogsCall) => await this.#logs(call),
       telemetry: async (call: TelemetryCall) => await this.#telemetry(call),
       tunnel: async (call: TunnelCall) => await this.#tunnel(call),
+      fetchArtifact: async (call: ArtifactCall) => await this.#fetchArtifact(call),
     };
     serveGrpc(registry, AgentLinkService, handlers, this.#needs.log, { logs: decodeLogsRequest });
   }
@@ -158,6 +160,18 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
       await this.tunnels.handOver(call, agentId, message.value);
     } finally {
       over.abort();
+      this.#otherCalls.delete(end);
+    }
+  }
+
+  async #fetchArtifact(call: ArtifactCall): Promise<void> {
+    const agentId = await this.#identify(call);
+    const leaving = new AbortController();
+    const end = () => leaving.abort();
+    this.#otherCalls.add(end);
+    try {
+      await sendArtifact(this.#needs, call, agentId, leaving.signal);
+    } finally {
       this.#otherCalls.delete(end);
     }
   }

@@ -13,9 +13,10 @@ import { type FieldViolation, invalid, LonglineError } from '../../core/errors.t
 import { meshesTopic } from '../bus/topics.ts';
 import { type NextMesh, nextMesh, sameSpec } from '../mesh/mesh-change.ts';
 import type { MeshChange, MeshMemberRecord, MeshState } from '../store/mesh.ts';
+import { agentIdViolations, requireAgent } from './agent-lookup.ts';
 import { shapeMesh } from './mesh-spec-shape.ts';
 import { askedMembers, meshView } from './mesh-views.ts';
-import { agentIdViolations, checkInterface, networkNameViolations, requireAgent } from './network-methods.ts';
+import { checkInterface, networkNameViolations } from './network-methods.ts';
 import { pageQuery } from './selector.ts';
 import type { ServiceDependencies } from './service-dependencies.ts';
 

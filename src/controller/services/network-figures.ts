@@ -1,12 +1,9 @@
-// The latest figures of networks, in memory and bounded. They are gone with the process; a controller that starts anew has
-// them again within an interval.
+// The latest figures of networks.
 import type { NetworkStatus, NetworkTelemetry } from '#gen/longline/v1/network_pb.js';
+import { LatestFigures } from './latest-figures.ts';
 
-/** Networks that figures are kept of: those that were heard of last. */
+/** Networks that figures are kept of. */
 const MAX_NETWORKS = 5000;
-
-/** After this figures say nothing any more. */
-const STALE_MS = 120_000;
 
 /** A network as it was when its agent sent figures. */
 export interface NetworkFigures {
@@ -14,23 +11,18 @@ export interface NetworkFigures {
   readonly atMs: number;
 }
 
-/** Figures by agent and network: an agent can say nothing of another's. */
+/** Figures of networks by agent. */
 export class NetworkFiguresCache {
-  /** Ordered by when they came. */
-  readonly #latest = new Map<string, NetworkFigures>();
+  readonly #latest = new LatestFigures<NetworkStatus>(MAX_NETWORKS);
 
   /** Takes figures. Quick; never throws. */
   put(agentId: string, { network: status }: NetworkTelemetry, nowMs: number): void {
-    if (status === undefined) return;
-    const key = `${agentId} ${status.name}`;
-    this.#latest.delete(key);
-    this.#latest.set(key, { status, atMs: nowMs });
-    if (this.#latest.size > MAX_NETWORKS) this.#latest.delete(this.#latest.keys().next().value!);
+    if (status !== undefined) this.#latest.keep(agentId, status.name, status, nowMs);
   }
 
   /** The latest figures, unless they are too old to say anything. */
   latest(agentId: string, name: string, nowMs: number): NetworkFigures | undefined {
-    const figures = this.#latest.get(`${agentId} ${name}`);
-    return figures !== undefined && nowMs - figures.atMs < STALE_MS ? figures : undefined;
+    const latest = this.#latest.find(agentId, name, nowMs);
+    return latest && { status: latest.figures, atMs: latest.atMs };
   }
 }

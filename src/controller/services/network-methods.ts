@@ -12,11 +12,11 @@ import {
 } from '#gen/longline/fleet/v1/network_service_pb.js';
 import type { NetworkProblem, NetworkSpec } from '#gen/longline/v1/network_pb.js';
 import { type FieldViolation, invalid, LonglineError } from '../../core/errors.ts';
-import { AGENT_ID } from '../../core/ids.ts';
 import type { NetworkChanges } from '../networks/network-changes.ts';
 import { framesOf, specHash } from '../networks/network-frames.ts';
 import type { NetworkConditions, NetworkRecord } from '../store/network.ts';
 import type { Store } from '../store/store.ts';
+import { agentIdViolations, requireAgent } from './agent-lookup.ts';
 import type { NetworkFiguresCache } from './network-figures.ts';
 import { shapeNetwork } from './network-spec-shape.ts';
 import { NetworkViewer } from './network-views.ts';
@@ -41,24 +41,10 @@ type NetworkMethods = Pick<
   'putNetwork' | 'deleteNetwork' | 'getNetwork' | 'listNetworks' | 'watchNetworks'
 >;
 
-/** What is wrong with an agent id. */
-export function agentIdViolations(agentId: string, field: string): readonly FieldViolation[] {
-  if (AGENT_ID.test(agentId)) return [];
-  return [{ field, description: `${shown(agentId)} must be 1 to 128 characters of [A-Za-z0-9._-]` }];
-}
-
 /** What is wrong with the name of a network or mesh. */
 export function networkNameViolations(name: string, field: string): readonly FieldViolation[] {
   if (NETWORK_NAME.test(name)) return [];
   return [{ field, description: `${shown(name)} must be 1 to 63 of letters, digits, "_", "." and "-"` }];
-}
-
-/** Throws `not_found` for an agent that isn't there, and `wrong_state` for one that will never come again. */
-export async function requireAgent(store: Store, agentId: string): Promise<void> {
-  const agent = await store.agents.get(agentId);
-  if (agent === undefined) throw new LonglineError('not_found', `no agent has id ${agentId}`);
-  if (agent.revoked)
-    throw new LonglineError('wrong_state', `agent ${agentId} was revoked; it can't be asked for anything`);
 }
 
 /** Throws `already_exists` if another network of the agent has the interface. */

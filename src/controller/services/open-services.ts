@@ -1,4 +1,4 @@
-// The services of a controller put together: link, dispatch, log store, bus, AgentService, JobService and SessionService. To wire it, give
+// The services of a controller put together: link, dispatch, log store, bus and the services for operators. To wire it, give
 // `openServices` to the composition root as its OpenServices: register `agentRoutes` on the agents' stack and
 // `operatorRoutes` on the Connect stack, serve, and at shutdown drain `agentRoutes`, stop the front, dispose this, dispose
 // the store. Knows no sockets. Opening fails with the store's or the log folder's own error.
@@ -6,19 +6,22 @@ import type { ConnectRouter } from '@connectrpc/connect';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
+import { ProgramService } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import type { TelemetryRequest } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import { TaskGroup } from '../../core/task-group.ts';
 import type { Bus } from '../bus/bus.ts';
 import { MemoryBus } from '../bus/memory/memory-bus.ts';
-import { fleetTopic } from '../bus/topics.ts';
+import { fleetTopic, programsTopic } from '../bus/topics.ts';
 import { DEFAULT_RETENTION, type RetentionOptions, runSweeper } from '../dispatch/sweeper.ts';
 import type { ControllerServices, ServiceParts } from '../front/routes.ts';
 import { DEFAULT_LINK_OPTIONS, type LinkOptions } from '../link/link-options.ts';
 import { LinkServer } from '../link/link-server.ts';
 import { FileLogStore } from '../logs/file-log-store.ts';
 import { MeshDriver } from '../mesh/mesh-driver.ts';
+import type { PolledPrograms } from '../programs/polled-programs.ts';
+import { pollProgramsOf } from '../rollouts/polled-programs.ts';
 import { RolloutDriver } from '../rollouts/rollout-driver.ts';
 import { StatementSigner } from '../signer/statement-signer.ts';
 import { openTunnels } from '../tunnels/open-tunnels.ts';
@@ -27,6 +30,8 @@ import { createAgentService } from './agent-service.ts';
 import { createJobService } from './job-service.ts';
 import { NetworkFiguresCache } from './network-figures.ts';
 import { createNetworkService } from './network-service.ts';
+import { openPrograms, type Programs } from './open-programs.ts';
+import { ProgramFiguresCache } from './program-figures.ts';
 import { DEFAULT_SERVICE_OPTIONS, type ServiceDependencies, type ServiceOptions } from './service-dependencies.ts';
 import { createSessionMethods } from './session-service.ts';
 import { SessionUsageCache } from './session-usage.ts';
@@ -40,6 +45,8 @@ export interface ServicesOptions {
   readonly services?: Partial<ServiceOptions>;
   readonly retention?: Partial<RetentionOptions>;
   readonly tunnels?: Partial<TunnelLimits>;
+  /** What agents find when they poll the registry; left out for what assignments say. */
+  readonly polled?: PolledPrograms;
 }
 
 /** Services, with what tests and later parts reach into. */
@@ -50,31 +57,20 @@ export interface OpenedServices extends ControllerServices {
 
 /** Opens the services of a single controller. */
 export async function openServices(parts: ServiceParts, options: ServicesOptions = {}): Promise<OpenedServices> {
-  const { store, clock, log, controllerId, maxMessageBytes, heartbeatMs } = parts;
-  const { events: keptEvents, ...kept } = parts.keep;
+  const { store, clock, log, controllerId } = parts;
+  const { events: _, ...kept } = parts.keep;
   await using opened = new AsyncDisposableStack();
   const bus = opened.use(new MemoryBus(log));
   const logs = opened.use(new FileLogStore(parts.logDirectory, log));
   for (const agentId of await store.agents.releaseReplica(ONLY_REPLICA, clock.now()))
     bus.publish(fleetTopic, { agentId });
   const signer = new StatementSigner(parts.signingKey, controllerId);
-  const usage = new SessionUsageCache();
-  const figures = new NetworkFiguresCache();
-  const link = opened.use(
-    new LinkServer({
-      store,
-      bus,
-      logs,
-      identities: parts.agents,
-      controllerId,
-      replicaId: ONLY_REPLICA,
-      signer,
-      clock,
-      log,
-      options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, keptEvents, ...options.link },
-      onTelemetry: (agentId, told) => keepFigures(agentId, told, usage, figures, clock),
-    }),
-  );
+  const caches: FigureCaches = {
+    usage: new SessionUsageCache(),
+    networks: new NetworkFiguresCache(),
+    programs: new ProgramFiguresCache(),
+  };
+  const link = opened.use(linkOf(parts, options, { bus, logs, signer, caches }));
   const tasks = opened.use(new TaskGroup());
   const retention = { ...DEFAULT_RETENTION, ...kept, ...options.retention };
   const needs = {
@@ -87,15 +83,18 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     log,
     options: { ...DEFAULT_SERVICE_OPTIONS, ...options.services },
   };
-  startUpkeep(tasks, needs, retention);
-  const { tokens, allowedOrigins } = parts;
+  const { agents, tokens, allowedOrigins } = parts;
+  const { polled = async (agentId: string) => await pollProgramsOf(store, agentId) } = options;
+  const programs = openPrograms({ ...needs, agents, tokens, polled, figures: caches.programs });
+  startUpkeep(tasks, needs, retention, programs);
   const tunnelParts = { ...needs, registry: link.tunnels, tokens, allowedOrigins, limits: options.tunnels ?? {} };
   const tunnels = openTunnels(tunnelParts);
   const operatorRoutes = (router: ConnectRouter): void => {
     router.service(AgentService, createAgentService(needs));
     router.service(JobService, createJobService(needs));
-    router.service(NetworkService, createNetworkService(needs, figures));
-    router.service(SessionService, { ...createSessionMethods(needs, usage), ...tunnels.methods });
+    router.service(NetworkService, createNetworkService(needs, caches.networks));
+    router.service(ProgramService, programs.methods);
+    router.service(SessionService, { ...createSessionMethods(needs, caches.usage), ...tunnels.methods });
   };
   const owned = opened.move();
   return {
@@ -103,28 +102,64 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     bus,
     agentRoutes: link,
     operatorRoutes,
-    operatorServices: [AgentService, JobService, NetworkService, SessionService],
-    pages: tunnels.pages,
+    operatorServices: [AgentService, JobService, NetworkService, ProgramService, SessionService],
+    pages: programs.before(tunnels.pages),
+    agentPages: programs.registry,
     upgrades: tunnels.upgrades,
     [Symbol.asyncDispose]: async () => await owned.disposeAsync(),
   };
 }
 
+function linkOf(
+  { agents, clock, controllerId, heartbeatMs, keep, log, maxMessageBytes, store }: ServiceParts,
+  { link: asked }: ServicesOptions,
+  made: Pick<ServiceDependencies, 'bus' | 'logs' | 'signer'> & { readonly caches: FigureCaches },
+): LinkServer {
+  const { bus, caches, logs, signer } = made;
+  return new LinkServer({
+    store,
+    bus,
+    logs,
+    identities: agents,
+    controllerId,
+    replicaId: ONLY_REPLICA,
+    signer,
+    clock,
+    log,
+    options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, keptEvents: keep.events, ...asked },
+    onTelemetry: (agentId, told) => keepFigures(agentId, told, caches, clock, bus),
+  });
+}
+
 /** What goes on by itself, beside calls and streams. */
-function startUpkeep(tasks: TaskGroup, needs: ServiceDependencies, retention: RetentionOptions): void {
+function startUpkeep(
+  tasks: TaskGroup,
+  needs: ServiceDependencies,
+  retention: RetentionOptions,
+  programs: Programs,
+): void {
   tasks.spawn((signal) => runSweeper({ ...needs, retention }, signal));
   const { recheckMs } = needs.options;
   tasks.spawn((signal) => new MeshDriver({ ...needs, recheckMs }).run(signal));
   tasks.spawn((signal) => new RolloutDriver({ ...needs, recheckMs }).run(signal));
+  tasks.spawn((signal) => programs.run(signal));
+}
+
+/** Figures that agents sent last. */
+interface FigureCaches {
+  readonly usage: SessionUsageCache;
+  readonly networks: NetworkFiguresCache;
+  readonly programs: ProgramFiguresCache;
 }
 
 function keepFigures(
   agentId: string,
-  { networks, sessions }: TelemetryRequest,
-  usage: SessionUsageCache,
-  figures: NetworkFiguresCache,
+  { networks, programs, sessions }: TelemetryRequest,
+  caches: FigureCaches,
   clock: Clock,
+  bus: Bus,
 ): void {
-  for (const sample of sessions) usage.put(agentId, sample);
-  for (const sample of networks) figures.put(agentId, sample, clock.now());
+  for (const sample of sessions) caches.usage.put(agentId, sample);
+  for (const sample of networks) caches.networks.put(agentId, sample, clock.now());
+  if (caches.programs.put(agentId, programs, clock.now())) bus.publish(programsTopic, { agentId, name: '' });
 }

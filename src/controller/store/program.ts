@@ -48,6 +48,8 @@ export interface ProgramRepository {
   commit(commit: ProgramCommit): Promise<ProgramCommitOutcome>;
   /** Forgets programs that are being removed, of this generation or before; which. */
   forget(agentId: string, names: readonly string[], generation: bigint): Promise<readonly string[]>;
+  /** Agents that have programs, or told of any, from this id on, in order; at most `limit`. */
+  agents(fromAgentId: string, limit: number): Promise<readonly string[]>;
   /** Agents with programs that are being removed; at most `limit`. */
   agentsRemoving(limit: number): Promise<readonly string[]>;
 }

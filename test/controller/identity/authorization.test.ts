@@ -9,6 +9,7 @@ import { Health } from '#gen/health/v1/health_pb.js';
 import { AgentService, file_longline_fleet_v1_agent_service } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { file_longline_fleet_v1_job_service } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { file_longline_fleet_v1_network_service } from '#gen/longline/fleet/v1/network_service_pb.js';
+import { file_longline_fleet_v1_program_service } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { file_longline_fleet_v1_session_service } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { file_longline_fleet_v1_token_service } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
@@ -23,6 +24,7 @@ const fleet = [
   file_longline_fleet_v1_agent_service,
   file_longline_fleet_v1_job_service,
   file_longline_fleet_v1_network_service,
+  file_longline_fleet_v1_program_service,
   file_longline_fleet_v1_session_service,
   file_longline_fleet_v1_token_service,
 ];
@@ -40,7 +42,7 @@ it('leaves no method of the fleet public, and asks for the role that its documen
     for (const method of service.methods) {
       const required = REQUIREMENTS[`${service.typeName}/${method.name}`];
       assert.notEqual(required, 'public', method.name);
-      if (/^(List|Get|Watch|Tail|Wait)/.test(method.name) && !service.typeName.endsWith('TokenService')) {
+      if (/^(List|Get|Watch|Tail|Wait|Download)/.test(method.name) && !service.typeName.endsWith('TokenService')) {
         assert.equal(required, 'viewer', method.name);
       } else {
         assert.notEqual(required, 'viewer', method.name);

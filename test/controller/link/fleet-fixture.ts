@@ -21,6 +21,7 @@ import {
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { JobService } from '#gen/longline/fleet/v1/job_service_pb.js';
 import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
+import { ProgramService } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import {
   AgentLinkService,
@@ -83,6 +84,7 @@ export class FleetUnderTest implements AsyncDisposable {
   readonly agents: Client<typeof AgentService>;
   readonly sessions: Client<typeof SessionService>;
   readonly networks: Client<typeof NetworkService>;
+  readonly programs: Client<typeof ProgramService>;
   readonly grpcAddress: string;
   readonly folder: string;
   /** Private key that the controller signs with, as "test-key". */
@@ -117,6 +119,7 @@ export class FleetUnderTest implements AsyncDisposable {
     this.agents = createClient(AgentService, transport);
     this.sessions = createClient(SessionService, transport);
     this.networks = createClient(NetworkService, transport);
+    this.programs = createClient(ProgramService, transport);
   }
 
   /** Starts on the data in `folder`, or on none. */

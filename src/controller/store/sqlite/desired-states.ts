@@ -42,8 +42,11 @@ const KEPT_UNDOS = { generations: 64, bytes: 1024 * 1024 } as const;
 /** Number of DesiredStateKind NETWORK. */
 export const NETWORK_KIND = 1;
 
+/** Number of DesiredStateKind PROGRAMS. */
+export const PROGRAM_KIND = 2;
+
 /** Tables that note since which generation what is in a state is as it is, by kind. */
-const ITEMS: Readonly<Record<number, string>> = { [NETWORK_KIND]: 'networks', 2: 'programs' };
+const ITEMS: Readonly<Record<number, string>> = { [NETWORK_KIND]: 'networks', [PROGRAM_KIND]: 'programs' };
 
 const LAST_TOLD = BigInt(Number.MAX_SAFE_INTEGER);
 

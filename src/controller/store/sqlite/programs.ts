@@ -13,11 +13,14 @@ import { AgentItems } from './agent-items.ts';
 import { hasArtifact } from './artifacts.ts';
 import { blob, number, text } from './column.ts';
 import type { Database, Row, Sql } from './database.ts';
-import { putDesiredState } from './desired-states.ts';
+import { PROGRAM_KIND, putDesiredState } from './desired-states.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
 
 const PUT = `INSERT OR REPLACE INTO programs
   (agent_id, name, assignment, artifact, spec_hash, generation, updated_at_ms, removing) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`;
+
+const AGENTS = `SELECT agent_id FROM programs WHERE agent_id >= ?1
+  UNION SELECT agent_id FROM state_reports WHERE kind = ${PROGRAM_KIND} AND agent_id >= ?1 ORDER BY agent_id LIMIT ?2`;
 
 function toProgram(row: Row): ProgramRecord {
   return {
@@ -57,6 +60,10 @@ export class SqlitePrograms extends AgentItems<ProgramRecord> implements Program
 
   async commit(commit: ProgramCommit): Promise<ProgramCommitOutcome> {
     return await this.db.write((sql) => commitPrograms(sql, commit));
+  }
+
+  async agents(fromAgentId: string, limit: number): Promise<readonly string[]> {
+    return await this.db.read((sql) => sql.all(AGENTS, fromAgentId, limit).map((row) => text(row, 'agent_id')));
   }
 
   async agentsRemoving(limit: number): Promise<readonly string[]> {
