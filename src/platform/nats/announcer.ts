@@ -45,8 +45,8 @@ export const DEFAULT_NATS_LIMITS: NatsLimits = {
 
 /** What an announcer is made from. */
 export interface NatsOptions {
-  /** "nats://host:4222" or "tls://…", several with commas between; may hold user and password, or a token. */
-  readonly url: string;
+  /** "nats://host:4222" or "tls://…"; may hold user and password, or a token. */
+  readonly urls: readonly string[];
   readonly credentials: NatsCredentials;
   /** Everything is published on it: "agent.telemetry". */
   readonly telemetrySubject: string;
@@ -73,12 +73,12 @@ export class NatsAnnouncer implements Announcements, AsyncDisposable {
 
   /** Connects to nothing yet. Throws `invalid` for a URL, a subject or a host id that NATS can't take. */
   constructor(options: NatsOptions) {
-    const { url, credentials, hostId, agentVersion, log } = options;
+    const { urls, credentials, hostId, agentVersion, log } = options;
     this.#options = options;
     this.#limits = { ...DEFAULT_NATS_LIMITS, ...options.limits };
     this.#source = { hostId, agentVersion };
     this.#subject = telemetrySubject(options.telemetrySubject);
-    this.#target = natsTarget(url, credentials, `longline agent ${hostId}`);
+    this.#target = natsTarget(urls, credentials, `longline agent ${hostId}`);
     this.#outbox = new Outbox(this.#limits);
     this.#rollbacks = new RollbackService(rollbackSubject(hostId), hostId, log);
   }

@@ -19,7 +19,7 @@ export interface NatsCredentials {
   /** PEM; without it the CAs of Node.js. */
   readonly caFile?: string | undefined;
   /** Client certificate and its key, both or none. */
-  readonly certFile?: string | undefined;
+  readonly certificateFile?: string | undefined;
   readonly keyFile?: string | undefined;
 }
 
@@ -35,9 +35,9 @@ const PING_MS = 20_000;
 const MAX_MISSED_PINGS = 2;
 
 /** Checks what can be checked without a server. Throws `invalid`. */
-export function natsTarget(url: string, credentials: NatsCredentials, name: string): NatsTarget {
-  const servers = parseServers(url);
-  if ((credentials.certFile === undefined) !== (credentials.keyFile === undefined)) {
+export function natsTarget(urls: readonly string[], credentials: NatsCredentials, name: string): NatsTarget {
+  const servers = parseServers(urls);
+  if ((credentials.certificateFile === undefined) !== (credentials.keyFile === undefined)) {
     throw new LonglineError('invalid', 'nats: certificate and key are needed both, or neither');
   }
   return { servers, credentials, name };
@@ -88,7 +88,7 @@ function plainOptions({ servers, name }: NatsTarget, limitMs: number): Connectio
 }
 
 async function identityOf({ servers, credentials }: NatsTarget): Promise<ConnectionOptions> {
-  const { credentialsFile, caFile, certFile, keyFile } = credentials;
+  const { credentialsFile, caFile, certificateFile: certFile, keyFile } = credentials;
   const token = credentials.token?.reveal() ?? servers.token;
   const user = credentials.user ?? servers.user;
   const pass = credentials.password?.reveal() ?? servers.password;

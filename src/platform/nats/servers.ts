@@ -1,7 +1,7 @@
-// Where NATS is and who we are there, from a URL. Pure. Errors name hosts only: a URL may hold a password.
+// Where NATS is and who we are there, from URLs. Pure. Errors name hosts only: a URL may hold a password.
 import { LonglineError } from '../../core/errors.ts';
 
-/** What a URL says, or several with commas between. */
+/** What URLs say. */
 export interface NatsServers {
   /** "host:port", in the order of the URLs. */
   readonly addresses: readonly string[];
@@ -15,11 +15,11 @@ export interface NatsServers {
 const DEFAULT_PORT = '4222';
 const MAX_SERVERS = 32;
 
-/** Reads "nats://user:password@host:4222,tls://other". Throws `invalid` with what would be right. */
-export function parseServers(text: string): NatsServers {
-  const parts = text.split(',').map((part) => part.trim());
-  if (parts.length > MAX_SERVERS) throw wrong(`has ${parts.length} servers; at most ${MAX_SERVERS}`);
-  const urls = parts.map(parseServer);
+/** Reads "nats://user:password@host:4222", "tls://other". Throws `invalid` with what would be right. */
+export function parseServers(texts: readonly string[]): NatsServers {
+  if (texts.length === 0) throw wrong('is empty');
+  if (texts.length > MAX_SERVERS) throw wrong(`has ${texts.length} servers; at most ${MAX_SERVERS}`);
+  const urls = texts.map(parseServer);
   const named = urls.find(({ username }) => username !== '');
   const [name, password] = [named?.username, named?.password].map((part) => decodeURIComponent(part ?? ''));
   return {
@@ -43,6 +43,6 @@ function parseServer(part: string, index: number): URL {
 }
 
 function wrong(what: string): LonglineError {
-  const right = 'nats://HOST:PORT or tls://HOST:PORT, several with commas between';
-  return new LonglineError('invalid', `nats.url: ${what}; it must look like ${right}`);
+  const right = 'each must look like nats://HOST:PORT or tls://HOST:PORT';
+  return new LonglineError('invalid', `programs.nats_url: ${what}; ${right}`);
 }

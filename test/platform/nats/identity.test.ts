@@ -104,14 +104,14 @@ describe('TLS to NATS', { skip: missingNats }, () => {
     await server.kill();
     await server.configure(tls);
     await server.resume();
-    const certFile = await file(server, 'agent.pem', pki.agent.certificate);
+    const certificateFile = await file(server, 'agent.pem', pki.agent.certificate);
     const keyFile = await file(server, 'agent.key', pki.agent.privateKey);
     const url = `tls://localhost:${server.port}`;
-    assert.equal(await tryWith(url, { caFile, certFile, keyFile }), true);
+    assert.equal(await tryWith(url, { caFile, certificateFile, keyFile }), true);
     assert.notEqual(await tryWith(url, { caFile }), true, 'without a certificate');
-    assert.match(String(await tryWith(url, { certFile, keyFile })), /self.signed|unable to (get|verify)/i);
+    assert.match(String(await tryWith(url, { certificateFile, keyFile })), /self.signed|unable to (get|verify)/i);
     await chmod(keyFile, 0o640);
-    assert.match(String(await tryWith(url, { caFile, certFile, keyFile })), /others can read the key/);
+    assert.match(String(await tryWith(url, { caFile, certificateFile, keyFile })), /others can read the key/);
   });
 
   it('is never left out where it was asked for', async () => {
@@ -123,7 +123,7 @@ describe('TLS to NATS', { skip: missingNats }, () => {
 describe('settings of NATS', () => {
   it('that can not be right are refused before anything is connected to', () => {
     const options = {
-      url: 'nats://localhost',
+      urls: ['nats://localhost'],
       credentials: {},
       telemetrySubject: 'agent.telemetry',
       hostId: 'host-001',
@@ -133,9 +133,9 @@ describe('settings of NATS', () => {
     };
     const refused = (more: object, message: RegExp) =>
       assert.throws(() => new NatsAnnouncer({ ...options, ...more }), { reason: 'invalid', message });
-    refused({ url: 'http://localhost' }, /nats\.url/);
+    refused({ urls: ['http://localhost'] }, /nats_url/);
     refused({ hostId: 'a b' }, /host id "a b".*blank/);
     refused({ telemetrySubject: '' }, /telemetry subject/);
-    refused({ credentials: { certFile: 'x' } }, /both, or neither/);
+    refused({ credentials: { certificateFile: 'x' } }, /both, or neither/);
   });
 });

@@ -142,21 +142,28 @@ describe('subjects', () => {
 describe('servers', () => {
   it('are read from URLs with user and password, a token, or nothing', () => {
     const none = { tls: false, user: undefined, password: undefined, token: undefined };
-    assert.deepEqual(parseServers('nats://localhost'), { ...none, addresses: ['localhost:4222'] });
-    assert.deepEqual(parseServers('nats://u:p%40ss@a:1, tls://[::1]:2/'), {
+    assert.deepEqual(parseServers(['nats://localhost']), { ...none, addresses: ['localhost:4222'] });
+    assert.deepEqual(parseServers(['nats://u:p%40ss@a:1', 'tls://[::1]:2/']), {
       addresses: ['a:1', '[::1]:2'],
       tls: true,
       user: 'u',
       password: 'p@ss',
       token: undefined,
     });
-    assert.deepEqual(parseServers('nats://s3cret@a').token, 's3cret');
+    assert.deepEqual(parseServers(['nats://s3cret@a']).token, 's3cret');
   });
 
   it('are refused with what would be right, and without what is secret', () => {
-    for (const url of ['ws://u:hidden@a', 'nats://', 'localhost:4222', 'nats://u:hidden@a/path', 'nats://a,', '']) {
+    for (const url of [
+      'ws://u:hidden@a',
+      'nats://',
+      'localhost:4222',
+      'nats://u:hidden@a/path',
+      'nats://a,nats://b',
+      '',
+    ]) {
       assert.throws(
-        () => parseServers(url),
+        () => parseServers([url]),
         (error: LonglineError) =>
           error.reason === 'invalid' && /must look like nats:/.test(error.message) && !/hidden/.test(error.message),
       );

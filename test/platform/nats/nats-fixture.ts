@@ -100,7 +100,7 @@ export class KeptLog implements Logger {
 export function announcer(url: string, more: Partial<NatsOptions> = {}): { announcer: NatsAnnouncer; log: KeptLog } {
   const log = new KeptLog();
   const made = new NatsAnnouncer({
-    url,
+    urls: [url],
     credentials: {},
     telemetrySubject: 'agent.telemetry',
     hostId: 'host-001',
