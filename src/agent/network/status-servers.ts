@@ -3,14 +3,15 @@ import type { NetworkCapability } from '../../capabilities/network/capability.ts
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { FiledNetwork } from '../../core/network/network-file.ts';
-import { StatusServer } from './status-server.ts';
+import { HttpServer } from '../http/http-server.ts';
+import { statusRoutes } from './status-routes.ts';
 
 /** All of them. Dispose to close them. */
 export class StatusServers implements AsyncDisposable {
   readonly #networks: NetworkCapability;
   readonly #clock: Clock;
   readonly #log: Logger;
-  readonly #servers = new Map<string, StatusServer>();
+  readonly #servers = new Map<string, HttpServer>();
 
   constructor(networks: NetworkCapability, clock: Clock, log: Logger) {
     this.#networks = networks;
@@ -40,7 +41,7 @@ export class StatusServers implements AsyncDisposable {
 
   async #open(key: string, { http, spec: { name } }: FiledNetwork): Promise<void> {
     const look = async () => (await this.#networks.look()).find((view) => view.name === name);
-    const server = new StatusServer({ ...http!, look, clock: this.#clock, log: this.#log });
+    const server = new HttpServer({ ...http!, routes: statusRoutes(look, this.#clock), log: this.#log });
     await server.open();
     this.#servers.set(key, server);
     this.#log.info('health and figures are served', { network: name, ...http });

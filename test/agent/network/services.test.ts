@@ -6,9 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, it } from 'node:test';
+import { HttpServer } from '../../../src/agent/http/http-server.ts';
 import { ControlSocket } from '../../../src/agent/network/control-socket.ts';
 import { OwnKeyFolder } from '../../../src/agent/network/own-keys.ts';
-import { StatusServer } from '../../../src/agent/network/status-server.ts';
+import { statusRoutes } from '../../../src/agent/network/status-routes.ts';
 import { StatusServers } from '../../../src/agent/network/status-servers.ts';
 import { readGuardedFile } from '../../../src/agent/trust/guarded-file.ts';
 import type { NetworkCapability } from '../../../src/capabilities/network/capability.ts';
@@ -111,10 +112,8 @@ describe('control socket', () => {
 describe('health over HTTP', () => {
   async function serve(networks: NetworkCapability, name: string) {
     const look = async () => (await networks.look()).find((view) => view.name === name);
-    const server = new StatusServer({
-      ...{ bindAddress: '127.0.0.1', bindPort: 0, look },
-      ...{ clock: systemClock, log: silentLogger },
-    });
+    const routes = statusRoutes(look, systemClock);
+    const server = new HttpServer({ bindAddress: '127.0.0.1', bindPort: 0, routes, log: silentLogger });
     await server.open();
     return { server, url: `http://127.0.0.1:${server.port}` };
   }
@@ -148,9 +147,8 @@ describe('health over HTTP', () => {
     await using world = new NetworkWorld();
     const { server } = await serve(await world.start(), 'x');
     await using _ = server;
-    const look = async () => undefined;
-    const options = { bindAddress: '127.0.0.1', bindPort: server.port, look, clock: systemClock, log: silentLogger };
-    await using second = new StatusServer(options);
+    const options = { bindAddress: '127.0.0.1', bindPort: server.port, routes: [], log: silentLogger };
+    await using second = new HttpServer(options);
     await assert.rejects(second.open(), { reason: 'unavailable', message: /127\.0\.0\.1:\d+: .*EADDRINUSE/ });
   });
 
