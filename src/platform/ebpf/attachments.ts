@@ -6,7 +6,7 @@ import type { AttachPoint, ProgramType } from '../../capabilities/programs/ports
 import { LonglineError } from '../../core/errors.ts';
 import { attachText, KIND_OF_TYPE } from '../../core/programs/attach-point.ts';
 import { type AttachTask, doing, isGone, type PointOf } from './attach-task.ts';
-import { type BpfFd, linkInfo, updateLink } from './bpf-syscall.ts';
+import { type BpfFd, type LinkInfo, linkInfo, programById, updateLink } from './bpf-syscall.ts';
 import { createCgroupLink, isCgroupLinkAt } from './cgroup-link.ts';
 import { attachFilter, type FilterPlace, filterHandle } from './clsact-filter.ts';
 import { interfaceIndex } from './interface-index.ts';
@@ -15,7 +15,7 @@ import { createKprobeLink, createPerfLinks, createTracepointLink, createUprobeLi
 import { createTcxLink, isTcxLinkAt } from './tcx-link.ts';
 import { createRawTracepointLink, createTargetLink } from './trace-link.ts';
 import { hasTcx } from './type-probes.ts';
-import { createXdpLink, isInTheWay, isXdpLinkAt } from './xdp-link.ts';
+import { createXdpLink, isInTheWay, isXdpLinkAt, xdpModeOf } from './xdp-link.ts';
 
 /** What is attached in a slot. */
 export interface Attachment {
@@ -154,7 +154,7 @@ function isTask<K extends AttachPoint['kind']>(task: AttachTask, ...kinds: K[]):
   return kinds.some((kind) => kind === task.point.kind);
 }
 
-function isAt(info: ReturnType<typeof linkInfo>, task: AttachTask): boolean {
+function isAt(info: LinkInfo, task: AttachTask): boolean {
   if (isTask(task, 'xdp')) return isXdpLinkAt(info, task);
   if (isTask(task, 'tc')) return isTcxLinkAt(info, task);
   return isTask(task, 'cgroup') && isCgroupLinkAt(info, task);
@@ -163,12 +163,35 @@ function isAt(info: ReturnType<typeof linkInfo>, task: AttachTask): boolean {
 /** Attaches anew. Both run for as long as it takes to end what was there, unless there can be only one. */
 function create(slot: LinkSlot, content: SlotContent, task: AttachTask): void {
   const [former] = content.kind === 'links' ? content.links : [];
-  if (former !== undefined && isTask(task, 'xdp') && isInTheWay(linkInfo(former.fd), task)) slot.end();
+  if (former !== undefined && isTask(task, 'xdp')) {
+    const info = linkInfo(former.fd);
+    if (isInTheWay(info, task)) {
+      exchangeXdp(slot, info, task);
+      return;
+    }
+  }
   const links = createLinks(task);
   try {
     slot.putLinks(links, !isTask(task, 'perf'));
   } finally {
     for (const link of links) link[Symbol.dispose]();
+  }
+}
+
+/** An interface has one mode at a time, so that the former function has to go first. It comes back if the next can't. */
+function exchangeXdp(slot: LinkSlot, info: LinkInfo, task: AttachTask<PointOf<'xdp'>>): void {
+  const mode = xdpModeOf(info);
+  using former = programById(info.programId);
+  slot.end();
+  try {
+    using link = createXdpLink(task);
+    slot.putLinks([link], true);
+  } catch (error) {
+    if (former === undefined) throw error;
+    const back = { ...task.function, fd: former.fd, id: info.programId };
+    using link = createXdpLink({ ...task, function: back, point: { ...task.point, mode } });
+    slot.putLinks([link], true);
+    throw error;
   }
 }
 

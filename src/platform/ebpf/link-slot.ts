@@ -1,8 +1,8 @@
 // What is pinned for one attachment of a program: a link, or a folder with a link for each processor or with the function of a
 // filter, whose name says where that is. What takes the place of another is pinned beside it first, and renamed once it is whole;
 // repair() finishes or takes back what a kill left of that. Knows nothing of what is attached how.
-import { type Dirent, mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, type Stats, unlinkSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { LonglineError } from '../../core/errors.ts';
 import { type BpfFd, detachLink, ERRNO, errnoBehind, openPin, pin, programInfo } from './bpf-syscall.ts';
 import { detachFilter, type FilterPlace, filterProgram } from './clsact-filter.ts';
@@ -123,7 +123,7 @@ export class LinkSlot {
     endPin(this.#path + FORMER);
   }
 
-  #entry(suffix: string): Dirent | undefined {
+  #entry(suffix: string): Stats | undefined {
     return entryOf(this.#path + suffix);
   }
 }
@@ -190,20 +190,13 @@ function idOfPin(path: string): number {
   return program === undefined ? 0 : programInfo(program.fd).id;
 }
 
-function entryOf(path: string): Dirent | undefined {
-  const name = basename(path);
-  return entriesIn(dirname(path)).find((entry) => entry.name === name);
+function entryOf(path: string): Stats | undefined {
+  return lstatSync(path, { throwIfNoEntry: false });
 }
 
 function namesIn(folder: string): readonly string[] {
-  return entriesIn(folder)
-    .map(({ name }) => name)
-    .sort();
-}
-
-function entriesIn(folder: string): readonly Dirent[] {
   try {
-    return readdirSync(folder, { withFileTypes: true });
+    return readdirSync(folder).sort();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw new LonglineError('unavailable', `${folder} can't be read`, { cause: error });

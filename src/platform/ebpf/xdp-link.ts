@@ -43,6 +43,12 @@ export function isInTheWay(info: LinkInfo, task: AttachTask<PointOf<'xdp'>>): bo
   return info.type === LINK_TYPE.xdp && linkInterface(info) === interfaceIndex(task.point.interface);
 }
 
+/** The mode that a link runs in. */
+export function xdpModeOf(info: LinkInfo): XdpMode {
+  const modes = ['native', 'generic', 'offload'] as const;
+  return modes.find((mode) => xdpProgramId(linkInterface(info), mode) === info.programId) ?? 'auto';
+}
+
 /** Id of the program that an interface has in a mode; 0 for none. */
 function xdpProgramId(index: number, mode: XdpMode): number {
   const id = Buffer.alloc(4);

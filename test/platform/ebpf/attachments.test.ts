@@ -85,6 +85,18 @@ describe('attachments at interfaces', { skip: missing }, () => {
     assert.deepEqual(list(), []);
   });
 
+  test('xdp: what ran before comes back if the mode of the next can not be had', async () => {
+    using before = new LoadedObject('xdp-counter');
+    using next = new LoadedObject('xdp-counter');
+    attachments.attach(at(), task(before, xdp('in0', 'generic')));
+    const offload = { kind: 'xdp', interface: 'in0', mode: 'offload' } as const;
+    assert.throws(() => attachments.attach(at(), task(next, offload)), failsWith('unsupported', 'in0'));
+    assert.equal(list()[0]?.programId, before.function().id);
+    assert.match(await lab.receiver.ip('-d', 'link', 'show', 'in0'), /xdpgeneric/);
+    await lab.send(1);
+    assert.equal(before.number(), 1n);
+  });
+
   test('xdp: leaves the program of somebody else alone', async () => {
     using theirs = new LoadedObject('xdp-counter');
     using ours = new LoadedObject('xdp-counter-v2');
