@@ -111,7 +111,7 @@ async function serve(screen: Screen, engine: UsableEngine | undefined, stop: Pro
       ...['--docker-host', host, ...SANDBOX_ARGS],
     ],
     // Not as an argument: those can be read by everybody on the machine.
-    { ...env, LONGLINE_TOKEN: token },
+    { ...env, LONGLINE_TOKEN: token, LONGLINE_HTTP_PORT: '0' },
   );
   explain(screen, url, context, engine !== undefined);
   const died = [controller, agent].map(async (service) => {

@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import { type ConfigConflict, defineConfig, type Resolved, secret, setting } from '../core/config/setting.ts';
 import * as type from '../core/config/value-type.ts';
 import { AGENT_ID } from '../core/ids.ts';
+import { httpSettings } from './http-settings.ts';
 import { jobSettings } from './job-settings.ts';
 import { networkSettings } from './network-settings.ts';
 import { programConflicts } from './program-service-settings.ts';
@@ -205,6 +206,7 @@ export const agentConfig = defineConfig(
     ...link,
     ...host,
     ...files,
+    http: httpSettings,
     jobs: jobSettings,
     sessions: sessionSettings,
     network: networkSettings,

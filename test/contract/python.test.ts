@@ -98,7 +98,7 @@ describe('Python', { skip: pythonMissing() ?? dockerMissing() ?? testImageMissin
   });
 
   function startAgent(url: string, apiKey: string, trust: string): RunningCommand {
-    const env = { PATH: process.env['PATH'], HOME: folder, LONGLINE_API_KEY: apiKey };
+    const env = { PATH: process.env['PATH'], HOME: folder, LONGLINE_API_KEY: apiKey, LONGLINE_HTTP_PORT: '0' };
     const args = ['agent', '--controller', url, '--agent-id', 'from-python', '--data-dir', join(folder, 'agent')];
     return new RunningCommand([...args, '--docker-host', engine.host, '--trust', trust], env);
   }
