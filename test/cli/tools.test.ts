@@ -91,7 +91,7 @@ test('config reference, example and check', async () => {
       rows.find((row) => row.key === 'labels'),
       { key: 'labels', value: '{ "a" = "b" }', source: 'flag --label' },
     );
-    assert.ok(!checked.out.includes('secret'));
+    assert.ok(!checked.out.includes('lle1.'), 'no token is told');
     assert.match(checked.err, /LONGLINE_REGIO .*LONGLINE_REGION/);
     await writeFile(path, '[jobs]\nmax_concurent = 3\ndefault_cpus = 0\n');
     const wrong = await runCli(['config', 'check', 'agent', '--config', path]);
