@@ -97,7 +97,6 @@ const RUNS: Row = {
 const COMES: Row = {
   failed: to('failed'),
   expire: expired,
-  detached: to('detached'),
   gone: to('unloaded'),
   lost: to('discovered'),
 };
@@ -107,7 +106,7 @@ export const TRANSITIONS: Readonly<Record<LifeKind, Row>> = {
   discovered: { ...COMES, fetched: to('fetched') },
   fetched: { ...COMES, verified: to('verified') },
   verified: { ...COMES, loaded: to('loaded') },
-  loaded: { ...COMES, attached: to('attached'), roll_back: to('rolling_back') },
+  loaded: { ...COMES, attached: to('attached'), detached: to('detached'), roll_back: to('rolling_back') },
   attached: { ...RUNS, watched: to('probation'), passed: to('active') },
   probation: { ...RUNS, passed: to('active') },
   active: RUNS,
@@ -126,7 +125,7 @@ export const TRANSITIONS: Readonly<Record<LifeKind, Row>> = {
     detached: to('detached'),
     lost: to('discovered'),
   },
-  expired: { gone: () => ({ kind: 'expired', gone: true }), begin: to('discovered'), detached: to('detached') },
+  expired: { gone: () => ({ kind: 'expired', gone: true }), begin: to('discovered') },
   detached: {
     ...COMES,
     attached: to('attached'),
@@ -134,7 +133,7 @@ export const TRANSITIONS: Readonly<Record<LifeKind, Row>> = {
     update: () => ({ kind: 'updating', from: 'attached' }),
   },
   unloaded: { begin: to('discovered') },
-  failed: { begin: to('discovered'), expire: expired, detached: to('detached'), gone: to('unloaded') },
+  failed: { begin: to('discovered'), expire: expired, gone: to('unloaded') },
 };
 
 /** Where every life begins. */

@@ -60,6 +60,10 @@ export class ProgramsWorld implements AsyncDisposable {
   heartbeats = 0;
   /** Points at which the process may be killed, until it is; two an effect. */
   killAfter = Number.POSITIVE_INFINITY;
+  /** Looks at the world at each such point. */
+  onPoint: (() => void) | undefined;
+  /** What the first look found wrong. */
+  seen: unknown;
   /** What the registry answers next; undefined for no registry. */
   registryAnswer: RegistryAnswer | Error | undefined;
   kernel = new FakeKernel(this.host);
@@ -175,6 +179,12 @@ export class ProgramsWorld implements AsyncDisposable {
 
   /** A point at which the process may be killed. */
   point(): void {
+    try {
+      if (!this.isKilled) this.onPoint?.();
+    } catch (error) {
+      // Thrown here it would be taken for a fault of the kernel.
+      this.seen ??= error;
+    }
     this.killAfter -= 1;
     if (this.killAfter < 0) throw new Killed('killed');
   }
