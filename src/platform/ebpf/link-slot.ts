@@ -36,12 +36,13 @@ export class LinkSlot {
     this.#path = path;
   }
 
-  /** All slots of a folder, in order, after repair(). */
+  /** All slots of a folder, in order, after repair() of those that need it. */
   static all(folder: string): readonly LinkSlot[] {
-    const names = new Set(namesIn(folder).map((name) => name.replace(/-(new|old)$/, '')));
-    const slots = [...names].sort().map((name) => new LinkSlot(join(folder, name)));
-    for (const slot of slots) slot.repair();
-    return slots.filter((slot) => slot.#entry('') !== undefined);
+    const names = namesIn(folder);
+    const halfDone = new Set(names.flatMap((name) => /^(.*)-(?:new|old)$/.exec(name)?.[1] ?? []));
+    if (halfDone.size === 0) return names.map((name) => new LinkSlot(join(folder, name)));
+    for (const name of halfDone) new LinkSlot(join(folder, name)).repair();
+    return namesIn(folder).map((name) => new LinkSlot(join(folder, name)));
   }
 
   get name(): string {

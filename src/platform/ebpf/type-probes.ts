@@ -44,7 +44,7 @@ const TRIVIAL: Readonly<Record<ProgramType, Trivial>> = {
 
 /** A function that every kernel has, and few call. */
 const FUNCTION = 'do_unlinkat';
-const HOOK = 'bdev_free_security';
+const HOOK = 'file_open';
 const TRACEPOINT = { category: 'sched', name: 'sched_process_exit' } as const;
 
 let tcx: boolean | undefined;
@@ -139,7 +139,7 @@ function targetProbe(type: 'fentry' | 'fexit'): string | undefined {
 }
 
 function lsmProbe(): string | undefined {
-  const id = targetId('lsm', HOOK) ?? targetId('lsm', 'file_open');
+  const id = targetId('lsm', HOOK);
   if (id === undefined) return NO_BTF;
   load('lsm', id)[Symbol.dispose]();
   const modules = readKernelFile('securityfs', 'lsm');
@@ -149,10 +149,18 @@ function lsmProbe(): string | undefined {
 
 const NO_BTF = 'this kernel has no type information of itself: it has to be built with CONFIG_DEBUG_INFO_BTF';
 
+/** By type and name: they change with each boot at most, and libbpf reads megabytes for each. */
+const targetIds = new Map<string, number>();
+
 function targetId(type: ProgramType, name: string): number | undefined {
+  const { expected } = TRIVIAL[type];
+  const known = targetIds.get(`${expected} ${name}`);
+  if (known !== undefined) return known;
   if (!existsSync('/sys/kernel/btf/vmlinux')) return undefined;
-  const id = libbpf().number('libbpf_find_vmlinux_btf_id', name, TRIVIAL[type].expected);
-  return id > 0 ? id : undefined;
+  const id = libbpf().number('libbpf_find_vmlinux_btf_id', name, expected);
+  if (id <= 0) return undefined;
+  targetIds.set(`${expected} ${name}`, id);
+  return id;
 }
 
 /** Loads a function that does nothing. The caller disposes it. */

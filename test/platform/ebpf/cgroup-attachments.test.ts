@@ -7,6 +7,7 @@ import type { AttachTask } from '../../../src/platform/ebpf/attach-task.ts';
 import { Attachments } from '../../../src/platform/ebpf/attachments.ts';
 import { failsWith } from '../../contract/kernel-contract.ts';
 import { KernelLab, kernelLabMissing, until } from '../../fixtures/bpf/kernel-lab.ts';
+import { programMissing } from '../../fixtures/netns.ts';
 import { LoadedObject } from './loaded-object.ts';
 
 /** Makes sockets: a UDP one that sends a datagram to itself, and a connection of TCP to each port. Tells how each went. */
@@ -26,7 +27,9 @@ function next([port, ...rest]) {
 }
 `;
 
-describe('attachments at control groups', { skip: kernelLabMissing() ?? false }, () => {
+const missing = kernelLabMissing() ?? programMissing('bpftool', 'bpftool') ?? false;
+
+describe('attachments at control groups', { skip: missing }, () => {
   const attachments = new Attachments();
   let lab: KernelLab;
   let folder: string;
@@ -93,6 +96,22 @@ describe('attachments at control groups', { skip: kernelLabMissing() ?? false },
     attachments.attach(at('second'), task(second, 'cgroup_sock'));
     await client();
     assert.deepEqual([packets(first), packets(second)], [1n, 1n]);
+  });
+
+  test('leaves alone who takes no other beside it', async () => {
+    using theirs = new LoadedObject('cgroup-sock');
+    using ours = new LoadedObject('cgroup-sock');
+    const there = [lab.cgroup, 'sock_create', 'id', String(theirs.function().id)] as const;
+    await lab.inReceiver('bpftool', 'cgroup', 'attach', ...there);
+    try {
+      const attach = () => attachments.attach(at(), task(ours, 'cgroup_sock'));
+      assert.throws(attach, failsWith('already_exists', lab.cgroup));
+      assert.deepEqual(attachments.list(folder), []);
+      await client();
+      assert.deepEqual([packets(theirs), packets(ours)], [1n, 0n]);
+    } finally {
+      await lab.inReceiver('bpftool', 'cgroup', 'detach', ...there);
+    }
   });
 
   test('sees that a group is gone, and comes to the next one of its name', async () => {

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { runCommand } from '../../../deploy/dev/command.ts';
+import type { TypeSupport } from '../../../src/capabilities/programs/ports.ts';
 import { PROGRAM_TYPES } from '../../../src/core/programs/program-type.ts';
 import { isAtomic } from '../../../src/platform/ebpf/attachments.ts';
 import { readKernelFile, tracepointId } from '../../../src/platform/ebpf/kernel-files.ts';
@@ -28,6 +31,23 @@ test('probes every type, gives reasons with a mend, and leaves nothing open or m
   }
   for (const { missing, type } of first) {
     if (missing !== undefined) assert.match(missing, /CONFIG_|CAP_|lsm=|mount /, `${type} has no mend`);
+  }
+});
+
+test('says what a process without privileges lacks', { skip }, async () => {
+  // What it is to import has to be loaded before it can be read no more.
+  const script = `
+    const { probeTypes } = await import(process.argv[1]);
+    process.setgroups([]);
+    process.setgid(65534);
+    process.setuid(65534);
+    process.stdout.write(JSON.stringify(probeTypes(() => true)));`;
+  const module = join(import.meta.dirname, '../../../src/platform/ebpf/type-probes.ts');
+  const argv = [process.execPath, '--input-type=module', '-e', script, module] as const;
+  const { code, stderr, stdout } = await runCommand(argv, { timeoutMs: 30_000 });
+  assert.equal(code, 0, stderr);
+  for (const { missing, type } of JSON.parse(stdout) as readonly TypeSupport[]) {
+    assert.match(missing ?? '', /CAP_BPF|CONFIG_/, `${type}: ${missing}`);
   }
 });
 
