@@ -21,8 +21,8 @@ export interface Look {
   /** The usual time between two looks. */
   readonly checkIntervalMs: number;
   /**
-   * True holds counts of a shorter time to their share: for the look at the end of a delay, which asks whether it goes on.
-   * False takes the whole allowance for any time up to the interval.
+   * True holds counts of a shorter time to their share, and asks for that share of the least sample: for the look at the end of a
+   * delay, which asks whether it goes on. False takes the whole of both for any time up to the interval.
    */
   readonly inProportion: boolean;
 }
@@ -44,7 +44,7 @@ export function resolveThresholds(spec: ThresholdDraft, artifact: ThresholdDraft
 export function judge(figures: ProgramFigures, thresholds: Thresholds, look: Look): Breach | undefined {
   const { maxErrors, maxViolations, maxCpuPercent, maxLatencyMs, maxMemoryKb, minRuns } = thresholds;
   const { runs, cpuPercent, latencyMs, memoryKb } = figures;
-  const enoughRuns = runs > 0n && Number(runs) >= minRuns;
+  const enoughRuns = runs > 0n && Number(runs) >= minRuns * Math.min(1, shareOf(figures.elapsedMs, look));
   return (
     judgeCount('errors', figures.errorsDelta, maxErrors, figures.elapsedMs, look) ??
     judgeCount('violations', figures.violationsDelta, maxViolations, figures.elapsedMs, look) ??

@@ -101,6 +101,13 @@ describe('thresholds of a program', () => {
     assert.equal(judge({ ...soon, errorsDelta: 1n }, HOST, { ...LOOK, inProportion: true }), undefined);
   });
 
+  it('ask for a share of the least sample where a short look asks whether it goes on', () => {
+    const slow = figures({ elapsedMs: 5_000, runs: 50n, cpuPercent: 100 });
+    assert.equal(judge(slow, HOST, LOOK), undefined);
+    assert.equal(judge(slow, HOST, { ...LOOK, inProportion: true })?.trigger, 'cpu', 'it does, ten times a second');
+    assert.equal(judge({ ...slow, runs: 16n }, HOST, { ...LOOK, inProportion: true }), undefined);
+  });
+
   it('never judge counters that went backwards or could not be read', () => {
     const property = fc.property(anyReading, anyReading, anyThresholds, anyLook, (before, now, thresholds, look) => {
       const seen = judge(figuresBetween(before, now, before, NO_EVENTS), thresholds, look);
@@ -120,7 +127,8 @@ describe('thresholds of a program', () => {
     const property = fc.property(anyReading, anyReading, anyThresholds, anyLook, (before, now, thresholds, look) => {
       const seen = judge(figuresBetween(before, now, before, NO_EVENTS), thresholds, look);
       if (seen?.trigger !== 'cpu' && seen?.trigger !== 'latency') return;
-      assert.ok(Number(now.runs - before.runs) >= Math.max(1, thresholds.minRuns));
+      const share = look.inProportion ? Math.min(1, (now.atMs - before.atMs) / look.checkIntervalMs) : 1;
+      assert.ok(Number(now.runs - before.runs) >= thresholds.minRuns * share && now.runs > before.runs);
     });
     fc.assert(property);
   });
