@@ -55,6 +55,31 @@ const WRAPPERS: ReadonlySet<number> = new Set([
   KIND.variable,
 ]);
 
+/** Where a type names others: in place of its size, in its own tail, and in that of each member. */
+interface References {
+  readonly about?: boolean;
+  readonly own?: readonly number[];
+  readonly each?: number;
+}
+
+const ABOUT: References = { about: true };
+const REFERENCES: Readonly<Record<number, References>> = {
+  [KIND.pointer]: ABOUT,
+  [KIND.array]: { own: [0, 4] },
+  [KIND.struct]: { each: 4 },
+  [KIND.union]: { each: 4 },
+  [KIND.typedef]: ABOUT,
+  [KIND.volatile]: ABOUT,
+  [KIND.const]: ABOUT,
+  [KIND.restrict]: ABOUT,
+  [KIND.function]: ABOUT,
+  [KIND.functionType]: { about: true, each: 4 },
+  [KIND.variable]: ABOUT,
+  [KIND.section]: { each: 0 },
+  [KIND.declarationTag]: ABOUT,
+  [KIND.typeTag]: ABOUT,
+};
+
 /** A variable of a section such as ".rodata". */
 export interface BtfVariable {
   readonly name: string;
@@ -86,6 +111,7 @@ export class Btf {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     try {
       this.#types = this.#read();
+      for (const type of this.#types) this.#check(type);
     } catch (error) {
       if (error instanceof LonglineError) throw error;
       throw broken('it ends in the middle', error);
@@ -119,6 +145,7 @@ export class Btf {
     const strings = header + bytes.readUInt32LE(16);
     const stringsEnd = strings + bytes.readUInt32LE(20);
     if (end > bytes.length || stringsEnd > bytes.length) throw broken('its parts go past its end');
+    if (bytes[stringsEnd - 1] !== 0 || bytes[strings] !== 0) throw broken('its names have no end');
     const types: Type[] = [{ count: 0, flag: false, kind: 0, name: '', size: 0, tail: 0 }];
     for (let at = start; at < end; ) {
       const info = bytes.readUInt32LE(at + 4);
@@ -134,6 +161,34 @@ export class Btf {
       types.push({ count, flag: info >>> 31 === 1, kind, name: text, size: bytes.readUInt32LE(tail - 4), tail });
     }
     return types;
+  }
+
+  /** libbpf takes it for granted that types it is led to are there, and that it gets to an end. */
+  #check(type: Type): void {
+    const references = REFERENCES[type.kind];
+    const ids = references?.about === true ? [type.size] : [];
+    for (const at of references?.own ?? []) ids.push(this.#bytes.readUInt32LE(type.tail + at));
+    if (references?.each !== undefined) {
+      const [own, each] = TAILS[type.kind]!;
+      for (let at = 0; at < type.count; at++) {
+        ids.push(this.#bytes.readUInt32LE(type.tail + own + each * at + references.each));
+      }
+    }
+    const absent = ids.find((id) => id >= this.#types.length);
+    if (absent !== undefined) throw broken(`it has no type ${absent}`);
+    if (type.kind === KIND.section) this.#checkSection(type, ids);
+    let end: Type | undefined = type;
+    for (let depth = 0; end !== undefined && WRAPPERS.has(end.kind); depth++) {
+      if (depth > MAX_DEPTH) throw broken('its types are nested without end');
+      end = this.#types[end.size];
+    }
+  }
+
+  #checkSection(section: Type, ids: readonly number[]): void {
+    for (const id of ids) {
+      const { kind } = this.#types[id]!;
+      if (kind !== KIND.variable && kind !== KIND.function) throw broken(`section ${section.name} holds no variables`);
+    }
   }
 
   #sectionVariables(section: Type): readonly BtfVariable[] {

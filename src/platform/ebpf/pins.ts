@@ -28,6 +28,8 @@ export interface PinnedFunction {
 export class Pins {
   /** Of the instance. */
   readonly folder: string;
+  /** Folders of revisions that are being pinned by this process. */
+  readonly #drafts = new Set<string>();
 
   constructor(mountPoint: string, instanceId: string) {
     this.folder = join(mountPoint, 'longline', checkedName('the instance id', instanceId));
@@ -97,9 +99,11 @@ export class Pins {
   draft(place: RevisionPlace): RevisionDraft {
     const whole = this.#revisionFolder(place);
     const folder = join(this.#programFolder(place.program), 'revisions', `new-${place.revision}`);
+    if (this.#drafts.has(folder)) throw new LonglineError('wrong_state', `${placeText(place)} is being loaded already`);
     rmSync(folder, { recursive: true, force: true });
     for (const part of ['programs', 'maps']) makePinFolder(join(folder, part));
-    return new RevisionDraft(folder, whole);
+    this.#drafts.add(folder);
+    return new RevisionDraft(folder, whole, () => this.#drafts.delete(folder));
   }
 
   /** Takes the pins of a revision away; what else holds its functions keeps them. Nothing happens if it isn't there. */
@@ -111,8 +115,9 @@ export class Pins {
   /** Takes away what a kill left of a revision that was being pinned, and folders that are empty. True if there was any. */
   tidy(program: string): boolean {
     const folder = this.#programFolder(program);
-    const drafts = namesIn(join(folder, 'revisions')).filter((name) => DRAFT.test(name));
-    for (const name of drafts) rmSync(join(folder, 'revisions', name), { recursive: true, force: true });
+    const names = namesIn(join(folder, 'revisions')).filter((name) => DRAFT.test(name));
+    const drafts = names.map((name) => join(folder, 'revisions', name)).filter((path) => !this.#drafts.has(path));
+    for (const path of drafts) rmSync(path, { recursive: true, force: true });
     for (const empty of [join(folder, 'revisions'), join(folder, 'links'), folder, this.folder]) removeEmpty(empty);
     return drafts.length > 0;
   }
@@ -136,11 +141,13 @@ export class Pins {
 export class RevisionDraft implements Disposable {
   readonly #folder: string;
   readonly #whole: string;
+  readonly #over: () => void;
   #committed = false;
 
-  constructor(folder: string, whole: string) {
+  constructor(folder: string, whole: string, over: () => void) {
     this.#folder = folder;
     this.#whole = whole;
+    this.#over = over;
   }
 
   functionPath(pinned: PinnedFunction): string {
@@ -159,6 +166,7 @@ export class RevisionDraft implements Disposable {
 
   [Symbol.dispose](): void {
     if (!this.#committed) rmSync(this.#folder, { recursive: true, force: true });
+    this.#over();
   }
 }
 

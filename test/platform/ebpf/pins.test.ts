@@ -66,7 +66,7 @@ describe('pins', { skip: bpfMissing() ?? false }, () => {
     pin(map.fd, whole.mapPath('counts'));
     whole.commit();
     // As it lies there after a kill: the next one to look isn't the one that made it.
-    const left = pins.draft({ program: 'counter', revision: 4 });
+    const left = new Pins(host.mountPoint, INSTANCE).draft({ program: 'counter', revision: 4 });
     pin(map.fd, left.mapPath('counts'));
     const foreign = join(host.mountPoint, 'longline', 'other-instance');
     mkdirSync(foreign);

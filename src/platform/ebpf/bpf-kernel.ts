@@ -1,0 +1,208 @@
+// The kernel of this host, for the programs capability: what its port asks for, through libbpf. Loads, pins and reads by itself, and
+// leaves attaching to Attachments. Everything lies below <bpffs>/longline/<instance>, and nothing else is ever touched. Must not know
+// why something is loaded. Fails as the port says.
+import { readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import type {
+  ArtifactCounter,
+  AttachOrder,
+  EventStream,
+  FoundLink,
+  FoundProgram,
+  Kernel,
+  KernelSupport,
+  LoadOutcome,
+  LoadRequest,
+  RevisionPlace,
+  RevisionStats,
+} from '../../capabilities/programs/ports.ts';
+import { LonglineError, toLonglineError } from '../../core/errors.ts';
+import type { Logger } from '../../core/logger.ts';
+import { PROGRAM_TYPES } from '../../core/programs/program-type.ts';
+import type { AttachTask } from './attach-task.ts';
+import { Attachments, isAtomic } from './attachments.ts';
+import { isBpfFileSystem, mountBpfFileSystem } from './bpf-file-system.ts';
+import { BpfFd, checked, programInfo } from './bpf-syscall.ts';
+import { EventRing } from './event-ring.ts';
+import { libbpf } from './libbpf.ts';
+import { Pins, placeText } from './pins.ts';
+import { loadRevision } from './revision-loader.ts';
+import { readCounters, readRevision, readStats } from './revision-reader.ts';
+import { probeTypes } from './type-probes.ts';
+
+const MOUNT_POINT = '/sys/fs/bpf';
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
+/** The verifier looks at a million instructions at most, which takes it seconds. */
+const LOAD_LIMIT_MS = 60_000;
+const STATS_RUN_TIME = 0;
+
+/** Settings of BpfKernel. */
+export interface BpfKernelOptions {
+  readonly instanceId: string;
+  /** Where the BPF file system is, or is to be mounted. Default: /sys/fs/bpf. */
+  readonly mountPoint?: string;
+  readonly log: Logger;
+  readonly attachments?: Attachments;
+}
+
+/** The real one. Disposing it lets go of descriptors; all that is pinned stays. */
+export class BpfKernel implements Kernel, AsyncDisposable {
+  readonly #mountPoint: string;
+  readonly #pins: Pins;
+  readonly #log: Logger;
+  readonly #attachments: Attachments;
+  readonly #held = new Set<Disposable>();
+  readonly #loads = new Set<AbortController>();
+
+  /** Throws `invalid` for an instance id that can't be part of a path. */
+  constructor({ instanceId, mountPoint = MOUNT_POINT, log, attachments = new Attachments() }: BpfKernelOptions) {
+    this.#mountPoint = mountPoint;
+    this.#pins = new Pins(mountPoint, instanceId);
+    this.#log = log;
+    this.#attachments = attachments;
+  }
+
+  async support(signal?: AbortSignal): Promise<KernelSupport> {
+    signal?.throwIfAborted();
+    const host = { bootId: bootId(), release: release() };
+    try {
+      libbpf();
+      this.#mount();
+      return { ...host, missing: undefined, types: probeTypes(isAtomic) };
+    } catch (error) {
+      const { message } = toLonglineError(error);
+      this.#log.warn('programs can’t be loaded', { err: error });
+      const types = PROGRAM_TYPES.map((type) => ({ atomic: isAtomic(type), missing: message, type }));
+      return { ...host, missing: message, types };
+    }
+  }
+
+  async list(signal?: AbortSignal): Promise<readonly FoundProgram[]> {
+    signal?.throwIfAborted();
+    // Where none is mounted there is nothing of ours, and nothing to ask.
+    if (!isBpfFileSystem(this.#mountPoint)) return [];
+    return this.#pins.programs().flatMap((program) => {
+      if (this.#pins.tidy(program)) this.#log.warn('a revision that was only half loaded is taken away', { program });
+      const revisions = this.#pins
+        .revisions(program)
+        .map((revision) => readRevision(this.#pins, { program, revision }));
+      const found = this.#attachments.list(this.#pins.linksFolder(program));
+      const links = found.map((link): FoundLink => ({ ...link, program }));
+      return revisions.length === 0 && links.length === 0 ? [] : [{ links, program, revisions }];
+    });
+  }
+
+  async load(request: LoadRequest, signal?: AbortSignal): Promise<LoadOutcome> {
+    signal?.throwIfAborted();
+    this.#mount();
+    const ends = new AbortController();
+    const took = `loading ${placeText(request.place)} took more than ${LOAD_LIMIT_MS / 1000} s`;
+    const timer = setTimeout(() => ends.abort(new LonglineError('late', took)), LOAD_LIMIT_MS);
+    const abort = () => ends.abort(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
+    this.#loads.add(ends);
+    try {
+      return await loadRevision(this.#pins, request, ends.signal, this.#log);
+    } finally {
+      this.#loads.delete(ends);
+      signal?.removeEventListener('abort', abort);
+      clearTimeout(timer);
+    }
+  }
+
+  async attach(order: AttachOrder, signal?: AbortSignal): Promise<FoundLink> {
+    signal?.throwIfAborted();
+    return this.#attach(order, (path, task) => {
+      this.#pins.makeLinksFolder(order.place.program);
+      return this.#attachments.attach(path, task);
+    });
+  }
+
+  async replace(order: AttachOrder, signal?: AbortSignal): Promise<FoundLink> {
+    signal?.throwIfAborted();
+    return this.#attach(order, (path, task) => this.#attachments.replace(path, task));
+  }
+
+  async detach(program: string, slot: string, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    const path = this.#pins.linkPath(program, slot);
+    if (!isBpfFileSystem(this.#mountPoint)) return;
+    this.#attachments.detach(path);
+    this.#pins.tidy(program);
+  }
+
+  async unload(place: RevisionPlace, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    if (isBpfFileSystem(this.#mountPoint)) this.#pins.remove(place);
+  }
+
+  async readCounters(
+    place: RevisionPlace,
+    counters: readonly ArtifactCounter[],
+    signal?: AbortSignal,
+  ): Promise<readonly (bigint | undefined)[]> {
+    signal?.throwIfAborted();
+    return readCounters(this.#pins, place, counters);
+  }
+
+  async stats(place: RevisionPlace, signal?: AbortSignal): Promise<RevisionStats> {
+    signal?.throwIfAborted();
+    return readStats(this.#pins, place);
+  }
+
+  holdStatistics(): Disposable {
+    const fd = checked('having the kernel count runs', libbpf().number('bpf_enable_stats', STATS_RUN_TIME));
+    return this.#hold(new BpfFd(fd));
+  }
+
+  openEvents(place: RevisionPlace, map: string): EventStream {
+    using found = this.#pins.openMap(place, map);
+    if (found === undefined) throw new LonglineError('not_found', `${placeText(place)} has no map ${map}`);
+    const ring = new EventRing(found.fd, map);
+    const held = this.#hold(ring);
+    return { take: (most) => ring.take(most), [Symbol.dispose]: () => held[Symbol.dispose]() };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const load of this.#loads) load.abort(new LonglineError('cancelled', 'the agent lets go of its kernel'));
+    for (const held of [...this.#held]) held[Symbol.dispose]();
+    this.#held.clear();
+  }
+
+  #attach(order: AttachOrder, work: (path: string, task: AttachTask) => Omit<FoundLink, 'program'>): FoundLink {
+    const { place, point, slot, type } = order;
+    const path = this.#pins.linkPath(place.program, slot);
+    const { expectedAttachType, held, name } = this.#pins.openFunction(place, order.function);
+    using function_ = held;
+    const task = {
+      function: { expectedAttachType, fd: function_.fd, id: programInfo(function_.fd).id, name },
+      point,
+      type,
+    };
+    return { ...work(path, task), program: place.program };
+  }
+
+  #hold(held: Disposable): Disposable {
+    this.#held.add(held);
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#held.delete(held)) held[Symbol.dispose]();
+      },
+    };
+  }
+
+  #mount(): void {
+    if (mountBpfFileSystem(this.#mountPoint)) {
+      this.#log.info('mounted a BPF file system', { mountPoint: this.#mountPoint });
+    }
+  }
+}
+
+function bootId(): string {
+  try {
+    return readFileSync(BOOT_ID, 'utf8').trim();
+  } catch {
+    // Not Linux, where nothing is loaded that a boot could end.
+    return '';
+  }
+}
