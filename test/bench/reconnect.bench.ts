@@ -117,7 +117,8 @@ export const bench: Bench = {
     const controller = new GreetingController(quick ? 3 : 6);
     const folder = await mkdtemp(join(tmpdir(), 'll-bench-'));
     const port = await controller.listen();
-    const env = { PATH: process.env['PATH'], HOME: folder, LONGLINE_API_KEY: randomBytes(32).toString('hex') };
+    const key = randomBytes(32).toString('hex');
+    const env = { PATH: process.env['PATH'], HOME: folder, LONGLINE_API_KEY: key, LONGLINE_HTTP_PORT: '0' };
     const args = ['--controller', `http://127.0.0.1:${port}`, '--data-dir', folder, '--agent-id', AGENT];
     const agent = new RunningCommand(
       ['agent', ...args, '--reconnect-cap', '1s', '--docker-host', `unix://${folder}/no-engine.sock`],

@@ -6,7 +6,7 @@ import type { StateItemError } from '../../core/desired-state.ts';
 import { describeError, toLonglineError } from '../../core/errors.ts';
 import { fromJson, toJson } from '../../core/exact-json.ts';
 import type { Logger } from '../../core/logger.ts';
-import type { Registry } from './ports.ts';
+import type { Registry, RegistryAnswer } from './ports.ts';
 import { decodeSpec, type ProgramSpecMessage } from './wire.ts';
 
 const KEY = 'registry/answer';
@@ -28,6 +28,8 @@ export class RegistryFollower {
   #specs: readonly ProgramSpecMessage[] = [];
   #refused: readonly StateItemError[] = [];
   #trouble: string | undefined;
+  /** What was said and could not be kept. */
+  #untaken: RegistryAnswer | undefined;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
@@ -70,31 +72,40 @@ export class RegistryFollower {
   }
 
   async #poll(signal: AbortSignal): Promise<void> {
-    const { registry, state, changed, log } = this.#options;
+    const { registry, log } = this.#options;
     try {
       const answer = await registry.poll(signal);
+      // A registry says a thing once: what could not be kept then is taken now.
+      const told = answer.kind === 'unchanged' ? this.#untaken : answer;
+      if (told?.kind === 'programs') await this.#take(told);
       if (this.#trouble !== undefined) log.info('the registry answers again');
       this.#trouble = undefined;
-      if (answer.kind === 'unchanged') return;
-      const specs: ProgramSpecMessage[] = [];
-      const refused: StateItemError[] = [...answer.refused];
-      for (const [place, bytes] of answer.specs.entries()) {
-        try {
-          specs.push(decodeSpec(bytes));
-        } catch (error) {
-          refused.push({ item: `programs[${place}]`, error: toLonglineError(error) });
-        }
-      }
-      const texts = answer.specs.map((bytes) => Buffer.from(bytes).toString('base64'));
-      await state.put(KEY, Buffer.from(toJson(texts)));
-      this.#specs = specs;
-      this.#refused = refused;
-      changed();
     } catch (error) {
       if (signal.aborted) return;
-      const told = describeError(error);
-      if (told !== this.#trouble) log.warn('the registry gives no answer; what it said last stands', { err: told });
-      this.#trouble = told;
+      const trouble = describeError(error);
+      if (trouble !== this.#trouble)
+        log.warn('the registry gives no answer; what it said last stands', { err: trouble });
+      this.#trouble = trouble;
     }
+  }
+
+  async #take(told: Extract<RegistryAnswer, { kind: 'programs' }>): Promise<void> {
+    const { state, changed } = this.#options;
+    this.#untaken = told;
+    const specs: ProgramSpecMessage[] = [];
+    const refused: StateItemError[] = [...told.refused];
+    for (const [place, bytes] of told.specs.entries()) {
+      try {
+        specs.push(decodeSpec(bytes));
+      } catch (error) {
+        refused.push({ item: `programs[${place}]`, error: toLonglineError(error) });
+      }
+    }
+    const texts = told.specs.map((bytes) => Buffer.from(bytes).toString('base64'));
+    await state.put(KEY, Buffer.from(toJson(texts)));
+    this.#untaken = undefined;
+    this.#specs = specs;
+    this.#refused = refused;
+    changed();
   }
 }

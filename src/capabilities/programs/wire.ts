@@ -223,7 +223,8 @@ function revisionMessage(revision: RememberedRevision | RevisionView): ProgramRe
   });
 }
 
-function figuresMessage(figures: ProgramFigures): ProgramFiguresMessage {
+/** Figures as they are told. */
+export function figuresMessage(figures: ProgramFigures): ProgramFiguresMessage {
   return create(ProgramFiguresSchema, {
     startTime: timeOf(figures.startMs),
     endTime: timeOf(figures.endMs),
@@ -240,6 +241,7 @@ function figuresMessage(figures: ProgramFigures): ProgramFiguresMessage {
     others: { ...figures.others },
     events: BigInt(figures.events),
     droppedEvents: BigInt(figures.droppedEvents),
+    countedTime: durationFromMs(Math.floor(figures.countedMs)),
   });
 }
 
