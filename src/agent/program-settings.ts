@@ -148,6 +148,13 @@ export const programSettings = {
     defaultText: 'artifacts in the data folder',
     description: 'Folder that artifacts are kept in. Nobody else may write to it.',
   }),
+  bpfFs: setting(type.path(), {
+    key: 'programs.bpf_fs',
+    group: PROGRAMS,
+    default: '/sys/fs/bpf',
+    description:
+      'Where the BPF file system is, which keeps programs loaded while no agent runs. Mounted there if it is not; an agent in a container needs that of the host.',
+  }),
   registry: registrySettings,
   keys: keySettings,
   vault: vaultSettings,
