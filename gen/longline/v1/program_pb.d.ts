@@ -1310,7 +1310,7 @@ export declare type ProgramFigures = Message<"longline.v1.ProgramFigures"> & {
   droppedEvents: bigint;
 
   /**
-   * How much of that time calls were counted. Counting costs all programs of the host some 20 ns a call, so that where there are many
+   * How much of that time calls were counted. Counting costs all programs of the host 20 to 70 ns a call, so that where there are many
    * it is only done in windows; CPU and latency are of these.
    *
    * @generated from field: google.protobuf.Duration counted_time = 16;

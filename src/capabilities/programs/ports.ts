@@ -163,7 +163,7 @@ export interface Kernel {
     signal?: AbortSignal,
   ): Promise<readonly (bigint | undefined)[]>;
   stats(place: RevisionPlace, signal?: AbortSignal): Promise<RevisionStats>;
-  /** Has the kernel count runs of all programs of the host until it is disposed. Costs some 20 ns a run. */
+  /** Has the kernel count runs of all programs of the host until it is disposed. Costs each some 20 to 70 ns. */
   holdStatistics(): Disposable;
   openEvents(place: RevisionPlace, map: string): EventStream;
 }
