@@ -3,7 +3,7 @@
 import type { AttachPoint, FunctionRequest, ProgramType } from '../../capabilities/programs/ports.ts';
 import { type FieldViolation, LonglineError } from '../../core/errors.ts';
 import { errnoName } from './bpf-syscall.ts';
-import { libbpf } from './libbpf.ts';
+import { type Address, libbpf } from './libbpf.ts';
 import type { ObjectFile, ObjectFunction } from './object-file.ts';
 import { listed } from './variable-writes.ts';
 
@@ -44,7 +44,7 @@ export function chooseFunctions(object: ObjectFile, requests: readonly FunctionR
     throw new LonglineError('invalid', message, { violations });
   }
   object.choose(chosen);
-  for (const request of requests) setTarget(chosen.find((one) => one.name === request.name)!, request);
+  for (const request of requests) setAttachTarget(chosen.find((one) => one.name === request.name)!.address, request);
   return chosen;
 }
 
@@ -63,8 +63,11 @@ function typeFault(found: ObjectFunction, type: ProgramType): string | undefined
   return `function ${found.name} is in section "${found.section}" of the object, which isn't one for type ${type}`;
 }
 
-/** Some types are loaded for one function or hook of the kernel, which the section may leave open. */
-function setTarget(found: ObjectFunction, { name, points, type }: FunctionRequest): void {
+/**
+ * Some types are loaded for one function or hook of the kernel, which the section may leave open: says which. `program` is
+ * libbpf's, and not loaded yet. Throws `not_found` naming it, `invalid` for two.
+ */
+export function setAttachTarget(program: Address, { name, points, type }: FunctionRequest): void {
   if (EXPECTED[type] === undefined) return;
   const targets = new Set(points.flatMap((point) => targetOf(point) ?? []));
   const [target, ...more] = targets;
@@ -73,7 +76,7 @@ function setTarget(found: ObjectFunction, { name, points, type }: FunctionReques
     const description = `function ${name} is to be attached to ${listed([...targets])}; type ${type} takes one`;
     throw new LonglineError('invalid', description, { violations: [{ description, field: 'attach' }] });
   }
-  const attach = () => libbpf().number('bpf_program__set_attach_target', found.address, 0, target);
+  const attach = () => libbpf().number('bpf_program__set_attach_target', program, 0, target);
   const result = attach();
   if (result === 0) return;
   const { said } = libbpf().listen(attach);

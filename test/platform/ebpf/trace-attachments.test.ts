@@ -6,8 +6,8 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import type { AttachPoint, ProgramType } from '../../../src/capabilities/programs/ports.ts';
 import type { AttachTask } from '../../../src/platform/ebpf/attach-task.ts';
 import { Attachments, isAtomic } from '../../../src/platform/ebpf/attachments.ts';
+import { setAttachTarget } from '../../../src/platform/ebpf/function-choice.ts';
 import { onlineProcessors } from '../../../src/platform/ebpf/perf-event.ts';
-import { setAttachTarget } from '../../../src/platform/ebpf/trace-link.ts';
 import { probeTypes } from '../../../src/platform/ebpf/type-probes.ts';
 import { failsWith } from '../../contract/kernel-contract.ts';
 import { KernelLab, kernelLabMissing, until } from '../../fixtures/bpf/kernel-lab.ts';
@@ -158,7 +158,7 @@ describe('attachments at hooks of the kernel', { skip: kernelLabMissing() ?? fal
   for (const [type, point] of targets) {
     test(`${type}: counts calls, or says why it can not be had`, () => {
       const open = () => {
-        const prepare = (program: bigint, name: string) => setAttachTarget(program, name, type, [point]);
+        const prepare = (program: bigint, name: string) => setAttachTarget(program, { name, type, points: [point] });
         return new LoadedObject(type, { only_process: ownProcess() }, prepare);
       };
       const reason = support.get(type);
@@ -178,7 +178,7 @@ describe('attachments at hooks of the kernel', { skip: kernelLabMissing() ?? fal
     test(`${type}: names what the kernel does not have`, () => {
       const wrong: AttachPoint = type === 'lsm' ? { kind: type, hook: 'no_such' } : { kind: type, function: 'no_such' };
       const prepare = (points: readonly AttachPoint[]) => (program: bigint, name: string) =>
-        setAttachTarget(program, name, type, points);
+        setAttachTarget(program, { name, type, points });
       assert.throws(() => new LoadedObject(type, {}, prepare([wrong])), failsWith('not_found', 'no_such'));
       assert.throws(() => new LoadedObject(type, {}, prepare([point, wrong])), failsWith('invalid', 'no_such'));
     });
