@@ -40,11 +40,30 @@ export function answer(
   const length = bytes === undefined ? {} : { 'content-type': 'application/json', 'content-length': bytes.length };
   const all: OutgoingHttpHeaders = { ...COMMON, ...length, ...headers };
   (response as ServerResponse).writeHead(status, all);
-  if (bytes === undefined || request.method === 'HEAD') response.end();
-  else response.end(bytes);
+  if (bytes !== undefined && request.method !== 'HEAD') (response as ServerResponse).write(bytes);
+  endAfter(request, response);
 }
 
-/** Writes an error, and hears out for a while who is still sending. */
+/**
+ * Ends an answer once the request is over, for a while at most, and keeps nothing of what still comes: a connection that is cut
+ * while its peer sends may lose it the answer. Over HTTP/2 only the one stream ends.
+ */
+function endAfter(request: HttpRequest, response: HttpResponse): void {
+  if ('stream' in request || request.complete || request.destroyed) {
+    response.end();
+    return;
+  }
+  const timer = setTimeout(() => request.destroy(), LINGER_MS).unref();
+  const end = (): void => {
+    clearTimeout(timer);
+    response.end();
+  };
+  request.once('end', end);
+  request.once('close', end);
+  request.resume();
+}
+
+/** Writes an error. */
 export function refuse(request: HttpRequest, response: HttpResponse, error: LonglineError): void {
   const [status, code] = STATUS[error.reason];
   const headers: Record<string, string | number> = {};
@@ -53,16 +72,6 @@ export function refuse(request: HttpRequest, response: HttpResponse, error: Long
   // A limit that waiting doesn't change is one of size.
   const fits = error.reason === 'limit' && !error.retryable ? 413 : status;
   answer(request, response, fits, headers, JSON.stringify({ code, message: error.message }));
-  discard(request);
-}
-
-/** Reads on without keeping anything: a connection that is cut while the peer sends may lose it the answer. */
-function discard(request: HttpRequest): void {
-  if (request.readableEnded || request.destroyed) return;
-  request.resume();
-  const timer = setTimeout(() => request.destroy(), LINGER_MS).unref();
-  request.once('close', () => clearTimeout(timer));
-  request.once('end', () => clearTimeout(timer));
 }
 
 /** Writes bytes as fast as they are read, and ends the answer. Throws `late` for somebody who doesn't read. */

@@ -73,7 +73,6 @@ async function serve(parts: RegistryParts, request: HttpRequest, response: HttpR
     const allow = Object.keys(methods).join(', ');
     const message = `${request.method} is not answered here; right would be ${allow}`;
     answer(request, response, 405, { allow }, JSON.stringify({ code: 'unimplemented', message }));
-    request.resume();
     return;
   }
   await endpoint({ parts, request, response, query: new URLSearchParams(query) }, name);

@@ -25,6 +25,7 @@ export async function readBody(request: HttpRequest, take: (piece: Uint8Array) =
   request.on('data', data);
   request.on('end', end);
   for (const event of ['error', 'aborted', 'close']) request.on(event, lost);
+  if (request.destroyed) lost();
   void watch(clock, () => clock.monotonic() - heardMs, over.signal, reject);
   try {
     await promise;
