@@ -29,12 +29,14 @@ class MeterModel {
   held = 0;
   heldMs = 0;
   refused = false;
+  onSleep: (() => void) | undefined;
   #nowMs = 0;
 
   readonly clock = {
     now: () => 1_000_000 + this.#nowMs,
     monotonic: () => this.#nowMs,
     sleep: async (ms: number, signal?: AbortSignal) => {
+      this.onSleep?.();
       signal?.throwIfAborted();
       this.pass(ms);
     },
@@ -245,6 +247,15 @@ describe('meter of programs', () => {
     const stop = new AbortController();
     stop.abort(new LonglineError('cancelled', 'the agent ends'));
     await assert.rejects(meter.look([subject('busy')], stop.signal), { reason: 'cancelled' });
+    assert.equal(model.held, 0);
+    await meter.look([subject('busy')], signal);
+    model.pass(CHECK_MS);
+    await meter.look([subject('busy')], signal);
+    assert.equal(model.held, 0, 'it is counted in windows');
+    const broken = new AbortController();
+    model.onSleep = () => broken.abort(new LonglineError('cancelled', 'in the middle of a window'));
+    await assert.rejects(meter.look([subject('busy')], broken.signal), { reason: 'cancelled' });
+    model.onSleep = undefined;
     assert.equal(model.held, 0);
     await meter.begin(subject('busy'), signal);
     assert.equal(model.held, 1);

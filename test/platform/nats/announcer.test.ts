@@ -138,6 +138,19 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     await until('told', () => log.find(/NATS is not there can't connect to NATS at 127\.0\.0\.1/));
   });
 
+  it('hangs up on a server that begins to speak and then stops', async () => {
+    const info = { server_id: 'x', version: '2.9.0', proto: 1, host: '127.0.0.1', port: 1, max_payload: 1024 };
+    for (const more of [{}, { tls_required: true }, { tls_available: true }]) {
+      const greeting = `INFO ${JSON.stringify({ ...info, ...more })}\r\n`;
+      await using odd = await OddServer.start((socket) => socket.write(greeting));
+      const { announcer: made, log } = announcer(odd.url, { limits: { connectMs: 100 } });
+      await until('several tries', () => log.lines.filter(({ message }) => message === 'NATS is not there').length > 3);
+      assert.ok(odd.open <= 2, `${odd.open} connections are open with ${JSON.stringify(more)}`);
+      await made[Symbol.asyncDispose]();
+      await until('all closed', () => odd.open === 0);
+    }
+  });
+
   it('carries out rollbacks that are asked for and answers with how they ended', async () => {
     const asked: RollbackRequest[] = [];
     const { announcer: made } = announcer(server.url);
