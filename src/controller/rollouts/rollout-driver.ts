@@ -71,11 +71,16 @@ export class RolloutDriver {
       this.#wake?.();
     });
     using _fleet = await bus.listen(fleetTopic, agent);
-    using _programs = await bus.listen(programsTopic, agent);
-    using _states = await bus.listen(desiredStatesTopic, (event) => {
-      if (event.kind === 'lagged' || event.message.stateKind !== PROGRAM_STATE.kind) return;
-      this.#agents.said(event.message.agentId);
+    const said = (event: BusEvent<{ readonly agentId: string }>): void => {
+      if (event.kind === 'message') this.#agents.said(event.message.agentId);
       agent(event);
+    };
+    using _programs = await bus.listen(programsTopic, (event) => {
+      // Figures of all of them say nothing of any.
+      if (event.kind === 'lagged' || event.message.name !== '') said(event);
+    });
+    using _states = await bus.listen(desiredStatesTopic, (event) => {
+      if (event.kind === 'lagged' || event.message.stateKind === PROGRAM_STATE.kind) said(event);
     });
     let recheckAtMs = clock.monotonic();
     while (!signal.aborted) {

@@ -19,7 +19,7 @@ export interface ProgramsParts extends ServiceDependencies, RegistryIdentities {
 
 /** The ways in, and the upkeep. */
 export interface Programs {
-  readonly methods: Partial<ServiceImpl<typeof ProgramService>>;
+  readonly methods: ServiceImpl<typeof ProgramService>;
   /** Answers agents that speak HTTP/1.1. */
   readonly registry: RequestHandler;
   /** Answers the registry's paths, and leaves the others to `rest`. */

@@ -88,6 +88,8 @@ async function putProgram(
   await requireAgent(store, agentId);
   const spec = await shapeProgram(store, request.spec!, 'spec');
   const { name } = spec;
+  // Also of agents that it doesn't pick yet: it may any time.
+  if ((await store.assignments.get(name)) !== undefined) throw ruled(agentId, name);
   const polled = (await parts.polled(agentId)).some((one) => one.name === name);
   const edit = { kind: 'put' as const, assignment: '', spec, hash: programHash(spec) };
   const decide = (programs: readonly ProgramRecord[]): readonly ProgramEdit[] => {
@@ -128,7 +130,7 @@ async function onlyChecked(
 }
 
 function ruled(agentId: string, name: string): LonglineError {
-  const message = `program ${name} of agent ${agentId} is ruled by an assignment; change that, or take another name`;
+  const message = `program ${name} of agent ${agentId} is ruled by assignment ${name}; change that, or take another name`;
   return new LonglineError('wrong_state', message);
 }
 

@@ -10,9 +10,10 @@ import {
   resumeRollout,
 } from '../../../src/controller/rollouts/assignment-change.ts';
 import { AssignmentPlan, isForward, sameWanted, targetOf, wantedBy } from '../../../src/controller/rollouts/target.ts';
+import type { AssignmentState } from '../../../src/controller/store/rollout.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { faultSeeds, seededRandom } from '../../fixtures/seeded-random.ts';
-import { type Fate, type ModelAgent, RolloutModel } from './rollout-model.ts';
+import { type Fate, type ModelAgent, PAUSE_MS, RolloutModel } from './rollout-model.ts';
 
 const IDS = Array.from({ length: 9 }, (_, place) => `agent-${place}`);
 const FATES: readonly Fate[] = ['well', 'fails', 'rolls_back', 'refuses', 'hangs'];
@@ -100,10 +101,34 @@ class Simulation {
   }
 
   #drive(): void {
+    const { state } = this.model;
     const before = new Map([...this.model.agents.values()].map(({ delivery, id }) => [id, delivery]));
     if (this.#random() < 0.4) this.model.drive(Math.floor(this.#random() * 4));
     else this.model.drive();
     this.#justTold = [...this.model.agents.values()].filter(({ delivery, id }) => delivery !== before.get(id));
+    if (state !== undefined) this.#checkStep(state);
+  }
+
+  /** A rollout goes on only from where it may. */
+  #checkStep({ agents, assignment, rollout: before }: AssignmentState): void {
+    const { model } = this;
+    const after = before && model.rollouts.get(before.id);
+    if (before === undefined || after === undefined) return;
+    const what = `seed ${this.#seed}: from ${before.phase} of wave ${before.wave} to ${after.phase} of ${after.wave}`;
+    if (after.phase === 'rolled_back') {
+      for (const { agentId, step } of model.rows()) assert.notEqual(step, 'updating', `${what}: ${agentId}`);
+    }
+    if (after.wave === before.wave && after.phase !== 'done') return;
+    const { maxFailedPercent } = targetOf(assignment.asked).asked.strategy!;
+    const begun = agents.filter(({ wave }) => wave <= before.wave);
+    const failed = begun.filter(({ step }) => step === 'failed').length;
+    const reached = begun.filter(({ step }) => step !== 'offline').length;
+    assert.equal(before.phase, 'watching', what);
+    assert.equal(before.paused, false, what);
+    assert.ok(after.phase !== 'done' || before.wave === before.waves, what);
+    assert.ok(agents.length === 0 || model.nowMs - before.phaseAtMs >= PAUSE_MS, `${what}: too soon`);
+    assert.ok(failed * 100 <= maxFailedPercent * reached, `${what}: ${failed} of ${reached} failed`);
+    for (const { agentId, step } of begun) assert.notEqual(step, 'updating', `${what}: ${agentId}`);
   }
 
   #removedOr(work: () => void): void {
@@ -142,6 +167,9 @@ class Simulation {
     for (const agent of model.agents.values()) {
       const { delivery, desired, id } = agent;
       const what = `seed ${this.#seed}: ${id}`;
+      // What an agent polls for it drops by itself, whether it was heard of or not.
+      const pushed = agent.applied.wanted?.spec.artifact;
+      if (agent.valid && delivery === undefined) assert.equal(pushed, undefined, `${what} is forgotten`);
       if (desired !== undefined) {
         assert.ok(delivery?.spec !== undefined && delivery.delivery === 'push', `${what} is nobody's`);
         assert.deepEqual(delivery.spec, desired.bytes, what);
@@ -186,6 +214,7 @@ class Simulation {
       if (rollout === undefined || rollout.phase === 'halted') break;
       model.change(resumeRollout(rollout, model.rows(), model.records(), model.nowMs));
     }
+    assert.ok(!model.state?.assignment.removing, `${what}: it does not go`);
     if (model.state === undefined) {
       this.#nobodyHasIt(what);
       return;
