@@ -12,7 +12,7 @@ import type { FoundProgram } from './ports.ts';
 import type { Prepared } from './preparation.ts';
 import { NOTHING_WANTED, Pursuit, type PursuitManner, plannedRevision, type WantedRevisions } from './pursuit.ts';
 import type { Quarantined } from './quarantine.ts';
-import type { ProgramRecord } from './record.ts';
+import type { Goal, ProgramRecord } from './record.ts';
 import { type RevisionRecord, remembered } from './revision-record.ts';
 import type { PendingRollback, RollbackCause, RollbackRecord } from './rollback.ts';
 import type { ProgramServices } from './services.ts';
@@ -46,7 +46,15 @@ export class Course {
 
   /** Goes where the goal is. Throws what keeps even what is to go from going. */
   async pursue(signal: AbortSignal): Promise<void> {
-    const { goal, current } = this.#now;
+    // What was reached, or given up, leaves something that runs, and that has to be seen to.
+    for (let goal: Goal | undefined; goal !== this.#now.goal; ) {
+      goal = this.#now.goal;
+      await this.#pursue(goal, signal);
+    }
+  }
+
+  async #pursue(goal: Goal, signal: AbortSignal): Promise<void> {
+    const { current } = this.#now;
     switch (goal.kind) {
       case 'run':
         return current === undefined ? await this.#reachNothing(signal) : await this.#run(current, signal);

@@ -1,6 +1,9 @@
 // How long a program has been loaded, across restarts of the agent and of the host. Within one boot time is counted by the boot clock,
 // which no one sets; across boots by the wall clock, which may be wrong and never takes anything away. Pure.
 
+/** A wall clock that is off by less than this was not set, it only drifts. */
+const CLOCK_SET_MS = 5_000;
+
 /** What clocks say at one moment. */
 export interface Moment {
   readonly bootId: string;
@@ -35,6 +38,13 @@ export function usedMs({ usedMs: before, mark }: Lifetime, now: Moment): number 
  */
 export function noted(lifetime: Lifetime, now: Moment): Lifetime {
   return { usedMs: usedMs(lifetime, now), mark: now };
+}
+
+/** True if it should be noted anew: some time has passed, the host was booted, or somebody set the clock on the wall. */
+export function isNoteDue({ mark }: Lifetime, now: Moment, everyMs: number): boolean {
+  if (now.bootId !== mark.bootId) return true;
+  const passedMs = now.bootMs - mark.bootMs;
+  return passedMs >= everyMs || Math.abs(now.wallMs - mark.wallMs - passedMs) >= CLOCK_SET_MS;
 }
 
 /** Time that is left, milliseconds, not below 0; infinite for a ttl of 0. */

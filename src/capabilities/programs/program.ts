@@ -8,7 +8,7 @@ import { decide, type Move } from './decision.ts';
 import { Expiry } from './expiry.ts';
 import { faultOf, ProgramFault } from './fault.ts';
 import { HeldRecord } from './held-record.ts';
-import { beginLifetime, noted } from './lifetime.ts';
+import { beginLifetime, isNoteDue, noted } from './lifetime.ts';
 import type { ProgramOrder } from './order.ts';
 import type { FoundProgram } from './ports.ts';
 import { programView, ttlOf } from './program-view.ts';
@@ -29,7 +29,7 @@ const STAND_AGAIN = { baseMs: 1_000, capMs: 30_000 } as const;
 /** Longest time between two looks at whether it runs where it is to. */
 const LOOK_MS = 10_000;
 /** How often the time that was used is noted, so that a wall clock that is set later does no harm. */
-const NOTE_MS = 300_000;
+const NOTE_MS = 60_000;
 /** No pass makes more moves than this; the next one goes on. */
 const MOST_MOVES = 32;
 
@@ -147,7 +147,11 @@ export class Program implements AsyncDisposable {
       order: this.#order,
       found: this.#course.pursuit.found,
       blocked: this.#blocked(),
-      problems: [this.#trouble, this.#footing, this.#passing].flatMap((trouble) => trouble.problems()),
+      problems: [
+        ...this.#trouble.problems(this.#order?.whole ?? ''),
+        ...this.#footing.problems(),
+        ...this.#passing.problems(),
+      ],
       expiresAtMs: this.#expiry.atMs,
     });
   }
@@ -351,7 +355,7 @@ export class Program implements AsyncDisposable {
     const { lifetime, life } = record.now;
     const now = moment();
     this.#expiry.note(lifetime, ttlOf(record.now, this.#order, config), now);
-    if (lifetime !== undefined && now.wallMs - lifetime.mark.wallMs >= NOTE_MS) {
+    if (lifetime !== undefined && isNoteDue(lifetime, now, NOTE_MS)) {
       await record.keep({ lifetime: noted(lifetime, now) });
     }
     const footing = this.#footing.isMet ? Math.max(0, this.#footing.nextMs - clock.monotonic()) : LOOK_MS;

@@ -1,6 +1,6 @@
 // Carries out what is planned for one program, step by step, until all is as wanted: each stage is planned from what was found after
 // the one before. Whatever fails leaves something that the next try can go on from.
-import { describeError, LonglineError } from '../../core/errors.ts';
+import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { attachText } from '../../core/programs/attach-point.ts';
 import { faultOf, ProgramFault } from './fault.ts';
 import type { Place } from './place.ts';
@@ -149,7 +149,7 @@ export class Pursuit {
         signal,
       )
       .catch((error: unknown) => {
-        throw faultOf('load', 'artifact', error);
+        throw loadFault(error, new Set(resolved.writes.map(({ parameter }) => parameter)));
       });
     if (outcome.kind === 'refused') throw new ProgramFault('verifier', 'verifier', outcome.error, outcome.verifierLog);
     const { carriedMaps } = outcome;
@@ -181,6 +181,14 @@ export function plannedRevision({ number, functions, places }: RevisionRecord): 
 function plannedOf({ run, ready, keep }: WantedRevisions): Wanted {
   const planned = (one: RevisionRecord | undefined) => (one === undefined ? undefined : plannedRevision(one));
   return { run: planned(run), ready: planned(ready), keep: keep.map(plannedRevision) };
+}
+
+/** What loading failed with: by the parameter if it is about one, else by whose fault it is. */
+function loadFault(thrown: unknown, parameters: ReadonlySet<string>): ProgramFault {
+  const error = toLonglineError(thrown);
+  const named = error.violations[0]?.field;
+  if (named !== undefined && parameters.has(named)) return new ProgramFault('load', `parameters.${named}`, error);
+  return new ProgramFault('load', error.reason === 'invalid' ? 'artifact' : 'kernel', error);
 }
 
 /** Maps that hold other parameters than before: shared, the revision before would go by them at once, and after a rollback too. */

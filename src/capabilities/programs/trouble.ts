@@ -59,8 +59,9 @@ export class Trouble {
     return about === this.#about ? this.#retryAtMs : 0;
   }
 
-  /** As problems. */
-  problems(): readonly Problem[] {
+  /** As problems; only if it is about that, if that is given. */
+  problems(about = this.#about): readonly Problem[] {
+    if (about !== this.#about) return [];
     // Tried again even if that seems of no use: keys, kernels and hosts change.
     const retryAtMs = this.#retryAtWallMs;
     return this.#faults.map((error) => ({ field: error.field, error, verifierLog: error.verifierLog, retryAtMs }));

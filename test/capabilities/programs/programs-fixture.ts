@@ -69,11 +69,11 @@ export class ProgramsWorld implements AsyncDisposable {
   kernel = new FakeKernel(this.host);
   /** Why an artifact can't be had, by digest. */
   readonly unfetchable = new Map<string, LonglineError>();
-  readonly #config: ProgramsConfig;
+  config: ProgramsConfig;
   readonly #opened: ProgramsCapability[] = [];
 
   constructor(config: Partial<ProgramsConfig> = {}) {
-    this.#config = { ...DEFAULT_PROGRAMS_CONFIG, allowUnsigned: true, ...config };
+    this.config = { ...DEFAULT_PROGRAMS_CONFIG, allowUnsigned: true, ...config };
   }
 
   /** A capability that goes on where the last one was. */
@@ -108,7 +108,7 @@ export class ProgramsWorld implements AsyncDisposable {
         },
       },
       reports: { measured: (figures) => this.telemetry.push(figures) },
-      config: this.#config,
+      config: this.config,
       bootMs: () => this.clock.monotonic(),
     });
     this.#opened.push(capability);
