@@ -1,7 +1,7 @@
 // The kernel of this host, for the programs capability: what its port asks for, through libbpf. Loads, pins and reads by itself, and
 // leaves attaching to Attachments. Everything lies below <bpffs>/longline/<instance>, and nothing else is ever touched. Must not know
 // why something is loaded. Fails as the port says.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import type {
   ArtifactCounter,
@@ -86,7 +86,8 @@ export class BpfKernel implements Kernel, AsyncDisposable {
       const revisions = this.#pins
         .revisions(program)
         .map((revision) => readRevision(this.#pins, { program, revision }));
-      const found = this.#attachments.list(this.#pins.linksFolder(program));
+      const folder = this.#pins.linksFolder(program);
+      const found = existsSync(folder) ? this.#attachments.list(folder) : [];
       const links = found.map((link): FoundLink => ({ ...link, program }));
       return revisions.length === 0 && links.length === 0 ? [] : [{ links, program, revisions }];
     });

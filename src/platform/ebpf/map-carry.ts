@@ -1,5 +1,6 @@
 // Has a revision use maps of an earlier one, contents and all, where name, type, sizes, flags, and the shapes of key and value are
-// the same. Others are made anew. Maps of variables never are carried over: each revision has its own constants.
+// the same. Others are made anew. Maps of variables never are carried over, as each revision has its own constants; nor are arrays of
+// functions, whose functions are those of their revision.
 import { type BpfFd, checked, type MapInfo, mapInfo, rawBtf } from './bpf-syscall.ts';
 import { Btf } from './btf.ts';
 import { libbpf } from './libbpf.ts';
@@ -16,7 +17,7 @@ export function carryMaps(
 ): readonly string[] {
   const types = new Map<number, Btf>();
   return object.maps.flatMap((map) => {
-    if (map.internal || fresh.includes(map.name)) return [];
+    if (map.internal || map.type === MAP_TYPE.programArray || fresh.includes(map.name)) return [];
     using former = open(map.name);
     if (former === undefined || !isSame(object, map, mapInfo(former.fd), types)) return [];
     checked(`using map ${map.name} again`, libbpf().number('bpf_map__reuse_fd', map.address, former.fd));

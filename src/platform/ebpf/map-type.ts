@@ -4,6 +4,7 @@
 export const MAP_TYPE = {
   hash: 1,
   array: 2,
+  programArray: 3,
   perfEventArray: 4,
   perCpuHash: 5,
   perCpuArray: 6,

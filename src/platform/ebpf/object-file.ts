@@ -16,6 +16,7 @@ const LOG_BUFFER_BYTES = kernelFault('6.4', release()) === undefined ? MAX_LOG_B
 const OPEN_OPTIONS_SIZE = 80;
 /** Maps of variables are named after it: "ll.rodata". The kernel takes 15 characters, so that it has to be short. */
 const OBJECT_NAME = 'll';
+const OBJECT_NAME_BYTES = Buffer.from(`${OBJECT_NAME}\0`);
 const MAX_LISTED = 1024;
 
 /** A function of an object. */
@@ -64,9 +65,8 @@ export class ObjectFile implements Disposable {
   /** Throws `invalid` with what libbpf says. */
   constructor(bytes: Uint8Array) {
     checkElf(bytes);
-    const name = Buffer.from(`${OBJECT_NAME}\0`);
     const options = sized(OPEN_OPTIONS_SIZE);
-    writeU64(options, 8, libbpf().addressOf(name));
+    writeU64(options, 8, libbpf().addressOf(OBJECT_NAME_BYTES));
     const open = () => libbpf().address('bpf_object__open_mem', bytes, bytes.length, options);
     // In silence first: hearing costs more than opening.
     const address = open() ?? openAgain(open, libbpf().errno());

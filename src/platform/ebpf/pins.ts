@@ -1,7 +1,7 @@
 // Where things are pinned: <bpffs>/longline/<instance>/<program>/, and there revisions/<n>/programs/<type>-<name>,
-// revisions/<n>/maps/<name> and links/<slot>. Nothing outside the instance's folder is ever looked at. A revision is pinned as revisions/new-<n> and renamed once
-// it is whole, so that a kill leaves either all of it or what tidy() knows as half made. Knows nothing of what is pinned. Fails with
-// `invalid` for names that can't be in a path, else with kernelError().
+// revisions/<n>/maps/<name> and links/<slot>. Nothing outside the instance's folder is ever looked at. A revision comes as
+// revisions/new-<n> and goes as revisions/gone-<n>, so that a kill leaves either all of it or what tidy() knows as half made. Knows
+// nothing of what is pinned. Fails with `invalid` for names that can't be in a path, else with kernelError() or `unavailable`.
 import { existsSync, readdirSync, renameSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RevisionPlace } from '../../capabilities/programs/ports.ts';
@@ -12,7 +12,7 @@ import { makeFolder } from './folders.ts';
 /** Names that are part of a path. No dots: the kernel keeps those for itself and says EPERM. */
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const REVISION = /^[1-9]\d{0,9}$/;
-const DRAFT = /^new-[1-9]\d{0,9}$/;
+const LEFTOVER = /^(new|gone)-[1-9]\d{0,9}$/;
 const SLOT = /^[A-Za-z0-9_]{1,63}$/;
 /** Of functions and maps; libbpf's names for maps of variables have dots. */
 const OBJECT_NAME = /^[A-Za-z0-9_.$]{1,200}$/;
@@ -42,19 +42,18 @@ export class Pins {
 
   /** Revisions that are whole, lowest first. */
   revisions(program: string): readonly number[] {
-    const names = namesIn(join(this.#programFolder(program), 'revisions'));
-    return names.flatMap((name) => (REVISION.test(name) ? [Number(name)] : [])).sort((a, b) => a - b);
+    return revisionsOf(namesIn(this.#revisionsFolder(program)));
   }
 
   /** Functions of a revision that are pinned, in the order of their names. */
   functions(place: RevisionPlace): readonly PinnedFunction[] {
-    const files = namesIn(join(this.#revisionFolder(place), 'programs'));
+    const files = namesIn(`${this.#revisionFolder(place)}/programs`);
     return files.flatMap((file) => readFunctionFile(file) ?? []).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** Names of maps of a revision that are pinned, in order. */
   maps(place: RevisionPlace): readonly string[] {
-    return namesIn(join(this.#revisionFolder(place), 'maps')).map(objectName);
+    return namesIn(`${this.#revisionFolder(place)}/maps`).map(objectName);
   }
 
   /** True if the revision is there, and whole. */
@@ -64,23 +63,27 @@ export class Pins {
 
   /** A function of a revision. Throws `not_found`. The caller disposes `held`. */
   openFunction(place: RevisionPlace, name: string): PinnedFunction & { readonly held: BpfFd } {
-    const found = this.functions(place).find((one) => one.name === name);
-    const held =
-      found === undefined ? undefined : openPin(join(this.#revisionFolder(place), 'programs', functionFile(found)));
+    const loaded = this.functions(place);
+    const found = loaded.find((one) => one.name === name);
+    const held = found === undefined ? undefined : this.openPinned(place, found);
     if (found !== undefined && held !== undefined) return { ...found, held };
-    const loaded = this.functions(place).map((one) => one.name);
-    const what = loaded.length === 0 ? 'it has none' : `it has ${loaded.join(', ')}`;
+    const what = loaded.length === 0 ? 'it has none' : `it has ${loaded.map((one) => one.name).join(', ')}`;
     throw new LonglineError('not_found', `function ${name} of ${placeText(place)} isn't loaded; ${what}`);
+  }
+
+  /** One of functions(). Undefined if it is gone meanwhile. The caller disposes it. */
+  openPinned(place: RevisionPlace, pinned: PinnedFunction): BpfFd | undefined {
+    return openPin(`${this.#revisionFolder(place)}/programs/${functionFile(pinned)}`);
   }
 
   /** A map of a revision. Undefined if it has none of that name. The caller disposes it. */
   openMap(place: RevisionPlace, name: string): BpfFd | undefined {
-    return openPin(join(this.#revisionFolder(place), 'maps', fileName(name)));
+    return openPin(`${this.#revisionFolder(place)}/maps/${fileName(name)}`);
   }
 
   /** Folder of what is pinned for attachments of a program, one name for each slot. It may not be there. */
   linksFolder(program: string): string {
-    return join(this.#programFolder(program), 'links');
+    return `${this.#programFolder(program)}/links`;
   }
 
   /** What is pinned for a slot, whether it is or not. */
@@ -98,9 +101,9 @@ export class Pins {
   /** Begins to pin a revision. Only commit() makes it one; disposing it before takes all of it away. */
   draft(place: RevisionPlace): RevisionDraft {
     const whole = this.#revisionFolder(place);
-    const folder = join(this.#programFolder(place.program), 'revisions', `new-${place.revision}`);
+    const folder = join(this.#revisionsFolder(place.program), `new-${place.revision}`);
     if (this.#drafts.has(folder)) throw new LonglineError('wrong_state', `${placeText(place)} is being loaded already`);
-    rmSync(folder, { recursive: true, force: true });
+    removePins(folder);
     for (const part of ['programs', 'maps']) makePinFolder(join(folder, part));
     this.#drafts.add(folder);
     return new RevisionDraft(folder, whole, () => this.#drafts.delete(folder));
@@ -108,22 +111,35 @@ export class Pins {
 
   /** Takes the pins of a revision away; what else holds its functions keeps them. Nothing happens if it isn't there. */
   remove(place: RevisionPlace): void {
-    rmSync(this.#revisionFolder(place), { recursive: true, force: true });
+    const whole = this.#revisionFolder(place);
+    const going = join(this.#revisionsFolder(place.program), `gone-${place.revision}`);
+    // From here on it is none, whatever comes between this and the last of its pins.
+    if (existsSync(whole)) {
+      removePins(going);
+      renamePins(whole, going);
+    }
     this.tidy(place.program);
   }
 
-  /** Takes away what a kill left of a revision that was being pinned, and folders that are empty. True if there was any. */
-  tidy(program: string): boolean {
-    const folder = this.#programFolder(program);
-    const names = namesIn(join(folder, 'revisions')).filter((name) => DRAFT.test(name));
-    const drafts = names.map((name) => join(folder, 'revisions', name)).filter((path) => !this.#drafts.has(path));
-    for (const path of drafts) rmSync(path, { recursive: true, force: true });
-    for (const empty of [join(folder, 'revisions'), join(folder, 'links'), folder, this.folder]) removeEmpty(empty);
-    return drafts.length > 0;
+  /** Takes away what a kill left of revisions that came or went, and folders that are empty. Gives the revisions that are whole. */
+  tidy(program: string): { readonly revisions: readonly number[]; readonly left: boolean } {
+    const folder = this.#revisionsFolder(program);
+    const names = namesIn(folder);
+    const left = names.filter((name) => LEFTOVER.test(name) && !this.#drafts.has(join(folder, name)));
+    for (const name of left) removePins(join(folder, name));
+    if (names.length === left.length) {
+      for (const empty of [folder, this.linksFolder(program), this.#programFolder(program), this.folder])
+        removeEmpty(empty);
+    }
+    return { left: left.length > 0, revisions: revisionsOf(names) };
+  }
+
+  #revisionsFolder(program: string): string {
+    return `${this.#programFolder(program)}/revisions`;
   }
 
   #programFolder(program: string): string {
-    return join(this.folder, checkedName('the program', program));
+    return `${this.folder}/${checkedName('the program', program)}`;
   }
 
   #revisionFolder(place: RevisionPlace): string {
@@ -133,7 +149,7 @@ export class Pins {
         `revision ${place.revision} of ${place.program}: must be a whole number from 1`,
       );
     }
-    return join(this.#programFolder(place.program), 'revisions', String(place.revision));
+    return `${this.#revisionsFolder(place.program)}/${place.revision}`;
   }
 }
 
@@ -160,12 +176,12 @@ export class RevisionDraft implements Disposable {
 
   /** From here on it is a revision. */
   commit(): void {
-    renameSync(this.#folder, this.#whole);
+    renamePins(this.#folder, this.#whole);
     this.#committed = true;
   }
 
   [Symbol.dispose](): void {
-    if (!this.#committed) rmSync(this.#folder, { recursive: true, force: true });
+    if (!this.#committed) removePins(this.#folder);
     this.#over();
   }
 }
@@ -173,6 +189,10 @@ export class RevisionDraft implements Disposable {
 /** "counter revision 3", for messages. */
 export function placeText(place: RevisionPlace): string {
   return `${place.program} revision ${place.revision}`;
+}
+
+function revisionsOf(names: readonly string[]): readonly number[] {
+  return names.flatMap((name) => (REVISION.test(name) ? [Number(name)] : [])).sort((a, b) => a - b);
 }
 
 function functionFile({ expectedAttachType, name }: PinnedFunction): string {
@@ -212,22 +232,35 @@ function namesIn(folder: string): readonly string[] {
   }
 }
 
+function removePins(folder: string): void {
+  orUnavailable(`${folder} can't be taken away`, () => rmSync(folder, { force: true, recursive: true }));
+}
+
+function renamePins(from: string, to: string): void {
+  orUnavailable(`${from} can't become ${to}`, () => renameSync(from, to));
+}
+
 function makePinFolder(folder: string): void {
+  orUnavailable(`${folder} can't be made; is a BPF file system mounted there?`, () => makeFolder(folder));
+}
+
+function orUnavailable<T>(message: string, work: () => T): T {
   try {
-    makeFolder(folder);
+    return work();
   } catch (error) {
-    throw new LonglineError('unavailable', `${folder} can't be made; is a BPF file system mounted there?`, {
-      cause: error,
-    });
+    throw new LonglineError('unavailable', message, { cause: error });
   }
 }
 
 /** Others may be faster to take it away, or to put something into it: both are fine. */
 function removeEmpty(folder: string): void {
+  if (!existsSync(folder) || readdirSync(folder).length > 0) return;
   try {
     rmdirSync(folder);
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
-    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(code)) throw error;
+    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(code)) {
+      throw new LonglineError('unavailable', `${folder} can't be taken away`, { cause: error });
+    }
   }
 }

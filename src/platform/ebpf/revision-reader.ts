@@ -18,10 +18,9 @@ const READABLE: ReadonlySet<number> = new Set([...HASHES, MAP_TYPE.array, MAP_TY
 
 /** A revision with what is pinned of it. One that isn't there has nothing. */
 export function readRevision(pins: Pins, place: RevisionPlace): FoundRevision {
-  const functions = pins.functions(place).map(({ name }) => {
-    const { held } = pins.openFunction(place, name);
-    using _ = held;
-    return { id: programInfo(held.fd).id, name };
+  const functions = pins.functions(place).flatMap((pinned) => {
+    using held = pins.openPinned(place, pinned);
+    return held === undefined ? [] : [{ id: programInfo(held.fd).id, name: pinned.name }];
   });
   const maps = pins.maps(place).flatMap((name) => {
     // Those of variables aren't anybody's but the object's.
@@ -37,13 +36,13 @@ export function readStats(pins: Pins, place: RevisionPlace): RevisionStats {
   mustBeThere(pins, place);
   const mapIds = new Set<number>();
   let memoryBytes = 0;
-  const functions = pins.functions(place).map(({ name }) => {
-    const { held } = pins.openFunction(place, name);
-    using _ = held;
+  const functions = pins.functions(place).flatMap((pinned) => {
+    using held = pins.openPinned(place, pinned);
+    if (held === undefined) return [];
     const info = programInfo(held.fd);
     for (const id of info.mapIds) mapIds.add(id);
     memoryBytes += memoryOf(held.fd);
-    return { name, runTimeNs: info.runTimeNs, runs: info.runs };
+    return [{ name: pinned.name, runTimeNs: info.runTimeNs, runs: info.runs }];
   });
   for (const name of pins.maps(place)) {
     using map = pins.openMap(place, name);

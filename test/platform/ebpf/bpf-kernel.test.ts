@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { runCommand } from '../../../deploy/dev/command.ts';
@@ -59,6 +59,23 @@ describe('the kernel of a host', { skip: bpfHostMissing() ?? false }, () => {
       { timeoutMs: LIMIT_MS },
     );
     assert.equal(JSON.parse(again.stdout).load, 'policy', again.stderr);
+  });
+
+  it('says what to install where libbpf is missing', async () => {
+    await using host = new BpfHost();
+    await host.files.mount();
+    await host.kernel.support();
+    const library = /(\/\S*\/libbpf\.so\.1\S*)$/m.exec(readFileSync('/proc/self/maps', 'latin1'))![1]!;
+    // In a mount namespace of its own, so that nobody else misses it.
+    const script = 'mount --bind /dev/null "$1" && shift && exec "$@"';
+    const asked = await runCommand(
+      ['unshare', '-m', 'sh', '-c', script, 'sh', library, process.execPath, LOADER, host.files.mountPoint, 'support'],
+      { timeoutMs: LIMIT_MS },
+    );
+    assert.equal(asked.code, 0, asked.stderr);
+    const { load, support } = JSON.parse(asked.stdout);
+    assert.match(support.missing, /libbpf\.so\.1 can't be loaded: install libbpf 1\.0 or newer/);
+    assert.equal(load, 'unsupported');
   });
 
   it('finds a hundred programs, and touches none of another instance', async () => {

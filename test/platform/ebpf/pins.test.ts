@@ -73,8 +73,9 @@ describe('pins', { skip: bpfMissing() ?? false }, () => {
     pins.makeLinksFolder('counter');
     const link = pins.linkPath('counter', 'xdp_eth0');
     pin(map.fd, link);
-    assert.equal(pins.tidy('counter'), true);
-    assert.equal(pins.tidy('counter'), false);
+    mkdirSync(join(pins.folder, 'counter/revisions/gone-2/maps'), { recursive: true });
+    assert.deepEqual(pins.tidy('counter'), { left: true, revisions: [3] });
+    assert.deepEqual(pins.tidy('counter'), { left: false, revisions: [3] });
     assert.deepEqual([pins.revisions('counter'), readdirSync(pins.linksFolder('counter'))], [[3], ['xdp_eth0']]);
     assert.deepEqual(readdirSync(join(pins.folder, 'counter/revisions')), ['3']);
     pins.remove(PLACE);
