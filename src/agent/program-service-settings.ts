@@ -266,6 +266,16 @@ export function programConflicts(
     conflict(half, `${system}_cert_file`, `goes together with programs.${system}_key_file`);
   }
   const { roleId, secretId } = vault;
+  conflict(
+    vault.url !== undefined && vault.token === undefined && roleId === undefined,
+    'vault_url',
+    'needs programs.vault_token or programs.vault_role_id to log in with',
+  );
+  conflict(
+    vault.url?.startsWith('http:') === true && !isLoopback(vault.url),
+    'vault_url',
+    `${vault.url} is not encrypted, and would be sent what logs in to it; use https://`,
+  );
   conflict(secretId !== undefined && roleId === undefined, 'vault_secret_id', 'needs programs.vault_role_id');
   conflict(
     roleId !== undefined && vault.token !== undefined,

@@ -107,6 +107,14 @@ export function publicHalf({ keyId, privateKey }: ArtifactSigningKey): ArtifactK
   return publicKeyOf(createPublicKey(privateKey), keyId);
 }
 
+/** The same text for the same keys, in whatever order. */
+export function keysVersion(keys: readonly ArtifactKey[]): string {
+  const texts = keys.map(({ keyId, algorithm, publicKey, expiresAtMs }) =>
+    JSON.stringify([keyId, algorithm, Buffer.from(publicKey).toString('base64'), expiresAtMs ?? null]),
+  );
+  return createHash('sha256').update(texts.sort().join('\n')).digest('hex');
+}
+
 /** A new key pair, as PEM. */
 export function generateArtifactKey(algorithm: ArtifactAlgorithm): {
   readonly privatePem: string;

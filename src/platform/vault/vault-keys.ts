@@ -2,10 +2,10 @@
 // was read is kept on disk, so that a host whose Vault is away goes on with the keys it had; without any it has none, and says so.
 // A key that Vault says is gone is gone. It fails as `unavailable` only while there is nothing to go by.
 import type { ArtifactKey, ArtifactKeys } from '../../capabilities/programs/ports.ts';
-import { canonicalJson } from '../../core/canonical-json.ts';
 import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import { keysVersion } from '../../core/programs/artifact-key.ts';
 import { readKeyCopy, writeKeyCopy } from './key-copy.ts';
 import { readKvKeys, readTransitKeys } from './key-reading.ts';
 import type { VaultClient } from './vault-client.ts';
@@ -166,18 +166,6 @@ export class VaultKeys implements ArtifactKeys, Disposable {
       return false;
     }
   }
-}
-
-/** One text for the same keys. */
-export function keysVersion(keys: readonly ArtifactKey[]): string {
-  const texts = keys.map((key) =>
-    canonicalJson({
-      ...key,
-      publicKey: Buffer.from(key.publicKey).toString('base64'),
-      expiresAtMs: key.expiresAtMs ?? null,
-    }),
-  );
-  return texts.sort().join('\n');
 }
 
 function noKeys(error: unknown): LonglineError {
