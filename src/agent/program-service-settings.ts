@@ -164,9 +164,16 @@ export const vaultSettings = {
   }),
 } as const;
 
+const plainNatsUrl = type.url(['nats', 'tls']);
+/** May hold a password or a token, which is not told where settings are shown. */
+const natsUrl: typeof plainNatsUrl = {
+  ...plainNatsUrl,
+  toToml: (url) => plainNatsUrl.toToml(url.replace(/^([a-z]+:\/\/)[^/]*@/, '$1[redacted]@')),
+};
+
 /** NATS that programs are told of through. */
 export const natsSettings = {
-  urls: setting(type.list(type.url(['nats', 'tls'])), {
+  urls: setting(type.list(natsUrl), {
     key: 'programs.nats_url',
     group: NATS,
     envAliases: ['AGENT_NATS_URL'],

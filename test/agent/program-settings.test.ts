@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { agentConfig } from '../../src/agent/config.ts';
+import { natsSettings } from '../../src/agent/program-service-settings.ts';
 import { DEFAULT_PROGRAMS_CONFIG } from '../../src/capabilities/programs/config.ts';
 import { exampleFile } from '../../src/core/config/reference.ts';
 import { resolveConfig } from '../../src/core/config/resolve.ts';
@@ -24,6 +25,13 @@ suite('settings of programs', () => {
     assert.deepEqual(limits, DEFAULT_PROGRAMS_CONFIG);
     assert.deepEqual([registry.url, vault.url, nats.urls, cacheDir], ['', undefined, [], undefined]);
     assert.deepEqual([keys.publicKey, keys.files, nats.telemetrySubject], [undefined, [], 'agent.telemetry']);
+  });
+
+  test('show no password of a URL of NATS', () => {
+    const env = { AGENT_NATS_URL: 'nats://agent:pa@ss@a:4222,tls://t0ken@b,nats://c/' };
+    assert.deepEqual(programs(env).nats.urls, ['nats://agent:pa@ss@a:4222', 'tls://t0ken@b', 'nats://c']);
+    const shown = '["nats://[redacted]@a:4222", "tls://[redacted]@b", "nats://c"]';
+    assert.equal(natsSettings.urls.type.toToml(programs(env).nats.urls), shown);
   });
 
   test('are understood under the names that people know, with their meanings', () => {
