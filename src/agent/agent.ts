@@ -42,10 +42,12 @@ export async function runAgent(
 }
 
 async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
-  const { config, clock, log, identity, link, registry, local } = agent;
+  const { config, clock, log, identity, link, registry, local, http, programs } = agent;
   await local.open();
   await openControl(agent);
+  await http.open();
   await registry.open(() => link.unfinishedIds);
+  programs.begin();
   await link.resume(({ id, attempt }) => agent.sessions.followsLog(id, attempt));
   await using tasks = new TaskGroup(signal);
   using _ = reloadOnHangup(agent);

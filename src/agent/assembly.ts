@@ -2,7 +2,6 @@
 // that is filled as they come up; everything is owned by the stack and let go of in reverse order.
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import type { NetworkCapability } from '../capabilities/network/capability.ts';
 import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import { describeError, LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
@@ -18,11 +17,15 @@ import type { AgentConfig } from './config.ts';
 import { DiskGuard } from './disk-guard.ts';
 import type { Foundation } from './foundation.ts';
 import { hostReport } from './host-report.ts';
+import { AgentHttp } from './http/agent-http.ts';
+import { openRoutes, programRoutes } from './http/agent-routes.ts';
 import { AgentIdentity } from './identity/agent-identity.ts';
 import { agentView } from './local/agent-view.ts';
-import { LocalServer } from './local/local-server.ts';
+import { type LocalParts, LocalServer, type ProgramCalls } from './local/local-server.ts';
 import { ControlSocket } from './network/control-socket.ts';
 import { networkCalls } from './network/network-calls.ts';
+import { programCalls } from './programs/program-calls.ts';
+import type { Programs } from './programs-setup.ts';
 import { type Reloaded, reloader, reloadRules } from './rules.ts';
 import { sessionsConfigOf } from './sessions-setup.ts';
 import { DesiredStateAdmission } from './state-admission.ts';
@@ -38,7 +41,9 @@ export interface Agent extends Foundation {
   readonly link: Link;
   readonly registry: CapabilityRegistry;
   readonly sessions: SessionsCapability;
+  readonly programs: Programs;
   readonly local: LocalServer;
+  readonly http: AgentHttp;
   readonly control: ControlSocket;
   readonly reload: () => Promise<Reloaded>;
 }
@@ -56,8 +61,9 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const audit = await openAudit(base, holder, stack);
   const identity = makeIdentity(base, audit);
   await identity.open(signal);
-  const capabilities = makeCapabilities(base, () => holder.link, stack);
-  const { sessions, networks } = capabilities;
+  const surroundings = { link: () => holder.link, controller: () => identity.current() };
+  const capabilities = await makeCapabilities(base, surroundings, stack);
+  const { sessions, networks, programs } = capabilities;
   const stopping = new AbortController();
   const registry = await makeRegistry(base, capabilities.all, holder, stopping.signal, stack);
   const states = new StateRegistry(capabilities.all, registry);
@@ -80,10 +86,12 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     () => reloadRules(base, base.settings, audit, log),
     () => holder.tunnelTargets?.recheck(),
   );
-  const local = stack.use(makeLocalServer(base, { identity, link, report, reload, networks }));
+  const calls = { networks: networkCalls(networks, base.clock), programs: programCalls(programs.capability) };
+  const local = stack.use(makeLocalServer(base, { identity, link, report, reload, calls }));
   const controlPath = config.network.controlSocket ?? folder.file('network.sock');
   const control = stack.use(new ControlSocket(controlPath, networks, base.clock, log));
-  return { ...base, identity, link, registry, sessions, local, control, reload };
+  const http = stack.use(makeHttp(base, local, calls.programs));
+  return { ...base, identity, link, registry, sessions, programs, local, http, control, reload };
 }
 
 async function openAudit({ config, clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
@@ -206,14 +214,14 @@ function nameplateOf(config: AgentConfig, identity: AgentIdentity) {
   return { agentId: config.agentId, labels: { ...identity.labels, ...config.labels } };
 }
 
-type LocalParts = Pick<Agent, 'identity' | 'link' | 'reload'> & {
+type ServerParts = Pick<Agent, 'identity' | 'link' | 'reload'> & {
   readonly report: HostReport;
-  readonly networks: NetworkCapability;
+  readonly calls: Pick<LocalParts, 'networks' | 'programs'>;
 };
 
 function makeLocalServer(
   { config, clock, log, folder, jobs, trust, policy }: Foundation,
-  { identity, link, report, reload, networks }: LocalParts,
+  { identity, link, report, reload, calls }: ServerParts,
 ): LocalServer {
   const view = agentView({
     ...{ link, report, reload },
@@ -231,6 +239,12 @@ function makeLocalServer(
     startedAtMs: clock.now(),
     certificateExpiresAtMs: () => identity.expiresAtMs,
   });
-  const parts = { view, networks: networkCalls(networks, clock) };
-  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), parts, log);
+  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), { view, ...calls }, log);
+}
+
+/** Up as long as the agent runs: losing controller, engine or a program is told elsewhere, and is no reason to restart it. */
+function makeHttp({ config, clock, log }: Foundation, local: LocalServer, programs: ProgramCalls): AgentHttp {
+  const health = async () => ({ ok: local.serving, detail: 'the agent is starting or stopping' });
+  const routes = [...openRoutes(config.agentId, health), ...programRoutes(programs)];
+  return new AgentHttp(config.http, routes, clock, log);
 }

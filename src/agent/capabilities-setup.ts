@@ -4,9 +4,11 @@ import type { NetworkCapability } from '../capabilities/network/capability.ts';
 import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import type { Capability } from '../core/capability.ts';
 import type { Link } from '../link/link.ts';
+import type { LinkTarget } from '../link/ports.ts';
 import type { Foundation } from './foundation.ts';
 import { openJobs } from './jobs-setup.ts';
 import { networkReports, openNetworks } from './network-setup.ts';
+import { openPrograms, type Programs } from './programs-setup.ts';
 import { openSessions } from './sessions-setup.ts';
 
 /** All of them. The registry disposes them; what they run on is the stack's. */
@@ -14,15 +16,24 @@ export interface Capabilities {
   readonly jobs: JobsCapability;
   readonly sessions: SessionsCapability;
   readonly networks: NetworkCapability;
+  readonly programs: Programs;
   readonly all: readonly Capability[];
 }
 
-/** Makes them; none is opened yet. `link` gives the link once there is one, which is before any is. */
-export function makeCapabilities(
+/** What they know of the agent around them. */
+export interface CapabilitySurroundings {
+  /** The link, once there is one, which is before any capability is opened. */
+  readonly link: () => Link | undefined;
+  /** What the link dials with. */
+  readonly controller: () => Promise<LinkTarget>;
+}
+
+/** Makes them; none is opened yet. */
+export async function makeCapabilities(
   base: Foundation,
-  link: () => Link | undefined,
+  { link, controller }: CapabilitySurroundings,
   stack: AsyncDisposableStack,
-): Capabilities {
+): Promise<Capabilities> {
   const { config, folder, paths } = base;
   const logs = { open: (executionId: string) => link()!.logs.open(executionId) };
   const sessions = openSessions(config, folder.instanceId, link, stack);
@@ -31,5 +42,6 @@ export function makeCapabilities(
   const { dnsmasqPidFile: pidFile, dnsmasqServersFile: serversFile, ...network } = config.network;
   const reports = networkReports(link);
   const networks = openNetworks({ ...base, config: network, reports, dnsmasq: { pidFile, serversFile } });
-  return { jobs, sessions, networks, all: [jobs, sessions, networks] };
+  const programs = await openPrograms({ ...base, link, controller }, stack);
+  return { jobs, sessions, networks, programs, all: [jobs, sessions, networks, programs.capability] };
 }

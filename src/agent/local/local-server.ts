@@ -125,6 +125,11 @@ export class LocalServer implements AsyncDisposable {
     await chmod(this.#path, 0o600);
   }
 
+  /** What health checks answer. */
+  get serving(): boolean {
+    return this.#health.status('') ?? false;
+  }
+
   /** What health checks answer, for the agent as a whole. */
   setServing(serving: boolean): void {
     this.#health.setAll(serving);
