@@ -46,8 +46,7 @@ export async function openPrograms(setup: ProgramsSetup, stack: AsyncDisposableS
   const nats = await openNats(setup);
   if (nats !== undefined) stack.use(nats);
   const capability = new ProgramsCapability({
-    kernel:
-      setup.kernel ?? stack.use(new BpfKernel({ instanceId: folder.instanceId, log: log.child({ part: 'ebpf' }) })),
+    kernel: setup.kernel ?? stack.use(hostKernel(setup)),
     artifacts: openCache(setup, registry),
     keys,
     registry,
@@ -59,6 +58,11 @@ export async function openPrograms(setup: ProgramsSetup, stack: AsyncDisposableS
   });
   const rollBack: RollbackHandler = async (request) => await capability.rollBack(request);
   return { capability, begin: () => nats?.serveRollbacks(rollBack) };
+}
+
+function hostKernel({ config, folder, log }: ProgramsSetup): BpfKernel {
+  const { instanceId } = folder;
+  return new BpfKernel({ instanceId, mountPoint: config.programs.bpfFs, log: log.child({ part: 'ebpf' }) });
 }
 
 function openCache({ config, folder, log, link }: ProgramsSetup, registry: ArtifactSource | undefined): ArtifactCache {
