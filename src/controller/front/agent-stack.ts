@@ -9,6 +9,9 @@ import type { GrpcServiceRegistry } from './grpc-service.ts';
 import type { FrontLimits } from './limits.ts';
 import { widenReceiveWindows } from './receive-window.ts';
 
+/** What HTTP/2 begins with, and no request of HTTP/1.1 does. */
+const HTTP2_PREFACE = Buffer.from('PRI');
+
 /** Serves agents. Dispose ends all their connections at once. */
 export class AgentStack implements Disposable {
   readonly #server: GrpcServer;
@@ -17,11 +20,20 @@ export class AgentStack implements Disposable {
   readonly #plaintext = new Set<Socket>();
   readonly #listeners: Server[] = [];
   readonly #maxConnections: number;
+  readonly #firstBytesMs: number;
+  readonly #onHttp1: (socket: Socket) => void;
   readonly #log: Logger;
 
-  /** `register` adds the services. */
-  constructor(limits: FrontLimits, log: Logger, register: (registry: GrpcServiceRegistry) => void) {
+  /** `register` adds the services; `onHttp1` takes over plaintext connections that don't speak HTTP/2. */
+  constructor(
+    limits: FrontLimits,
+    log: Logger,
+    register: (registry: GrpcServiceRegistry) => void,
+    onHttp1: (socket: Socket) => void,
+  ) {
     this.#log = log;
+    this.#onHttp1 = onHttp1;
+    this.#firstBytesMs = limits.headersTimeoutMs;
     this.#maxConnections = limits.maxConnections;
     this.#server = new GrpcServer(serverOptions(limits));
     register(this.#server);
@@ -82,8 +94,27 @@ export class AgentStack implements Disposable {
   #acceptPlaintext(socket: Socket): void {
     this.#plaintext.add(socket);
     socket.on('error', (error) => this.#log.debug('connection failed', { err: error.message }));
-    socket.once('close', () => this.#plaintext.delete(socket));
-    this.#injector.injectConnection(socket);
+    const timer = setTimeout(() => socket.destroy(), this.#firstBytesMs);
+    socket.once('close', () => {
+      clearTimeout(timer);
+      this.#plaintext.delete(socket);
+    });
+    let first: Buffer = Buffer.alloc(0);
+    const look = (bytes: Buffer): void => {
+      first = Buffer.concat([first, bytes]);
+      if (first.length < HTTP2_PREFACE.length) return;
+      clearTimeout(timer);
+      socket.off('data', look);
+      socket.pause();
+      socket.unshift(first);
+      if (first.subarray(0, HTTP2_PREFACE.length).equals(HTTP2_PREFACE)) {
+        this.#injector.injectConnection(socket);
+        return;
+      }
+      this.#onHttp1(socket);
+      socket.resume();
+    };
+    socket.on('data', look);
   }
 }
 

@@ -10,8 +10,11 @@ export interface ConnectionFacts {
   /** Why every call over it is refused; undefined if calls are heard. */
   readonly refusal: LonglineError | undefined;
   readonly failureLimit: FailureLimit;
-  /** Of an agent that speaks HTTP/1.1; undefined for operators, and for those that are refused. */
-  readonly agentCertificate: X509Certificate | undefined;
+  /**
+   * Where only agents are heard, over HTTP/1.1: the one with this verified certificate, or any by its API key. Undefined for a
+   * connection of operators.
+   */
+  readonly agents: X509Certificate | 'by_api_key' | undefined;
 }
 
 const key: unique symbol = Symbol('longline connection');

@@ -3,6 +3,7 @@
 // leads to the operators'. A client
 // certificate that is foreign, expired or revoked is refused: every call answers UNAUTHENTICATED and says why.
 // It knows no service by name. Failures of one connection never touch another.
+import type { Socket } from 'node:net';
 import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
 import type { Interceptor } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
@@ -81,7 +82,8 @@ export class Front implements AsyncDisposable {
     const { upgrades } = options;
     this.#operators = new OperatorStack({ handler, upgrades, limits, clock, log });
     this.#stopping.signal.addEventListener('abort', () => upgrades?.[Symbol.dispose](), { once: true });
-    this.#agents = new AgentStack(limits, log, (registry) => options.agentRoutes.register(registry));
+    const toPages = (socket: Socket) => this.#operators.injectAgents(socket, 'by_api_key');
+    this.#agents = new AgentStack(limits, log, (registry) => options.agentRoutes.register(registry), toPages);
     this.#port = new TlsPort({
       credentials,
       clientAuthority: options.clientAuthority,
@@ -165,7 +167,7 @@ export class Front implements AsyncDisposable {
       ({ agentId }) => {
         if (socket.destroyed) return;
         if (socket.alpnProtocol !== 'h2') {
-          this.#operators.injectAgent(socket, certificate);
+          this.#operators.injectAgents(socket, certificate);
           return;
         }
         holdCertificate(socket, certificate.raw);

@@ -3,12 +3,13 @@
 import type { X509Certificate } from 'node:crypto';
 import { createServer as createHttp1Server, type Server as Http1Server } from 'node:http';
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../core/clock.ts';
 import { describeError, type LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import { Admission } from './admission.ts';
-import { connectionOf, rememberConnection } from './connection.ts';
+import { type ConnectionFacts, connectionOf, rememberConnection } from './connection.ts';
 import type { RequestHandler, UpgradeHandler } from './http-handlers.ts';
 import type { FrontLimits } from './limits.ts';
 
@@ -31,7 +32,7 @@ export class OperatorStack implements AsyncDisposable {
   readonly #http1: Http1Server;
   readonly #http2: Http2Server;
   readonly #sessions = new Set<ServerHttp2Session>();
-  readonly #sockets = new Set<TLSSocket>();
+  readonly #sockets = new Set<Socket>();
 
   constructor(options: OperatorStackOptions) {
     this.#options = options;
@@ -42,26 +43,25 @@ export class OperatorStack implements AsyncDisposable {
 
   /** Takes over a socket. With a `refusal`, every request over it is answered with that, and it is closed soon. */
   inject(socket: TLSSocket, refusal?: LonglineError): void {
-    this.#take(socket, refusal, undefined);
+    const server = socket.alpnProtocol === 'h2' ? this.#http2 : this.#http1;
+    this.#take(socket, { refusal, agents: undefined }, server);
+    if (refusal === undefined) return;
+    const timer = setTimeout(() => socket.destroy(), REFUSED_LINGER_MS);
+    socket.once('close', () => clearTimeout(timer));
   }
 
-  /** Takes over the HTTP/1.1 connection of an agent, whose certificate was verified. */
-  injectAgent(socket: TLSSocket, certificate: X509Certificate): void {
-    this.#take(socket, undefined, certificate);
+  /** Takes over an HTTP/1.1 connection over which only agents are heard: the one with this certificate, or any by API key. */
+  injectAgents(socket: Socket, agents: X509Certificate | 'by_api_key'): void {
+    this.#take(socket, { refusal: undefined, agents }, this.#http1);
   }
 
-  #take(socket: TLSSocket, refusal: LonglineError | undefined, agentCertificate: X509Certificate | undefined): void {
+  #take(socket: Socket, facts: Omit<ConnectionFacts, 'failureLimit'>, server: Http1Server | Http2Server): void {
     const { limits, clock } = this.#options;
     const failures = new Admission(limits.failedAuthentications, clock);
     const failureLimit = { waitMs: () => failures.waitMs(), failed: () => void failures.tryEnter() };
-    rememberConnection(socket, { refusal, failureLimit, agentCertificate });
+    rememberConnection(socket, { ...facts, failureLimit });
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
-    if (refusal !== undefined) {
-      const timer = setTimeout(() => socket.destroy(), REFUSED_LINGER_MS);
-      socket.once('close', () => clearTimeout(timer));
-    }
-    const server = socket.alpnProtocol === 'h2' ? this.#http2 : this.#http1;
     server.emit('connection', socket);
   }
 
@@ -120,7 +120,7 @@ function http1Server({ handler, upgrades, limits, log }: OperatorStackOptions): 
   if (upgrades !== undefined) {
     server.on('upgrade', (request, socket, head) => {
       // What agents may have over HTTP/1.1 asks for no upgrade.
-      if (connectionOf(request.socket)?.agentCertificate === undefined) upgrades.upgrade(request, socket, head);
+      if (connectionOf(request.socket)?.agents === undefined) upgrades.upgrade(request, socket, head);
       else socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
     });
   }

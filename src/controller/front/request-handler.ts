@@ -48,8 +48,8 @@ export function createRequestHandler(options: RequestHandlerOptions): RequestHan
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
   const dispatch: RequestHandler = (request, response) => {
-    const { agentCertificate, refusal } = connectionOf(request.socket) ?? {};
-    if (agentCertificate !== undefined) return (options.agentPages ?? notFound)(request, response);
+    const { agents, refusal } = connectionOf(request.socket) ?? {};
+    if (agents !== undefined) return (options.agentPages ?? notFound)(request, response);
     const handler = handlers.get(request.url?.split('?', 1)[0] ?? '');
     if (refusal !== undefined) respond(response, refusalAnswer(request.headers, refusal));
     else if (handler !== undefined) handle(handler, request, response, limits, log);

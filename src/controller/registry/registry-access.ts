@@ -26,10 +26,10 @@ export async function askerOf(request: HttpRequest, identities: RegistryIdentiti
     throw new LonglineError('limit', 'too many failed authentications on this connection', { retryAfterMs: waitMs });
   }
   try {
-    const certificate = connection?.agentCertificate;
-    if (certificate !== undefined) return agent(await identities.agents.verify(certificate));
+    const only = connection?.agents;
+    if (only !== undefined && only !== 'by_api_key') return agent(await identities.agents.verify(only));
     const { authorization } = request.headers;
-    const agentId = header(request.headers, 'longline-agent-id');
+    const agentId = header(request.headers, 'longline-agent-id') ?? (only && '');
     if (agentId !== undefined) return agent(await identities.agents.byApiKey(agentId, authorization));
     return { kind: 'token', caller: await identities.tokens.authenticate(authorization ?? null) };
   } catch (error) {

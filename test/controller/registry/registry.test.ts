@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { request as httpRequest } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { Agent, request as httpsRequest, type RequestOptions } from 'node:https';
+import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -51,6 +53,7 @@ describe('the registry', () => {
     const options = {
       dataDir: join(folder, 'data'),
       listen: '127.0.0.1:0',
+      plaintextListen: '127.0.0.1:0',
       logLevel: 'silent',
       drainWindowMs: 200,
     } as const;
@@ -97,6 +100,15 @@ describe('the registry', () => {
     const parts: Buffer[] = [];
     for await (const part of response) parts.push(part);
     return { status: response.statusCode, headers: response.headers, body: Buffer.concat(parts) };
+  };
+  const keyOf = async (agentId: string) => {
+    const made = await withConnect(
+      context,
+      TokenService,
+      (client) => client.createAgentKey({ agentId }),
+      context.token,
+    );
+    return made.apiKey;
   };
   const json = ({ body }: Answer) => JSON.parse(body.toString());
   const put = async (bytes: Uint8Array) => await ask('artifacts', { method: 'PUT', headers: operator, body: bytes });
@@ -251,18 +263,49 @@ describe('the registry', () => {
   });
 
   it('knows agents by API key where there is no certificate', async () => {
-    const { apiKey: key } = await withConnect(
-      context,
-      TokenService,
-      (client) => client.createAgentKey({ agentId: 'keyed' }),
-      context.token,
-    );
-    const headers = { authorization: `Bearer ${key}`, 'longline-agent-id': 'keyed' };
+    const headers = { authorization: `Bearer ${await keyOf('keyed')}`, 'longline-agent-id': 'keyed' };
     assert.deepEqual(json(await ask('hosts/keyed/programs', { headers })), { programs: [] });
     await refused(ask('hosts/alice/programs', { headers }), 403, 'permission_denied');
     const stolen = { ...headers, 'longline-agent-id': 'alice' };
     await refused(ask('hosts/alice/programs', { headers: stolen }), 401, 'unauthenticated');
     await refused(ask('hosts/keyed/programs', { headers: { ...headers, ...operator } }), 401, 'unauthenticated');
+  });
+
+  it('is there for agents with API keys on the plaintext listener too, beside the link, and for nobody else', async () => {
+    const apiKey = await keyOf('plain');
+    const port = controller.plaintextPort!;
+    const plain = async (path: string, headers: Record<string, string>) => {
+      const outgoing = httpRequest({ host: '127.0.0.1', port, path, headers, agent: false });
+      outgoing.end();
+      const [response] = await once(outgoing, 'response');
+      const parts: Buffer[] = [];
+      for await (const part of response) parts.push(part);
+      return { status: response.statusCode, headers: response.headers, body: Buffer.concat(parts) };
+    };
+    const path = '/registry/v1/hosts/plain/programs';
+    const headers = { authorization: `Bearer ${apiKey}`, 'longline-agent-id': 'plain' };
+    assert.deepEqual(json(await plain(path, headers)), { programs: [] });
+    await refused(plain('/registry/v1/hosts/alice/programs', headers), 403, 'permission_denied');
+    await refused(plain(path, operator), 401, 'unauthenticated');
+    await refused(plain(path, { ...operator, 'longline-agent-id': 'plain' }), 401, 'unauthenticated');
+    await refused(plain('/longline.fleet.v1.AgentService/ListAgents', operator), 404, 'not_found');
+    // Both ways of speaking, however the first bytes come.
+    for (const [spoken, answered] of [
+      [
+        `GET ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`,
+        (said: Buffer) => said.toString().startsWith('HTTP/1.1 401 '),
+      ],
+      ['nonsense\r\n\r\n', (said: Buffer) => said.toString().startsWith('HTTP/1.1 400 ')],
+      // Settings are of type 4.
+      ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', (said: Buffer) => said[3] === 4],
+    ] as const) {
+      const socket = connectTcp(port, '127.0.0.1').setNoDelay(true);
+      await once(socket, 'connect');
+      for (const character of spoken) await new Promise((resolve) => socket.write(character, 'latin1', resolve));
+      const [said] = (await once(socket, 'data')) as [Buffer];
+      assert.ok(answered(said), said.toString('latin1'));
+      socket.destroy();
+    }
   });
 
   it('is all that agents reach over HTTP/1.1', async () => {
