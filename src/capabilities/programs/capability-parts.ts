@@ -9,6 +9,7 @@ import { ArtifactVerifier } from './artifact-verifier.ts';
 import type { ProgramsConfig } from './config.ts';
 import { type Held, PROGRAM_FORM } from './desired.ts';
 import { EventRelay } from './event-relay.ts';
+import { Listing } from './listing.ts';
 import { LocalPrograms } from './local-programs.ts';
 import { ProgramMeter } from './meter.ts';
 import type {
@@ -27,6 +28,7 @@ import { RegistryFollower } from './registry-follower.ts';
 import { RollbackHistory } from './rollback.ts';
 import { Room } from './room.ts';
 import type { ProgramServices } from './services.ts';
+import { VerificationCache } from './verification-cache.ts';
 import { Watch, type Watchable } from './watch.ts';
 
 /** What the capability is made from. */
@@ -95,9 +97,13 @@ export async function loadParts(
   const emit = (event: Parameters<CapabilityHost['emit']>[0]) => host.emit(event);
   const relay = new EventRelay({ kernel, clock, log, emit, eventsPerSecond: config.eventsPerSecond });
   const watch = new Watch({ meter, relay, announcements, reports, config, clock, log, programs: hooks.programs });
-  const verifier = new ArtifactVerifier({ keys: options.keys, allowUnsigned: config.allowUnsigned, clock, support });
+  const verifier = new ArtifactVerifier({
+    verifications: new VerificationCache(options.keys),
+    ...{ allowUnsigned: config.allowUnsigned, clock, support },
+  });
   const services: ProgramServices = {
     ...{ kernel, clock, log, config, support, quarantine, history, makeRoom: hooks.makeRoom },
+    listing: new Listing(kernel, clock),
     preparation: new Preparation({ artifacts: options.artifacts, verifier, support }),
     records: new ProgramRecords(state),
     room: new Room(config.maxPrograms, config.whenFull),

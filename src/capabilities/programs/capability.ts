@@ -26,6 +26,7 @@ import type { Quarantined } from './quarantine.ts';
 import type { ProgramRecord } from './record.ts';
 import type { RollbackRecord } from './rollback.ts';
 import type { ProgramView } from './status.ts';
+import { unloadAll } from './unloading.ts';
 import type { LastMeasured } from './watch.ts';
 import { decodeSpec, encodeStateDetail, type ProgramSpecInput, specMessage } from './wire.ts';
 
@@ -35,8 +36,6 @@ export type { ProgramsCapabilityOptions } from './capability-parts.ts';
 const WAIT_MS = 60_000;
 /** Longest that the first report of a state waits for programs that take their time, as those that are fetched slowly. */
 const SETTLE_MS = 10_000;
-/** Longest that unloading all of them at shutdown takes. */
-const UNLOAD_MS = 10_000;
 /** How often artifacts that nobody needs any more are dropped. */
 const TIDY_MS = 60_000;
 const NOTHING_HELD: StateRef = { generation: 0n, digest: new Uint8Array() };
@@ -54,6 +53,7 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
   #arrangement: Arrangement = NOTHING_ASKED;
   #begun = false;
   #untidy = true;
+  #telling: NodeJS.Immediate | undefined;
   #tasks: Promise<unknown> | undefined;
   #disposed: Promise<void> | undefined;
 
@@ -219,29 +219,11 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
     await this.#tasks;
     const programs = [...this.#programs.values()];
     await Promise.all(programs.map((program) => program[Symbol.asyncDispose]()));
-    if (this.#parts !== undefined && this.#begun && this.#options.config.atShutdown === 'unload')
-      await this.#unloadAll(programs);
+    if (this.#parts !== undefined && this.#begun && this.#options.config.atShutdown === 'unload') {
+      const { clock, log } = this.#parts.services;
+      await unloadAll(programs, clock, log);
+    }
     this.#parts?.[Symbol.dispose]();
-  }
-
-  async #unloadAll(programs: readonly Program[]): Promise<void> {
-    const { clock, log } = this.#open().services;
-    const limit = new AbortController();
-    const over = new AbortController();
-    const late = clock.sleep(UNLOAD_MS, over.signal).then(
-      () => limit.abort(new LonglineError('late', `programs are not unloaded within ${UNLOAD_MS / 1000} s`)),
-      () => undefined,
-    );
-    const unloads = programs.map(async (program) => {
-      try {
-        await program.letGo(limit.signal);
-      } catch (error) {
-        log.error('a program stays loaded', { program: program.name, err: describeError(error) });
-      }
-    });
-    await Promise.all(unloads);
-    over.abort();
-    await late;
   }
 
   readonly #listener = {
@@ -320,7 +302,15 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
     return passes;
   }
 
+  /** Soon, and once for all that happens until then. */
   #tell(): void {
+    this.#telling ??= setImmediate(() => {
+      this.#telling = undefined;
+      if (!this.#stopping.signal.aborted) this.#tellNow();
+    });
+  }
+
+  #tellNow(): void {
     const { held, teller } = this.#open();
     if (held.held === undefined && this.#programs.size === 0) return;
     const views = this.look();

@@ -27,9 +27,9 @@ export function ttlOf(record: ProgramRecord, order: ProgramOrder | undefined, co
 
 /** A program as it is told of. */
 export function programView({ record, order, found, blocked, problems, expiresAtMs }: ViewParts): ProgramView {
-  const { name, source, life, lifeAtMs, current, previous, lastRollback } = record;
+  const { name, life, lifeAtMs, current, previous, lastRollback } = record;
   return {
-    ...{ name, source, life, lifeAtMs },
+    ...{ name, source: order?.source ?? record.source, life, lifeAtMs },
     current: current === undefined ? undefined : revisionView(current, found),
     previous: previous === undefined ? undefined : revisionView(previous, found),
     wantedArtifact: order?.spec.artifact ?? '',

@@ -21,18 +21,18 @@ export interface PursuitManner {
   readonly skip: ReadonlySet<string>;
   /** Gives what a revision is loaded from. */
   readonly prepared: (revision: RevisionRecord) => Promise<Prepared>;
-  /** A revision was loaded. */
+  /** The revision that is to run was loaded. */
   readonly loaded: (revision: RevisionRecord) => Promise<void>;
 }
 
 /** One per program. */
 export class Pursuit {
   readonly #name: string;
-  readonly #services: Pick<ProgramServices, 'kernel' | 'log'>;
+  readonly #services: Pick<ProgramServices, 'kernel' | 'listing' | 'log'>;
   #found: FoundProgram | undefined;
   #isFresh = false;
 
-  constructor(name: string, services: Pick<ProgramServices, 'kernel' | 'log'>) {
+  constructor(name: string, services: Pick<ProgramServices, 'kernel' | 'listing' | 'log'>) {
     this.#name = name;
     this.#services = services;
   }
@@ -56,8 +56,8 @@ export class Pursuit {
   /** What is there now. Throws what the kernel throws. */
   async look(signal: AbortSignal): Promise<FoundProgram | undefined> {
     if (this.#isFresh) return this.#found;
-    const all = await this.#services.kernel.list(signal);
-    this.know(all.find(({ program }) => program === this.#name));
+    this.know(await this.#services.listing.look(this.#name));
+    signal.throwIfAborted();
     return this.#found;
   }
 
@@ -89,12 +89,15 @@ export class Pursuit {
   ): Promise<void> {
     signal.throwIfAborted();
     this.#isFresh = false;
+    this.#services.listing.changing();
     try {
       await this.#perform(step, wanted, manner, signal);
     } catch (error) {
       const isPlace = step.kind === 'attach' || step.kind === 'replace';
       if (!manner.tolerant || !isPlace || signal.aborted) throw error;
       faults.set(step.place.slot, faultOf('attach', 'attach', error));
+    } finally {
+      this.#services.listing.changing();
     }
   }
 
@@ -154,6 +157,7 @@ export class Pursuit {
     if (outcome.kind === 'refused') throw new ProgramFault('verifier', 'verifier', outcome.error, outcome.verifierLog);
     const { carriedMaps } = outcome;
     this.#services.log.info('a revision of a program was loaded', { ...place, carried: carriedMaps.join(',') });
+    if (number !== wanted.run?.number) return;
     await manner.loaded(revision).catch((error: unknown) => {
       signal.throwIfAborted();
       this.#services.log.debug('a revision is not measured from its beginning', {

@@ -4,6 +4,7 @@ import type { Logger } from '../../core/logger.ts';
 import type { Announcer } from './announcer.ts';
 import type { ProgramsConfig } from './config.ts';
 import type { Moment } from './lifetime.ts';
+import type { Listing } from './listing.ts';
 import type { Kernel, KernelSupport } from './ports.ts';
 import type { Preparation } from './preparation.ts';
 import type { Quarantine } from './quarantine.ts';
@@ -15,6 +16,7 @@ import type { Room } from './room.ts';
 /** One set per open capability. */
 export interface ProgramServices {
   readonly kernel: Kernel;
+  readonly listing: Listing;
   readonly preparation: Preparation;
   readonly records: ProgramRecords;
   readonly quarantine: Quarantine;
