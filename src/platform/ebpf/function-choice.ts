@@ -1,5 +1,5 @@
 // Which functions of an object are loaded, and as what. Checks that the object has them, and that they are what the artifact says.
-// Knows nothing of maps. What doesn't fit is told as violations of "functions".
+// Knows nothing of maps. What doesn't fit is told as violations, by name.
 import type { AttachPoint, FunctionRequest, ProgramType } from '../../capabilities/programs/ports.ts';
 import { type FieldViolation, LonglineError } from '../../core/errors.ts';
 import { errnoName } from './bpf-syscall.ts';
@@ -35,7 +35,7 @@ export function chooseFunctions(object: ObjectFile, requests: readonly FunctionR
   const chosen = requests.flatMap((request) => {
     const found = object.functions.find((one) => one.name === request.name);
     const fault = found === undefined ? absent(object, request.name) : typeFault(found, request.type);
-    if (fault !== undefined) violations.push({ description: fault, field: 'functions' });
+    if (fault !== undefined) violations.push({ description: fault, field: request.name });
     return found === undefined ? [] : [found];
   });
   if (requests.length === 0) violations.push({ description: 'none is to be loaded', field: 'functions' });

@@ -34,7 +34,7 @@ export function planMapWrites(
   return writes.flatMap((write) => {
     const map = object.maps.find((one) => one.name === write.map && !one.internal);
     const refuse = (description: string) => {
-      violations.push({ description, field: `parameters.${write.parameter}` });
+      violations.push({ description, field: write.parameter });
       return [];
     };
     if (map === undefined) {

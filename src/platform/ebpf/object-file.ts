@@ -13,6 +13,8 @@ import { readU64, sized, textAt, writeU64 } from './native-bytes.ts';
 export const MAX_LOG_BYTES = 64 * 1024;
 /** Kernels from 6.4 on keep the end of a log that doesn't fit; older ones keep its beginning, so that all has to fit. */
 const LOG_BUFFER_BYTES = kernelFault('6.4', release()) === undefined ? MAX_LOG_BYTES : 4 * 1024 * 1024;
+/** Of all functions together. */
+const MAX_LOG_BUFFERS_BYTES = 64 * 1024 * 1024;
 const OPEN_OPTIONS_SIZE = 80;
 /** Maps of variables are named after it: "ll.rodata". The kernel takes 15 characters, so that it has to be short. */
 const OBJECT_NAME = 'll';
@@ -83,11 +85,12 @@ export class ObjectFile implements Disposable {
 
   /** Has only these loaded. */
   choose(chosen: readonly ObjectFunction[]): void {
+    const share = Math.max(MAX_LOG_BYTES, Math.floor(MAX_LOG_BUFFERS_BYTES / Math.max(1, chosen.length)));
     for (const one of this.functions) {
       const wanted = chosen.includes(one);
       libbpf().number('bpf_program__set_autoload', one.address, wanted);
       if (!wanted) continue;
-      const log = Buffer.alloc(LOG_BUFFER_BYTES);
+      const log = Buffer.alloc(Math.min(share, LOG_BUFFER_BYTES));
       this.#logs.set(one.name, log);
       libbpf().number('bpf_program__set_log_buf', one.address, log, log.length);
     }

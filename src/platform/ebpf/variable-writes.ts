@@ -18,7 +18,7 @@ export function writeVariables(object: ObjectFile, writes: readonly VariableWrit
   const variables = object.types?.variables() ?? [];
   return writes.flatMap((write) => {
     const fault = writeOne(object, variables, write);
-    return fault === undefined ? [] : [{ description: fault, field: `parameters.${write.parameter}` }];
+    return fault === undefined ? [] : [{ description: fault, field: write.parameter }];
   });
 }
 
