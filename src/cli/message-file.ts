@@ -1,8 +1,15 @@
 // Files with the fields of a message of the contract: TOML or JSON, written as people write them: durations as "10m", sizes as
 // "2GiB" (memory or memory_bytes), enums as "pause". Everything wrong is told by path.
 import { readFile } from 'node:fs/promises';
-import { type DescField, type DescMessage, fromJson, type JsonValue, type MessageShape } from '@bufbuild/protobuf';
-import { parse } from 'smol-toml';
+import {
+  type DescField,
+  type DescMessage,
+  fromJson,
+  type JsonValue,
+  type MessageShape,
+  ScalarType,
+} from '@bufbuild/protobuf';
+import { parse, TomlDate } from 'smol-toml';
 import { parseByteSize } from '../core/byte-size.ts';
 import { parseDuration } from '../core/clock.ts';
 import { type FieldViolation, invalid, LonglineError } from '../core/errors.ts';
@@ -19,11 +26,13 @@ class Reader {
 
   message(desc: DescMessage, value: unknown, path: string): JsonValue {
     if (desc.typeName === 'google.protobuf.Duration') return this.#duration(value, path);
+    if (desc.typeName === 'google.protobuf.Timestamp') return this.#instant(value, path);
     if (!isTable(value)) return this.#wrong(path, value, 'a table');
     const result: Json = {};
     for (const [key, item] of Object.entries(value)) {
       const field =
-        desc.fields.find(({ name }) => name === key) ?? desc.fields.find(({ name }) => name === `${key}_bytes`);
+        desc.fields.find(({ name, jsonName }) => name === key || jsonName === key) ??
+        desc.fields.find(({ name }) => name === `${key}_bytes`);
       const at = path === '' ? key : `${path}.${key}`;
       if (field === undefined) {
         const names = desc.fields.map(({ name }) => name).join(', ');
@@ -40,8 +49,9 @@ class Reader {
     }
     if (field.fieldKind !== 'map') return this.#single(field, field.message, value, path);
     if (!isTable(value)) return this.#wrong(path, value, 'a table');
-    const entries = Object.entries(value).map(([key, item]) => [key, this.#text(item, `${path}.${key}`)] as const);
-    return Object.fromEntries(entries);
+    const read = (item: unknown, at: string) =>
+      field.message === undefined ? this.#text(item, at) : this.message(field.message, item, at);
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, read(item, `${path}.${key}`)]));
   }
 
   #single(field: DescField, message: DescMessage | undefined, value: unknown, path: string): JsonValue {
@@ -56,6 +66,7 @@ class Reader {
       const bytes = parseByteSize(value);
       return bytes === undefined ? this.#wrong(path, value, 'a size such as "512MiB"') : String(bytes);
     }
+    if (field.scalar === ScalarType.STRING && typeof value !== 'string') return this.#wrong(path, value, 'a string');
     return typeof value === 'bigint' ? String(value) : (value as JsonValue);
   }
 
@@ -67,6 +78,14 @@ class Reader {
   #duration(value: unknown, path: string): JsonValue {
     const ms = typeof value === 'string' || typeof value === 'number' ? parseDuration(String(value)) : undefined;
     return ms === undefined ? this.#wrong(path, value, 'a duration such as "10m"') : `${ms / 1000}s`;
+  }
+
+  #instant(value: unknown, path: string): JsonValue {
+    const text = value instanceof TomlDate && value.isDateTime() && !value.isLocal() ? value.toISOString() : value;
+    if (typeof text === 'string' && !Number.isNaN(Date.parse(text)) && /(Z|[+-]\d\d:\d\d)$/.test(text)) {
+      return new Date(text).toISOString();
+    }
+    return this.#wrong(path, value, 'a time with zone such as 2030-01-31T12:00:00Z');
   }
 
   #wrong(path: string, value: unknown, form: string): null {

@@ -1,7 +1,7 @@
 // `longline key`: makes signing keys, shows their public half, lets an agent trust them, and signs jobs offline. Talks to
 // nobody; secrets go to files of mode 0600 only, never to the screen.
-import { open, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { readFile, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { create, fromJson } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
 import { type JobSpec, JobSpecSchema, JobTargetSchema } from '#gen/longline/v1/job_pb.js';
@@ -12,14 +12,22 @@ import { CAPABILITY_NAMES } from '../../core/policy/policy.ts';
 import { decodeEd25519PublicKey } from '../../core/signing/ed25519-public-key.ts';
 import { formatKeyFile, formatPublicKeyFile, type KeyFile, parseKeyFile } from '../../core/signing/key-file.ts';
 import { ed25519KeyId, generateSigningKey, KEY_ID, KEY_ID_FORM } from '../../core/signing/signing-key.ts';
-import { makeFolder } from '../folder.ts';
+import { isPem, makeArtifactKey, showPem } from '../artifact-key-file.ts';
 import type { CliIo } from '../io.ts';
 import { readSigningKey, signedJobJson, signJob } from '../job/signing.ts';
 import { readOptionFile } from '../job/spec-options.ts';
 import { durationValue, repeated, type SelectorValue, selectorValue, wordValue } from '../option-values.ts';
 import { timeValue } from '../time-value.ts';
+import { writePrivate, writeWhole } from '../whole-file.ts';
 
-const TYPES = { ed25519: 'ed25519', hmac: 'hmac-sha256' } as const;
+const TYPES = {
+  ed25519: 'ed25519',
+  hmac: 'hmac-sha256',
+  'ecdsa-p256': 'ecdsa-p256',
+  'rsa-pss': 'rsa-pss',
+} as const;
+type KeyType = (typeof TYPES)[keyof typeof TYPES];
+const LOST = 'a key that is replaced is lost: --force does it anyway';
 
 /** Adds `key`. */
 export function registerKeyCommands(program: Command, io: CliIo): void {
@@ -37,7 +45,7 @@ export function registerKeyCommands(program: Command, io: CliIo): void {
 }
 
 interface GenerateOptions {
-  readonly type: 'ed25519' | 'hmac-sha256';
+  readonly type: KeyType;
   readonly out: string;
   readonly keyId?: string;
   readonly force?: boolean;
@@ -47,7 +55,12 @@ function registerGenerate(key: Command, io: CliIo): void {
   key
     .command('generate')
     .description('Make a key. The file holds the secret and is readable by you alone.')
-    .option('--type <type>', 'ed25519 (default), or hmac for a secret shared with agents', wordValue(TYPES), 'ed25519')
+    .option(
+      '--type <type>',
+      'ed25519 (default), hmac for a secret shared with agents; ecdsa-p256 or rsa-pss, as PEM, for artifacts of programs',
+      wordValue<KeyType>(TYPES),
+      'ed25519',
+    )
     .requiredOption('--out <path>', 'file to write')
     .option('--key-id <id>', 'id to give it instead of the one derived from it')
     .option('--force', 'replace the file if it exists')
@@ -55,8 +68,13 @@ function registerGenerate(key: Command, io: CliIo): void {
       if (keyId !== undefined && !KEY_ID.test(keyId)) {
         throw new LonglineError('invalid', `--key-id: got ${JSON.stringify(keyId)}; must be ${KEY_ID_FORM}`);
       }
+      if (type === 'ecdsa-p256' || type === 'rsa-pss') {
+        if (keyId === undefined) return await makeArtifactKey(io, type, out, force ?? false);
+        throw new LonglineError('invalid', `--key-id: a key as PEM has no place for it; give it to program pack`);
+      }
       const made = generateSigningKey(type, keyId);
-      await writePrivate(out, formatKeyFile(made), force ?? false);
+      if (force) await writeWhole(out, formatKeyFile(made), 0o600);
+      else await writePrivate(out, formatKeyFile(made), LOST);
       await showKey(io, { kind: 'private', key: made }, { path: resolve(out) });
     });
 }
@@ -67,6 +85,8 @@ function registerShow(key: Command, io: CliIo): void {
     .description('Show the id and public half of a key file.')
     .option('--public', 'print a key file with the public half only')
     .action(async (path: string, options: { readonly public?: boolean }) => {
+      const text = (await readOptionFile('key file', path)).toString('utf8');
+      if (isPem(text)) return await showPem(io, path, text, options.public ?? false);
       const file = await readKeyFile(path);
       const { publicKey } = file.key;
       if (options.public !== true) return await showKey(io, file, {});
@@ -231,37 +251,4 @@ async function appendTrust(path: string, entry: string): Promise<void> {
   }
   const mode = before === '' ? 0o644 : (await stat(path)).mode & 0o777;
   await writeWhole(path, text, mode);
-}
-
-async function writePrivate(path: string, text: string, replace: boolean): Promise<void> {
-  if (replace) return await writeWhole(path, text, 0o600);
-  try {
-    await makeFolder(dirname(resolve(path)));
-    await using file = await open(path, 'wx', 0o600);
-    await file.writeFile(text);
-    await file.sync();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw unwritable(path, error);
-    throw new LonglineError('already_exists', `${path} exists; a key that is replaced is lost: --force does it anyway`);
-  }
-}
-
-/** Replaces a file whole: readers see the old or the new, never a part. */
-async function writeWhole(path: string, text: string, mode: number): Promise<void> {
-  const fresh = `${path}.${process.pid}.new`;
-  try {
-    await makeFolder(dirname(resolve(path)));
-    await using file = await open(fresh, 'wx', mode);
-    await file.chmod(mode);
-    await file.writeFile(text);
-    await file.sync();
-    await rename(fresh, path);
-  } catch (error) {
-    await rm(fresh, { force: true });
-    throw unwritable(path, error);
-  }
-}
-
-function unwritable(path: string, error: unknown): LonglineError {
-  return new LonglineError('unavailable', `can't write ${path}: ${(error as Error).message}`, { cause: error });
 }
