@@ -1,18 +1,11 @@
 // Commands that belong to no job: of a session, or about programs. Each owns its statement under its own id.
+import type { ProgramCommand } from '../program.ts';
 import { number, text } from './column.ts';
 import { STATE } from './command-transitions.ts';
 import type { Sql } from './database.ts';
 
 /** A command to be stored for one agent. */
-export interface OwnCommand {
-  readonly id: string;
-  readonly agentId: string;
-  readonly statement: Uint8Array;
-  readonly createdAtMs: number;
-  readonly expiresAtMs: number;
-  readonly creator: string;
-  readonly traceparent: string;
-  readonly tracestate: string;
+export interface OwnCommand extends ProgramCommand {
   /** Empty unless it is one of a session. */
   readonly sessionId: string;
   /** 0 unless it is one of a session. */
