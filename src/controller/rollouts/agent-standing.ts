@@ -22,10 +22,19 @@ const CURRENT: Standing = { kind: 'current' };
 
 const failed = (reason: string): Standing => ({ kind: 'failed', reason });
 
+const read = new WeakMap<Uint8Array, StateReport>();
+
+/** What an agent last reported. Each report is read once: there are as many as agents, and several look at each. */
+function saidBy({ report }: AssignedAgentRecord): StateReport | undefined {
+  if (report === undefined) return undefined;
+  const known = read.get(report.bytes) ?? fromBinary(StateReportSchema, report.bytes);
+  read.set(report.bytes, known);
+  return known;
+}
+
 /** The last rollback of a program that an agent told of; empty for none. */
 export function knownRollback(name: string, record: AssignedAgentRecord | undefined): string {
-  if (record?.report === undefined) return '';
-  const report = fromBinary(StateReportSchema, record.report.bytes);
+  const report = record && saidBy(record);
   const told = statusIn(report, name, false)?.lastRollback ?? statusIn(report, name, true)?.lastRollback;
   return told?.id ?? '';
 }
@@ -51,7 +60,7 @@ export function standingOf(
 ): Standing {
   // What it says of something else is no answer.
   if (!sameWanted(wanted, toldOf(record.delivery))) return PENDING;
-  const report = record.report && fromBinary(StateReportSchema, record.report.bytes);
+  const report = saidBy(record);
   if (wanted === undefined) return goneFrom(name, record, report) ? CURRENT : PENDING;
   const { program } = record;
   if (wanted.delivery === 'poll') {

@@ -1,7 +1,7 @@
 // The agents of an assignment at one moment: who has to be told something, of whom nothing has to be kept any more, and what is
 // known of each for a rollout. Pure.
 import type { AssignedAgentRecord, DeliveryRecord } from '../store/rollout.ts';
-import { knownRollback, standingOf } from './agent-standing.ts';
+import { knownRollback, type Standing, standingOf } from './agent-standing.ts';
 import type { AgentFacts } from './progress.ts';
 import { type AssignmentPlan, isForward, sameWanted, toldOf, type Wanted } from './target.ts';
 
@@ -38,6 +38,7 @@ export function factsOf(
   blocked: ReadonlyMap<string, string>,
 ): ReadonlyMap<string, AgentFacts> {
   const { agents, assignment, rollout } = plan.state;
+  const { name } = assignment;
   const rows = new Map(agents.map((agent) => [agent.agentId, agent]));
   const forward = rollout !== undefined && isForward(rollout.phase);
   const facts = new Map<string, AgentFacts>();
@@ -46,17 +47,18 @@ export function factsOf(
     const row = rows.get(agentId);
     if (row === undefined) continue;
     const reason = blocked.get(agentId);
-    const known = forward ? row.rollbackId : undefined;
-    const standing =
-      reason === undefined
-        ? standingOf(assignment.name, record, plan.wanted(record), known)
-        : ({ kind: 'failed', reason } as const);
+    // Asked for by those whose wave is under way or begins: reading what all the others say takes the most time.
     facts.set(agentId, {
       valid,
       online,
       connectedAtMs,
-      standing,
-      rollbackId: knownRollback(assignment.name, record),
+      get standing(): Standing {
+        if (reason !== undefined) return { kind: 'failed', reason };
+        return standingOf(name, record, plan.wanted(record), forward ? row.rollbackId : undefined);
+      },
+      get rollbackId() {
+        return knownRollback(name, record);
+      },
     });
   }
   return facts;

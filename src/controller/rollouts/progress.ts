@@ -39,8 +39,8 @@ const MAX_REASON = 1024;
 /** When it is looked at. Milliseconds since the epoch. */
 export interface Moment {
   readonly nowMs: number;
-  /** Since when agents could come and be heard without a gap: what went by before is no time that anybody had. */
-  readonly heardSinceMs: number;
+  /** For how long agents could come and be heard without a gap: what went by before is no time that anybody had. */
+  readonly heardForMs: number;
 }
 
 /** Looks at a rollout that is under way. Facts are of all its agents that are known. */
@@ -108,12 +108,12 @@ class Pass {
     plan: AssignmentPlan,
     rollout: RolloutRecord,
     facts: ReadonlyMap<string, AgentFacts>,
-    { heardSinceMs, nowMs }: Moment,
+    { heardForMs, nowMs }: Moment,
   ) {
     this.#plan = plan;
     this.#facts = facts;
     this.#nowMs = nowMs;
-    this.#heardSinceMs = Math.min(heardSinceMs, nowMs);
+    this.#heardSinceMs = nowMs - heardForMs;
     this.#strategy = plan.asked.asked.strategy!;
     this.#timeoutMs = durationMs(this.#strategy.waveTimeout!);
     this.#agents = new Map(plan.state.agents.map((agent) => [agent.agentId, agent]));
@@ -180,7 +180,8 @@ class Pass {
     if (agent.step !== 'updating' && agent.step !== 'offline') return agent;
     const dueAtMs = Math.max(agent.sinceMs, this.#heardSinceMs) + this.#timeoutMs;
     // Who came late has its full time from then on, but nobody waits for that.
-    const ownAtMs = Math.max(dueAtMs, Math.min(facts.connectedAtMs ?? 0, this.#nowMs) + this.#timeoutMs);
+    const { connectedAtMs = 0 } = facts;
+    const ownAtMs = connectedAtMs > this.#nowMs ? dueAtMs : Math.max(dueAtMs, connectedAtMs + this.#timeoutMs);
     if (facts.online && this.#nowMs >= ownAtMs) {
       return failedWith(agent, `${what} within ${this.#timeoutMs / 1000} s`);
     }

@@ -24,7 +24,10 @@ const CHUNK = 32;
 const MAX_ROUNDS = 16;
 
 /** Least time between two turns of one assignment: a fleet that comes back at once is looked at as a whole. */
-const REST_MS = 100;
+const LEAST_REST_MS = 100;
+
+/** Rest by the time that the turn took: large fleets must not take all of the process. */
+const REST_PART = 3;
 
 /** How long rollouts that ended are listed. */
 const KEEP_ROLLOUTS_MS = 30 * 86_400_000;
@@ -43,7 +46,8 @@ export interface RolloutDriverParts extends TellingParts {
 export class RolloutDriver {
   readonly #parts: RolloutDriverParts;
   readonly #agents: AgentWatch;
-  readonly #heardSinceMs: number;
+  /** By the monotonic clock. */
+  readonly #beganAtMs: number;
   readonly #dirty = new Set<string>();
   readonly #dirtyAgents = new Set<string>();
   readonly #running = new Map<string, Promise<void>>();
@@ -56,7 +60,7 @@ export class RolloutDriver {
   constructor(parts: RolloutDriverParts) {
     this.#parts = parts;
     this.#agents = new AgentWatch(parts.store);
-    this.#heardSinceMs = parts.clock.now();
+    this.#beganAtMs = parts.clock.monotonic();
   }
 
   /** Drives until the signal aborts, and resolves when nothing is under way any more. */
@@ -126,9 +130,11 @@ export class RolloutDriver {
       if (!this.#isReady(name)) continue;
       this.#dirty.delete(name);
       this.#dueAtMs.delete(name);
+      const startedAtMs = clock.monotonic();
       const driving = this.#attempt(`assignment ${name}`, () => this.drive(name)).finally(() => {
         this.#running.delete(name);
-        this.#restUntil.set(name, clock.monotonic() + REST_MS);
+        const nowMs = clock.monotonic();
+        this.#restUntil.set(name, nowMs + Math.max(LEAST_REST_MS, REST_PART * (nowMs - startedAtMs)));
         this.#wake?.();
       });
       this.#running.set(name, driving);
@@ -159,7 +165,7 @@ export class RolloutDriver {
       await store.assignments.forget(taken);
       return true;
     }
-    const moment = { nowMs: clock.now(), heardSinceMs: this.#heardSinceMs };
+    const moment = { nowMs: clock.now(), heardForMs: clock.monotonic() - this.#beganAtMs };
     const { change, lookAgainAtMs } = outlookOf(plan, factsOf(plan, records, blocked), moment);
     if (change === undefined) {
       if (lookAgainAtMs !== undefined) this.#dueAtMs.set(name, lookAgainAtMs);

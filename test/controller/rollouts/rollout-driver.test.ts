@@ -78,7 +78,7 @@ describe('rollout driver', () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  const clock = { ...systemClock, now: () => nowMs };
+  const clock = { ...systemClock, now: () => nowMs, monotonic: () => systemClock.monotonic() + nowMs - NOW };
   const driver = (on: Store = store) => new RolloutDriver({ store: on, bus, clock, log: silentLogger, recheckMs: 50 });
   const state = async () => (await store.assignments.get(NAME))!;
 

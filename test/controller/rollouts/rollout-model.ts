@@ -95,7 +95,8 @@ export class RolloutModel {
   /** All rollouts, also those that ended. */
   readonly rollouts = new Map<string, RolloutRecord>();
   nowMs = 1_000_000;
-  heardSinceMs = 1_000_000;
+  /** How long what drives it has been there. */
+  #heardForMs = 0;
   #ids = 0;
   #writesLeft = Number.POSITIVE_INFINITY;
   againAtMs: number | undefined;
@@ -207,10 +208,16 @@ export class RolloutModel {
     }
   }
 
+  /** Time goes by; `nowMs` itself is a clock that somebody may set. */
+  pass(ms: number): void {
+    this.nowMs += ms;
+    this.#heardForMs += ms;
+  }
+
   /** The controller is gone for a while: nobody is heard meanwhile, and all come again. */
   restart(awayMs: number): void {
     this.nowMs += awayMs;
-    this.heardSinceMs = this.nowMs;
+    this.#heardForMs = 0;
     for (const agent of this.agents.values()) if (agent.online) agent.connectedAtMs = this.nowMs;
   }
 
@@ -227,7 +234,7 @@ export class RolloutModel {
       changed = true;
     }
     const facts = factsOf(plan, this.records(), new Map());
-    const outlook = outlookOf(plan, facts, { nowMs: this.nowMs, heardSinceMs: this.heardSinceMs });
+    const outlook = outlookOf(plan, facts, { nowMs: this.nowMs, heardForMs: this.#heardForMs });
     this.againAtMs = outlook.lookAgainAtMs;
     if (outlook.change !== undefined) this.change(outlook.change);
     else if (plan.state.assignment.removing && [...this.agents.values()].every(({ delivery }) => !delivery)) {
@@ -358,7 +365,7 @@ export class RolloutModel {
       }
       if (changed || heard) continue;
       if (this.againAtMs === undefined) return;
-      this.nowMs = Math.max(this.nowMs, this.againAtMs);
+      this.pass(Math.max(0, this.againAtMs - this.nowMs));
     }
     throw new Error(`it does not come to rest: ${JSON.stringify(this.state, plain)}`);
   }

@@ -95,7 +95,7 @@ class Simulation {
     else if (chance < 0.66) this.#removedOr(() => tried(() => this.put()));
     else if (chance < 0.69) this.#steer();
     else if (chance < 0.7) model.restart(this.#random() * 2_000_000);
-    else if (chance < 0.8) model.nowMs += this.#random() * 300_000;
+    else if (chance < 0.8) model.pass(this.#random() * 300_000);
     else if (chance < 0.801) model.nowMs -= 3_600_000;
     else this.#drive();
   }
