@@ -201,6 +201,16 @@ suite('program pack, inspect and verify', () => {
     assert.deepEqual(await readFile(at('one.tar.zst')), await readFile(at('two.tar.zst')));
   });
 
+  test('take the example of the documentation as it stands', async () => {
+    const text = await readFile(new URL('../../docs/programs-artifacts.md', import.meta.url), 'utf8');
+    await writeFile(at('documented.toml'), /```toml\n(name = [\s\S]*?)```/.exec(text)![1]!);
+    const out = at('documented.tar.zst');
+    await ok('pack', '--object', OBJECT, '--metadata', at('documented.toml'), '--unsigned', '--out', out);
+    const view = JSON.parse(await ok('inspect', out, '--json'));
+    assert.equal(view.metadata.parameters.length, 3);
+    assert.equal(view.metadata.ttl, '43200s');
+  });
+
   test('say what is wrong, and write nothing then', async () => {
     const out = ['--out', at('never.tar.zst')];
     await refused(2, /who signs it\? Give --key, --signature or --unsigned/, ...pack(...out));

@@ -35,6 +35,9 @@ export class HostKeys implements ArtifactKeys, AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #watching: Promise<void>;
   #version = '';
+  /** Looks that were begun, and the latest of them that came to its end: an earlier one that is slow says nothing new. */
+  #begun = 0;
+  #ended = 0;
   /** What was told of already. */
   #told = '';
 
@@ -50,6 +53,8 @@ export class HostKeys implements ArtifactKeys, AsyncDisposable {
   async keys(signal: AbortSignal): Promise<readonly ArtifactKey[]> {
     signal.throwIfAborted();
     const { inline, paths, vault } = this.#options;
+    this.#begun += 1;
+    const turn = this.#begun;
     const found = await Promise.all([
       ...(inline === undefined ? [] : [attempt(() => Promise.resolve(readInlineKeys(inline)))]),
       ...paths.map(readKeyFiles),
@@ -58,8 +63,11 @@ export class HostKeys implements ArtifactKeys, AsyncDisposable {
     signal.throwIfAborted();
     const keys = found.flatMap((one) => one.keys);
     const problems = found.flatMap((one) => one.problems);
-    this.#tell(problems);
-    this.#version = keysVersion(keys);
+    if (turn > this.#ended) {
+      this.#ended = turn;
+      this.#version = keysVersion(keys);
+      this.#tell(problems);
+    }
     if (keys.length > 0 || problems.length === 0) return keys;
     const reasons = problems.map(({ message }) => message).join('; ');
     throw new LonglineError('unavailable', `there is no key to check artifacts with: ${reasons}`);
