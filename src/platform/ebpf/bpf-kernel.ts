@@ -1,7 +1,7 @@
 // The kernel of this host, for the programs capability: what its port asks for, through libbpf. Loads, pins and reads by itself, and
 // leaves attaching to Attachments. Everything lies below <bpffs>/longline/<instance>, and nothing else is ever touched. Must not know
 // why something is loaded. Fails as the port says.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import { release } from 'node:os';
 import type {
   ArtifactCounter,
@@ -82,10 +82,9 @@ export class BpfKernel implements Kernel, AsyncDisposable {
     // Where none is mounted there is nothing of ours, and nothing to ask.
     if (!isBpfFileSystem(this.#mountPoint)) return [];
     return this.#pins.programs().flatMap((program) => {
-      if (this.#pins.tidy(program)) this.#log.warn('a revision that was only half loaded is taken away', { program });
-      const revisions = this.#pins
-        .revisions(program)
-        .map((revision) => readRevision(this.#pins, { program, revision }));
+      const whole = this.#pins.tidy(program);
+      if (whole.left) this.#log.warn('a revision that was only half there is taken away', { program });
+      const revisions = whole.revisions.map((revision) => readRevision(this.#pins, { program, revision }));
       const folder = this.#pins.linksFolder(program);
       const found = existsSync(folder) ? this.#attachments.list(folder) : [];
       const links = found.map((link): FoundLink => ({ ...link, program }));
@@ -193,9 +192,25 @@ export class BpfKernel implements Kernel, AsyncDisposable {
   }
 
   #mount(): void {
-    if (mountBpfFileSystem(this.#mountPoint)) {
-      this.#log.info('mounted a BPF file system', { mountPoint: this.#mountPoint });
-    }
+    if (!mountBpfFileSystem(this.#mountPoint)) return;
+    const mountPoint = this.#mountPoint;
+    if (hasOwnMounts()) {
+      const mend = `mount it before the agent starts: mount -t bpf bpf ${mountPoint}`;
+      this.#log.warn('mounted a BPF file system that ends with this service, and all that is pinned in it', {
+        mend,
+        mountPoint,
+      });
+    } else this.#log.info('mounted a BPF file system', { mountPoint });
+  }
+}
+
+/** True if mounts of this process aren't those of the host, as in services with a file system of their own. */
+function hasOwnMounts(): boolean {
+  try {
+    return readlinkSync('/proc/self/ns/mnt') !== readlinkSync('/proc/1/ns/mnt');
+  } catch {
+    // Not to be looked at: then it isn't known, and a warning would be a guess.
+    return false;
   }
 }
 

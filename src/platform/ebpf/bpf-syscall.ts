@@ -119,7 +119,7 @@ export function linkById(id: number): BpfFd | undefined {
   return byId('bpf_link_get_fd_by_id', 'link', id);
 }
 
-type ById = 'bpf_btf_get_fd_by_id' | 'bpf_prog_get_fd_by_id' | 'bpf_map_get_fd_by_id' | 'bpf_link_get_fd_by_id';
+type ById = 'bpf_prog_get_fd_by_id' | 'bpf_map_get_fd_by_id' | 'bpf_link_get_fd_by_id';
 
 function byId(name: ById, noun: string, id: number): BpfFd | undefined {
   const fd = libbpf().number(name, id);
@@ -202,22 +202,6 @@ export function mapInfo(fd: number): MapInfo {
     btfValueTypeId: readU32(info, 72),
     extra: readU64(info, 80),
   };
-}
-
-const BTF_INFO_SIZE = 32;
-const MAX_BTF_BYTES = 16 * 1024 * 1024;
-
-/** Types that a map or function was loaded with. */
-export function rawBtf(id: number): Buffer {
-  using btf = byId('bpf_btf_get_fd_by_id', 'types', id);
-  if (btf === undefined) throw kernelError(`opening types ${id}`, ERRNO.ENOENT);
-  const size = Math.min(readU32(infoOf(btf.fd, BTF_INFO_SIZE, 'type'), 8), MAX_BTF_BYTES);
-  const bytes = Buffer.alloc(size);
-  infoOf(btf.fd, BTF_INFO_SIZE, 'type', (request) => {
-    writeU64(request, 0, libbpf().addressOf(bytes));
-    writeU32(request, 8, size);
-  });
-  return bytes;
 }
 
 /** What the kernel tells of a link. */

@@ -6,7 +6,6 @@ import { LonglineError } from '../../core/errors.ts';
 
 /** Functions that return a number; a negative one is an errno with its sign turned. */
 const NUMBERS = {
-  bpf_btf_get_fd_by_id: 'int bpf_btf_get_fd_by_id(uint32_t id)',
   bpf_enable_stats: 'int bpf_enable_stats(int type)',
   bpf_link__destroy: 'int bpf_link__destroy(void *link)',
   bpf_link__fd: 'int bpf_link__fd(void *link)',

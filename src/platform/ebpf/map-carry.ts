@@ -1,49 +1,50 @@
 // Has a revision use maps of an earlier one, contents and all, where name, type, sizes, flags, and the shapes of key and value are
 // the same. Others are made anew. Maps of variables never are carried over, as each revision has its own constants; nor are arrays of
 // functions, whose functions are those of their revision.
-import { type BpfFd, checked, type MapInfo, mapInfo, rawBtf } from './bpf-syscall.ts';
-import { Btf } from './btf.ts';
+import { createHash } from 'node:crypto';
+import type { RevisionPlace } from '../../capabilities/programs/ports.ts';
+import { checked, type MapInfo, mapInfo } from './bpf-syscall.ts';
 import { libbpf } from './libbpf.ts';
 import { MAP_TYPE } from './map-type.ts';
 import type { ObjectFile, ObjectMap } from './object-file.ts';
+import type { Pins } from './pins.ts';
 
 const PAGE_BYTES = 4096;
+const SHAPE_DIGITS = 12;
 
-/** Gives the names of those that are used again. `open` has the map of the earlier revision by name. */
+/** Has the object use those of the earlier revision that are the same, save for fresh ones. Gives their names. */
 export function carryMaps(
   object: ObjectFile,
+  pins: Pins,
+  from: RevisionPlace,
   fresh: readonly string[],
-  open: (name: string) => BpfFd | undefined,
 ): readonly string[] {
-  const types = new Map<number, Btf>();
+  const pinned = new Map(pins.maps(from).map((one) => [one.name, one]));
   return object.maps.flatMap((map) => {
-    if (map.internal || map.type === MAP_TYPE.programArray || fresh.includes(map.name)) return [];
-    using former = open(map.name);
-    if (former === undefined || !isSame(object, map, mapInfo(former.fd), types)) return [];
+    const there = pinned.get(map.name);
+    const own = map.internal || map.type === MAP_TYPE.programArray || fresh.includes(map.name);
+    if (there === undefined || own || there.shape !== mapShape(object, map)) return [];
+    using former = pins.openPinnedMap(from, there);
+    if (former === undefined || !isSame(map, mapInfo(former.fd))) return [];
     checked(`using map ${map.name} again`, libbpf().number('bpf_map__reuse_fd', map.address, former.fd));
     return [map.name];
   });
 }
 
-function isSame(object: ObjectFile, map: ObjectMap, former: MapInfo, types: Map<number, Btf>): boolean {
-  const same =
+/** Hex digits for the fields of a map's key and value. */
+export function mapShape({ types }: ObjectFile, { btfKeyTypeId, btfValueTypeId }: ObjectMap): string {
+  const shapes = [btfKeyTypeId, btfValueTypeId].map((id) => (id === 0 || types === undefined ? '' : types.shapeOf(id)));
+  return createHash('sha256').update(shapes.join('\n')).digest('hex').slice(0, SHAPE_DIGITS);
+}
+
+function isSame(map: ObjectMap, former: MapInfo): boolean {
+  return (
     map.type === former.type &&
     map.keySize === former.keySize &&
     map.valueSize === former.valueSize &&
     map.flags === former.flags &&
-    entriesOf(map) === former.maxEntries;
-  // The kernel keeps no types of some maps, such as ring buffers; those have no shape either.
-  if (!same || former.btfId === 0 || object.types === undefined) return same;
-  const known = types.get(former.btfId) ?? new Btf(rawBtf(former.btfId));
-  types.set(former.btfId, known);
-  return (
-    shapeOf(object.types, map.btfKeyTypeId) === shapeOf(known, former.btfKeyTypeId) &&
-    shapeOf(object.types, map.btfValueTypeId) === shapeOf(known, former.btfValueTypeId)
+    entriesOf(map) === former.maxEntries
   );
-}
-
-function shapeOf(types: Btf, id: number): string {
-  return id === 0 ? '' : types.shapeOf(id);
 }
 
 /** What libbpf asks the kernel for. */

@@ -1,5 +1,5 @@
 // Where things are pinned: <bpffs>/longline/<instance>/<program>/, and there revisions/<n>/programs/<type>-<name>,
-// revisions/<n>/maps/<name> and links/<slot>. Nothing outside the instance's folder is ever looked at. A revision comes as
+// revisions/<n>/maps/<shape>-<name> and links/<slot>. Nothing outside the instance's folder is ever looked at. A revision comes as
 // revisions/new-<n> and goes as revisions/gone-<n>, so that a kill leaves either all of it or what tidy() knows as half made. Knows
 // nothing of what is pinned. Fails with `invalid` for names that can't be in a path, else with kernelError() or `unavailable`.
 import { existsSync, readdirSync, renameSync, rmdirSync, rmSync } from 'node:fs';
@@ -22,6 +22,13 @@ export interface PinnedFunction {
   readonly name: string;
   /** What it was loaded for, of enum bpf_attach_type. Only whoever loads it knows; so it is part of the pin's name. */
   readonly expectedAttachType: number;
+}
+
+/** A map that is pinned. */
+export interface PinnedMap {
+  readonly name: string;
+  /** Hex digits that are the same for the same fields of key and value. The kernel tells these to the mighty only. */
+  readonly shape: string;
 }
 
 /** Pins of one instance. */
@@ -51,9 +58,10 @@ export class Pins {
     return files.flatMap((file) => readFunctionFile(file) ?? []).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** Names of maps of a revision that are pinned, in order. */
-  maps(place: RevisionPlace): readonly string[] {
-    return namesIn(`${this.#revisionFolder(place)}/maps`).map(objectName);
+  /** Maps of a revision that are pinned, in the order of their names. */
+  maps(place: RevisionPlace): readonly PinnedMap[] {
+    const files = namesIn(`${this.#revisionFolder(place)}/maps`);
+    return files.flatMap((file) => readMapFile(file) ?? []).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** True if the revision is there, and whole. */
@@ -78,7 +86,13 @@ export class Pins {
 
   /** A map of a revision. Undefined if it has none of that name. The caller disposes it. */
   openMap(place: RevisionPlace, name: string): BpfFd | undefined {
-    return openPin(`${this.#revisionFolder(place)}/maps/${fileName(name)}`);
+    const found = this.maps(place).find((one) => one.name === name);
+    return found === undefined ? undefined : this.openPinnedMap(place, found);
+  }
+
+  /** One of maps(). Undefined if it is gone meanwhile. The caller disposes it. */
+  openPinnedMap(place: RevisionPlace, pinned: PinnedMap): BpfFd | undefined {
+    return openPin(`${this.#revisionFolder(place)}/maps/${mapFile(pinned)}`);
   }
 
   /** Folder of what is pinned for attachments of a program, one name for each slot. It may not be there. */
@@ -170,8 +184,8 @@ export class RevisionDraft implements Disposable {
     return join(this.#folder, 'programs', functionFile(pinned));
   }
 
-  mapPath(name: string): string {
-    return join(this.#folder, 'maps', fileName(name));
+  mapPath(pinned: PinnedMap): string {
+    return join(this.#folder, 'maps', mapFile(pinned));
   }
 
   /** From here on it is a revision. */
@@ -202,6 +216,15 @@ function functionFile({ expectedAttachType, name }: PinnedFunction): string {
 function readFunctionFile(file: string): PinnedFunction | undefined {
   const [, type, name] = /^(\d{1,4})-(.+)$/.exec(file) ?? [];
   return name === undefined ? undefined : { expectedAttachType: Number(type), name: objectName(name) };
+}
+
+function mapFile({ name, shape }: PinnedMap): string {
+  return `${shape}-${fileName(name)}`;
+}
+
+function readMapFile(file: string): PinnedMap | undefined {
+  const [, shape, name] = /^([0-9a-f]{1,64})-(.+)$/.exec(file) ?? [];
+  return shape === undefined || name === undefined ? undefined : { name: objectName(name), shape };
 }
 
 /** ".rodata" becomes "-rodata": no name in C has a "-". */

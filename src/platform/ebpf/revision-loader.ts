@@ -6,7 +6,7 @@ import type { Logger } from '../../core/logger.ts';
 import { ERRNO, errnoName, kernelError, mapInfo, pin, programInfo } from './bpf-syscall.ts';
 import { chooseFunctions } from './function-choice.ts';
 import { libbpf } from './libbpf.ts';
-import { carryMaps } from './map-carry.ts';
+import { carryMaps, mapShape } from './map-carry.ts';
 import { type MapWrite, type PlannedWrite, planMapWrites, writeElements } from './map-writes.ts';
 import { ObjectFile, type ObjectFunction } from './object-file.ts';
 import { type Pins, placeText } from './pins.ts';
@@ -56,8 +56,7 @@ function prepare(pins: Pins, request: LoadRequest): Prepared {
     const writes = planMapWrites(object, others, violations);
     if (violations.length > 0) throw invalid(violations);
     const { carryFrom, freshMaps } = request;
-    const carried =
-      carryFrom === undefined ? [] : carryMaps(object, freshMaps, (name) => pins.openMap(carryFrom, name));
+    const carried = carryFrom === undefined ? [] : carryMaps(object, pins, carryFrom, freshMaps);
     return { carried, functions, object, writes, [Symbol.dispose]: () => object[Symbol.dispose]() };
   } catch (error) {
     object[Symbol.dispose]();
@@ -70,7 +69,7 @@ async function pinRevision(pins: Pins, request: LoadRequest, prepared: Prepared)
   using draft = pins.draft(request.place);
   for (const map of object.maps) {
     const fd = libbpf().number('bpf_map__fd', map.address);
-    if (fd >= 0) pin(fd, draft.mapPath(map.name));
+    if (fd >= 0) pin(fd, draft.mapPath({ name: map.name, shape: mapShape(object, map) }));
   }
   const loaded = functions.map(({ address, name }) => {
     const fd = libbpf().number('bpf_program__fd', address);

@@ -22,11 +22,11 @@ export function readRevision(pins: Pins, place: RevisionPlace): FoundRevision {
     using held = pins.openPinned(place, pinned);
     return held === undefined ? [] : [{ id: programInfo(held.fd).id, name: pinned.name }];
   });
-  const maps = pins.maps(place).flatMap((name) => {
+  const maps = pins.maps(place).flatMap((pinned) => {
     // Those of variables aren't anybody's but the object's.
-    if (name.startsWith('.')) return [];
-    using map = pins.openMap(place, name);
-    return map === undefined ? [] : [{ id: mapInfo(map.fd).id, name }];
+    if (pinned.name.startsWith('.')) return [];
+    using map = pins.openPinnedMap(place, pinned);
+    return map === undefined ? [] : [{ id: mapInfo(map.fd).id, name: pinned.name }];
   });
   return { functions, maps, place };
 }
@@ -44,8 +44,8 @@ export function readStats(pins: Pins, place: RevisionPlace): RevisionStats {
     memoryBytes += memoryOf(held.fd);
     return [{ name: pinned.name, runTimeNs: info.runTimeNs, runs: info.runs }];
   });
-  for (const name of pins.maps(place)) {
-    using map = pins.openMap(place, name);
+  for (const pinned of pins.maps(place)) {
+    using map = pins.openPinnedMap(place, pinned);
     if (map === undefined) continue;
     mapIds.delete(mapInfo(map.fd).id);
     memoryBytes += memoryOf(map.fd);

@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { runCommand } from '../../../deploy/dev/command.ts';
+import { silentLogger } from '../../../src/core/logger.ts';
+import { BpfKernel } from '../../../src/platform/ebpf/bpf-kernel.ts';
 import { Pins } from '../../../src/platform/ebpf/pins.ts';
 import { usualCounter } from '../../fixtures/bpf/objects.ts';
 import { BpfHost, bpfHostMissing, loadRequest, openDescriptors } from '../../fixtures/bpf-host.ts';
@@ -61,6 +64,21 @@ describe('the kernel of a host', { skip: bpfHostMissing() ?? false }, () => {
     assert.equal(JSON.parse(again.stdout).load, 'policy', again.stderr);
   });
 
+  it('does all it does with three capabilities', async () => {
+    await using host = new BpfHost();
+    await host.files.mount();
+    const capabilities = '--bounding-set=-all,+bpf,+perfmon,+net_admin';
+    const asked = await runCommand(
+      ['setpriv', capabilities, '--inh-caps=-all', process.execPath, LOADER, host.files.mountPoint, 'life'],
+      { timeoutMs: LIMIT_MS },
+    );
+    assert.deepEqual(JSON.parse(asked.stdout || asked.stderr), {
+      carried: ['counters'],
+      counted: ['0'],
+      found: [1, 2],
+    });
+  });
+
   it('says what to install where libbpf is missing', async () => {
     await using host = new BpfHost();
     await host.files.mount();
@@ -76,6 +94,34 @@ describe('the kernel of a host', { skip: bpfHostMissing() ?? false }, () => {
     const { load, support } = JSON.parse(asked.stdout);
     assert.match(support.missing, /libbpf\.so\.1 can't be loaded: install libbpf 1\.0 or newer/);
     assert.equal(load, 'unsupported');
+  });
+
+  it('loads what needs no types of the kernel where that has none, and warns of mounts that end with it', async () => {
+    await using host = new BpfHost();
+    const script = 'mount --bind /dev/null /sys/kernel/btf/vmlinux && exec "$@"';
+    const asked = await runCommand(
+      ['unshare', '-m', 'sh', '-c', script, 'sh', process.execPath, LOADER, host.files.mountPoint, 'support'],
+      { timeoutMs: LIMIT_MS },
+    );
+    assert.equal(asked.code, 0, asked.stderr);
+    const { load, support, warnings } = JSON.parse(asked.stdout);
+    assert.deepEqual([load, support.missing], ['loaded', undefined]);
+    const missing = new Map<string, string>(
+      support.types.map((one: { type: string; missing?: string }) => [one.type, one.missing]),
+    );
+    assert.equal(missing.get('xdp'), undefined);
+    assert.match(missing.get('fentry')!, /BTF/);
+    // Unless it may not look at whose the other mounts are.
+    const known = await access('/proc/1/ns/mnt').then(
+      () => true,
+      () => false,
+    );
+    assert.deepEqual(
+      warnings.map((one: string) => one.replace(/^.* (ends with this service),.*$/, '$1')),
+      known ? ['ends with this service'] : [],
+    );
+    // It was mounted there alone.
+    assert.equal(host.files.mounts(), 0);
   });
 
   it('finds a hundred programs, and touches none of another instance', async () => {
@@ -233,11 +279,16 @@ describe('the kernel of a host', { skip: bpfHostMissing() ?? false }, () => {
     }
   });
 
-  it('takes away what a killed one had half pinned', async () => {
+  it('takes away what a killed one had half pinned, and says so once', async () => {
     await using host = new BpfHost();
     await host.load('xdp-counter', FIRST);
     new Pins(host.files.mountPoint, 'instance-1').draft({ program: 'counter', revision: 2 });
-    assert.deepEqual((await host.kernel.list())[0]!.revisions.length, 1);
+    const warnings: string[] = [];
+    const log = { ...silentLogger, warn: (message: string) => warnings.push(message) };
+    await using kernel = new BpfKernel({ instanceId: 'instance-1', log, mountPoint: host.files.mountPoint });
+    assert.equal((await kernel.list())[0]!.revisions.length, 1);
+    assert.equal((await kernel.list())[0]!.revisions.length, 1);
     assert.deepEqual(readdirSync(join(host.folder, 'counter/revisions')), ['1']);
+    assert.deepEqual(warnings, ['a revision that was only half there is taken away']);
   });
 });

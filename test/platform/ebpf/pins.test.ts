@@ -9,6 +9,7 @@ import { Pins } from '../../../src/platform/ebpf/pins.ts';
 import { bpfMissing, PrivateBpffs } from '../../fixtures/private-bpffs.ts';
 
 const INSTANCE = '0190b5c2-instance';
+const COUNTS = { name: 'counts', shape: 'a1b2' };
 const PLACE = { program: 'counter', revision: 3 };
 
 function makeMap(name: string): BpfFd {
@@ -35,16 +36,19 @@ describe('pins', { skip: bpfMissing() ?? false }, () => {
     using map = makeMap('counts');
     {
       using draft = pins.draft(PLACE);
-      pin(map.fd, draft.mapPath('counts'));
+      pin(map.fd, draft.mapPath(COUNTS));
       assert.deepEqual(pins.revisions('counter'), []);
     }
     assert.deepEqual(readdirSync(join(pins.folder, 'counter/revisions')), []);
     using draft = pins.draft(PLACE);
-    pin(map.fd, draft.mapPath('counts'));
-    pin(map.fd, draft.mapPath('.bss'));
+    pin(map.fd, draft.mapPath(COUNTS));
+    pin(map.fd, draft.mapPath({ name: '.bss', shape: '0' }));
     draft.commit();
     assert.deepEqual([pins.programs(), pins.revisions('counter')], [['counter'], [3]]);
-    assert.deepEqual([pins.functions(PLACE), pins.maps(PLACE), pins.has(PLACE)], [[], ['.bss', 'counts'], true]);
+    assert.deepEqual(
+      [pins.functions(PLACE), pins.maps(PLACE), pins.has(PLACE)],
+      [[], [{ name: '.bss', shape: '0' }, COUNTS], true],
+    );
     using found = pins.openMap(PLACE, 'counts');
     assert.equal(mapInfo(found!.fd).id, mapInfo(map.fd).id);
     assert.equal(pins.openMap(PLACE, 'other'), undefined);
@@ -63,11 +67,11 @@ describe('pins', { skip: bpfMissing() ?? false }, () => {
     const pins = new Pins(host.mountPoint, INSTANCE);
     using map = makeMap('counts');
     using whole = pins.draft(PLACE);
-    pin(map.fd, whole.mapPath('counts'));
+    pin(map.fd, whole.mapPath(COUNTS));
     whole.commit();
     // As it lies there after a kill: the next one to look isn't the one that made it.
     const left = new Pins(host.mountPoint, INSTANCE).draft({ program: 'counter', revision: 4 });
-    pin(map.fd, left.mapPath('counts'));
+    pin(map.fd, left.mapPath(COUNTS));
     const foreign = join(host.mountPoint, 'longline', 'other-instance');
     mkdirSync(foreign);
     pins.makeLinksFolder('counter');
@@ -92,7 +96,8 @@ describe('pins', { skip: bpfMissing() ?? false }, () => {
       assert.throws(() => pins.linkPath('counter', program), { reason: 'invalid' });
       assert.throws(() => new Pins('/sys/fs/bpf', program), { reason: 'invalid' });
     }
-    assert.throws(() => pins.openMap(PLACE, '../links'), { reason: 'invalid' });
+    assert.equal(pins.openMap(PLACE, '../links'), undefined);
+    assert.throws(() => pins.openPinnedMap(PLACE, { name: '../links', shape: '0' }), { reason: 'invalid' });
     // Like the folder that waits for a BPF file system it denies that anything could be in it.
     const nowhere = new Pins('/proc/self/fd', INSTANCE);
     assert.throws(() => nowhere.makeLinksFolder('counter'), { reason: 'unavailable', message: /mounted there/ });
