@@ -1,5 +1,6 @@
 // Programs on this host: the capability with the kernel, artifacts, keys and whoever hears of them. What nobody asked for is not even
-// loaded: without servers of NATS its client isn't, and libbpf is first when the kernel is asked.
+// loaded, for an idle agent pays for it in memory: clients of registries and of NATS without their addresses, and libbpf before the
+// kernel is asked.
 import { uptime } from 'node:os';
 import { fromBinary } from '@bufbuild/protobuf';
 import { ProgramTelemetrySchema } from '#gen/longline/v1/program_pb.js';
@@ -9,7 +10,6 @@ import type { ArtifactSource } from '../core/programs/artifact-source.ts';
 import type { Link } from '../link/link.ts';
 import type { LinkTarget } from '../link/ports.ts';
 import { BpfKernel } from '../platform/ebpf/bpf-kernel.ts';
-import { HttpRegistry } from '../platform/registry/http-registry.ts';
 import type { Foundation } from './foundation.ts';
 import { ArtifactCache } from './programs/artifact-cache.ts';
 import { openHostKeys } from './programs/keys-setup.ts';
@@ -41,7 +41,7 @@ export async function openPrograms(setup: ProgramsSetup, stack: AsyncDisposableS
   const keysLog = log.child({ part: 'artifact keys' });
   const copyPath = folder.file('artifact-keys.json');
   const keys = stack.use(await openHostKeys({ ...programs, copyPath, clock, log: keysLog }));
-  const registry = openRegistry(setup);
+  const registry = await openRegistry(setup);
   if (registry !== undefined) stack.use(registry);
   const nats = await openNats(setup);
   if (nats !== undefined) stack.use(nats);
@@ -75,9 +75,10 @@ function openCache({ config, folder, log, link }: ProgramsSetup, registry: Artif
   return new ArtifactCache({ folder: place, sources, log: log.child({ part: 'artifacts' }) });
 }
 
-function openRegistry({ config, controller }: ProgramsSetup): HttpRegistry | undefined {
+async function openRegistry({ config, controller }: ProgramsSetup) {
   const { registry } = config.programs;
   if (registry.url === '') return undefined;
+  const { HttpRegistry } = await import('../platform/registry/http-registry.ts');
   const access = () => registryAccess(registry, controller);
   return new HttpRegistry({ dialect: registry.dialect, hostId: config.agentId, access, encode: encodeSpec });
 }

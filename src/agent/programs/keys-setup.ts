@@ -5,8 +5,8 @@ import type { Clock } from '../../core/clock.ts';
 import type { Resolved } from '../../core/config/setting.ts';
 import { LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
-import { VaultClient, type VaultLogin } from '../../platform/vault/vault-client.ts';
-import { type VaultKeyPlaces, VaultKeys } from '../../platform/vault/vault-keys.ts';
+import type { VaultLogin } from '../../platform/vault/vault-client.ts';
+import type { VaultKeyPlaces, VaultKeys } from '../../platform/vault/vault-keys.ts';
 import type { keySettings, vaultSettings } from '../program-service-settings.ts';
 import { HostKeys } from './artifact-keys.ts';
 import { keyCopyFile } from './key-copy-file.ts';
@@ -35,11 +35,14 @@ export async function openHostKeys(setup: KeysSetup): Promise<HostKeys> {
 async function openVaultKeys({ vault, copyPath, clock, log }: KeysSetup): Promise<VaultKeys | undefined> {
   const { url, namespace, caFile } = vault;
   if (url === undefined) return undefined;
+  // Most hosts have none: its client is not even loaded there.
+  const { VaultClient } = await import('../../platform/vault/vault-client.ts');
+  const { VaultKeys: Keys } = await import('../../platform/vault/vault-keys.ts');
   const places = placesOf(vault);
   const ca = caFile === undefined ? undefined : await readAuthorities(caFile);
   const monotonic = () => clock.monotonic();
   const baseUrl = url.replace(/\/+$/, '');
-  return new VaultKeys({
+  return new Keys({
     client: new VaultClient({ url: baseUrl, namespace, ca, timeoutMs: REQUEST_MS, login: loginOf(vault), monotonic }),
     places,
     identity: canonicalJson({ url: baseUrl, namespace: namespace ?? null, places }),
