@@ -15,7 +15,7 @@ export interface ProgramOrder {
   readonly settings: string;
   /** Where it goes, as text. */
   readonly layout: string;
-  /** Digest of all of it. */
+  /** SHA-256 of `bytes`, in hex. */
   readonly whole: string;
 }
 

@@ -33,6 +33,7 @@ export function programView({ record, order, found, blocked, problems, expiresAt
     current: current === undefined ? undefined : revisionView(current, found),
     previous: previous === undefined ? undefined : revisionView(previous, found),
     wantedArtifact: order?.spec.artifact ?? '',
+    wantedHash: order?.whole ?? '',
     quarantined: blocked !== undefined,
     problems: [...overProblems(record), ...blockedProblems(blocked), ...problems],
     links: current === undefined ? [] : linkViews(current, found),

@@ -45,6 +45,8 @@ export interface ProgramView {
   readonly previous: RevisionView | undefined;
   /** "sha256:…"; empty if it is to go. */
   readonly wantedArtifact: string;
+  /** SHA-256 of the spec that is wanted, in hex; empty if it is to go. */
+  readonly wantedHash: string;
   readonly quarantined: boolean;
   readonly problems: readonly Problem[];
   readonly links: readonly LinkView[];

@@ -148,6 +148,7 @@ export function statusMessage(view: ProgramView): ProgramStatus {
     source: view.source,
     state: stateNumber(view.life.kind),
     wantedArtifact: view.wantedArtifact,
+    wantedSha256: Buffer.from(view.wantedHash, 'hex'),
     quarantined: view.quarantined,
     problems: view.problems.map(problemMessage),
     links: view.links.map((link) => ({ ...link })),

@@ -1,8 +1,14 @@
 // Agents that bring programs about in no time, for tests of what asks them: they take states from the store and report to it.
+import { createHash } from 'node:crypto';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { DesiredStateKind, StateReportSchema } from '#gen/longline/link/v1/link_pb.js';
 import { ErrorReason, ErrorSchema } from '#gen/longline/v1/error_pb.js';
-import { ProgramDesiredStateSchema, type ProgramSpec, ProgramState } from '#gen/longline/v1/program_pb.js';
+import {
+  ProgramDesiredStateSchema,
+  type ProgramSpec,
+  ProgramSpecSchema,
+  ProgramState,
+} from '#gen/longline/v1/program_pb.js';
 import type { Bus } from '../../../src/controller/bus/bus.ts';
 import { desiredStatesTopic, programsTopic } from '../../../src/controller/bus/topics.ts';
 import { pollProgramsOf } from '../../../src/controller/rollouts/polled-programs.ts';
@@ -88,7 +94,8 @@ export class ProgramAgent {
     }
   }
 
-  #status({ artifact, name }: ProgramSpec, source: string) {
+  #status(spec: ProgramSpec, source: string) {
+    const { artifact, name } = spec;
     const fate = this.fate(artifact);
     if (fate === 'rolls_back') this.#rolledBack.set(artifact, `${this.id} ${artifact}`);
     const rollback = this.#rolledBack.get(artifact);
@@ -100,6 +107,7 @@ export class ProgramAgent {
       source,
       state: fate === 'hangs' ? ProgramState.DISCOVERED : state,
       wantedArtifact: artifact,
+      wantedSha256: createHash('sha256').update(toBinary(ProgramSpecSchema, spec)).digest(),
       quarantined: gone,
       problems,
       ...(state === ProgramState.ACTIVE ? { current: { artifact } } : {}),

@@ -279,6 +279,12 @@ describe('rollout driver', () => {
     await pass(PAUSE_MS);
     assert.equal((await rollout(id)).rollout.phase, 'done');
     assert.equal(await store.desiredStates.get('a', 2), undefined, 'nothing is pushed');
+    const tuned = await put({ artifact: 1, parameters: { limit: '2' }, delivery: ProgramDelivery.POLL });
+    await driver().drive(NAME);
+    assert.equal((await rollout(tuned.id)).counts.current, 0, 'it has the artifact, and not yet the parameters');
+    await settle();
+    await pass(PAUSE_MS);
+    assert.equal((await rollout(tuned.id)).rollout.phase, 'done');
     await put({ artifact: 1, delivery: ProgramDelivery.PUSH });
     await settle();
     assert.deepEqual([agents.get('a')!.programs.length, agents.get('a')!.polled.length], [1, 0]);
