@@ -35,7 +35,8 @@ export class HostKeys implements ArtifactKeys, AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #watching: Promise<void>;
   #version = '';
-  /** Looks that were begun, and the latest of them that came to its end: an earlier one that is slow says nothing new. */
+  #latest: Found = { keys: [], problems: [] };
+  /** Looks that were begun, and the latest of them that came to its end. */
   #begun = 0;
   #ended = 0;
   /** What was told of already. */
@@ -63,14 +64,14 @@ export class HostKeys implements ArtifactKeys, AsyncDisposable {
     signal.throwIfAborted();
     const keys = found.flatMap((one) => one.keys);
     const problems = found.flatMap((one) => one.problems);
+    // A look that began earlier and ended later saw what is no longer so: what goes is what `version` stands for.
     if (turn > this.#ended) {
       this.#ended = turn;
+      this.#latest = { keys, problems };
       this.#version = keysVersion(keys);
       this.#tell(problems);
     }
-    if (keys.length > 0 || problems.length === 0) return keys;
-    const reasons = problems.map(({ message }) => message).join('; ');
-    throw new LonglineError('unavailable', `there is no key to check artifacts with: ${reasons}`);
+    return orThrow(this.#latest);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -101,6 +102,12 @@ export class HostKeys implements ArtifactKeys, AsyncDisposable {
     this.#told = told;
     for (const { message } of problems) this.#options.log.error('a source of keys is of no use', { error: message });
   }
+}
+
+function orThrow({ keys, problems }: Found): readonly ArtifactKey[] {
+  if (keys.length > 0 || problems.length === 0) return keys;
+  const reasons = problems.map(({ message }) => message).join('; ');
+  throw new LonglineError('unavailable', `there is no key to check artifacts with: ${reasons}`);
 }
 
 async function attempt(read: () => Promise<readonly ArtifactKey[]>): Promise<Found> {

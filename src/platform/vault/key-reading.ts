@@ -43,6 +43,7 @@ export async function readTransitKeys(
   const keys: ArtifactKey[] = [];
   const refused: { place: string; error: LonglineError }[] = [];
   for (const [version, value] of bounded(versions, path)) {
+    if (!/^[1-9]\d{0,8}$/.test(version)) throw nonsense(path);
     if (Number(version) < least) continue;
     const text = isTable(value) ? value['public_key'] : undefined;
     if (typeof text !== 'string') throw nonsense(path);

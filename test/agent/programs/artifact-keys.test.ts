@@ -175,6 +175,32 @@ describe('keys of a host', () => {
   });
 });
 
+describe('two looks at once', () => {
+  it('give what the later one saw, also if the earlier one ends last', async () => {
+    const looks: PromiseWithResolvers<readonly ArtifactKey[]>[] = [];
+    const vault: ArtifactKeys & Disposable = {
+      version: '1',
+      keys: () => {
+        const look = Promise.withResolvers<readonly ArtifactKey[]>();
+        looks.push(look);
+        return look.promise;
+      },
+      [Symbol.dispose]: () => undefined,
+    };
+    const keys = open({ vault });
+    const [first, second] = [keys.keys(signal), keys.keys(signal)];
+    // The one that the watch began is the first of all.
+    looks[0]!.resolve([]);
+    looks[2]!.resolve([readPublicKey(ecdsa)]);
+    assert.equal((await second)[0]!.keyId, idOf(ecdsa));
+    const { version } = keys;
+    looks[1]!.resolve([readPublicKey(ed25519)]);
+    assert.equal((await first)[0]!.keyId, idOf(ecdsa));
+    assert.equal(keys.version, version);
+    await keys[Symbol.asyncDispose]();
+  });
+});
+
 describe("the copy of Vault's keys", () => {
   it('is replaced as a whole, and readable by nobody else', async () => {
     const path = join(folder, 'copy.json');

@@ -5,12 +5,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import tarStream from 'tar-stream';
 import { LonglineError, type Reason } from '../../../src/core/errors.ts';
 import { type ArtifactParts, checkObject, openArtifact, packArtifact } from '../../../src/core/programs/artifact.ts';
 import { readTar, writeTar } from '../../../src/core/programs/tar.ts';
+import { checkSingleFrame } from '../../../src/core/programs/zstd-frame.ts';
 import { metadataOf } from './metadata-fixture.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -122,6 +123,36 @@ describe('artifacts', () => {
     // Says that the decoder needs two gigabytes at once, for a window.
     const greedy = Buffer.from('28b52ffd00a8010000', 'hex');
     await refused(greedy, 'invalid', /can't be unpacked/);
+  });
+
+  it('are one frame, however it was made', () => {
+    const options = fc.record({
+      data: fc
+        .uint8Array({ maxLength: 300 })
+        .chain((piece) =>
+          fc.integer({ min: 0, max: 600 }).map((times) => Buffer.concat(Array<Uint8Array>(times).fill(piece))),
+        ),
+      level: fc.integer({ min: 1, max: 22 }),
+      checksum: fc.boolean(),
+      contentSize: fc.boolean(),
+      windowLog: fc.integer({ min: 10, max: 20 }),
+      tail: fc.uint8Array({ minLength: 1, maxLength: 8 }),
+    });
+    fc.assert(
+      fc.property(options, ({ data, level, checksum, contentSize, windowLog, tail }) => {
+        const params = {
+          [constants.ZSTD_c_compressionLevel]: level,
+          [constants.ZSTD_c_checksumFlag]: checksum ? 1 : 0,
+          [constants.ZSTD_c_contentSizeFlag]: contentSize ? 1 : 0,
+          [constants.ZSTD_c_windowLog]: windowLog,
+        };
+        const frame = zstdCompressSync(data, { params, ...(contentSize && { pledgedSrcSize: data.length }) });
+        checkSingleFrame(frame);
+        assert.throws(() => checkSingleFrame(Buffer.concat([frame, tail])), /bytes after its end/);
+        assert.throws(() => checkSingleFrame(frame.subarray(0, -1)), /too early|doesn't begin/);
+      }),
+      { numRuns: 60 },
+    );
   });
 
   it('are refused with anything before, between or after what they hold', async () => {
