@@ -5,6 +5,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
+import { artifactOf } from '../controller/services/program-fixture.ts';
 import { type Fleet, startFleet } from '../fixtures/fleet.ts';
 
 const run = promisify(execFile);
@@ -80,6 +81,39 @@ test('wrong input gets an answer that names field, value and what would be right
   ];
   for (const [method, body, status, message] of cases) {
     const answer = await curl(method, body);
+    assert.equal(answer.status, status, `${method} ${body}: ${JSON.stringify(answer.body)}`);
+    assert.match(answer.body.message ?? '', message, `${method} ${body}`);
+  }
+});
+
+test('artifacts and programs are put with buf curl and plain curl, and wrong ones are refused', async () => {
+  const { bytes, digest } = await artifactOf({ name: 'curled' }, 5000);
+  const messages = [bytes.subarray(0, 1000), bytes.subarray(1000)].map((data) => {
+    return JSON.stringify({ data: Buffer.from(data).toString('base64') });
+  });
+  const service = 'longline.fleet.v1.ProgramService';
+  const uploaded = await bufCurl('grpc', `${service}/UploadArtifact`, messages.join('\n'));
+  assert.deepEqual([uploaded['created'], (uploaded['artifact'] as { digest: string }).digest], [true, digest]);
+  const headers = ['-H', `authorization: Bearer ${token}`];
+  const url = `${fleet.url}/registry/v1/artifacts/${digest}`;
+  const { stdout } = await run('curl', ['-sS', '--cacert', ca, ...headers, url], { encoding: 'buffer' });
+  assert.equal(Buffer.compare(stdout, bytes), 0);
+  const program = (spec: object) =>
+    JSON.stringify({ agentId: 'api-1', validateOnly: true, spec: { name: 'p', ...spec } });
+  const checked = await curl(`${service}/PutProgram`, program({ artifact: digest }));
+  assert.deepEqual([checked.status, checked.body['changed']], [200, true], JSON.stringify(checked.body));
+  for (const [method, body, status, message] of [
+    ['PutProgram', program({ artifact: 'sha256:1' }), 400, /spec\.artifact.*sha256:1/],
+    ['PutProgram', program({ artifact: `sha256:${'0'.repeat(64)}` }), 400, /not stored here; upload it first/],
+    ['PutProgram', program({ artifact: digest, attach: ['eth0'] }), 400, /spec\.attach\[0\].*eth0/],
+    ['PutProgram', program({ artifact: digest, parameters: { limit: '1001' } }), 400, /spec\.parameters\.limit.*1001/],
+    ['GetProgram', '{"agentId":"api-1","name":"none"}', 404, /none/],
+    ['GetArtifact', `{"digest":"${'f'.repeat(64)}"}`, 404, /ffff/],
+    ['GetArtifact', '{"digest":"../../etc/passwd"}', 400, /digest.*passwd/],
+    ['RollBackProgram', '{"agentId":"nobody","name":"p"}', 404, /nobody/],
+    ['ListRollbacks', '{"pageToken":"nonsense"}', 400, /page_token/],
+  ] as const) {
+    const answer = await curl(`${service}/${method}`, body);
     assert.equal(answer.status, status, `${method} ${body}: ${JSON.stringify(answer.body)}`);
     assert.match(answer.body.message ?? '', message, `${method} ${body}`);
   }
