@@ -7,6 +7,7 @@ import type { Chapter } from './chapter.ts';
 import { auditChapter } from './chapters/audit.ts';
 import { jobsChapter } from './chapters/jobs.ts';
 import { networkChapter } from './chapters/network.ts';
+import { programsChapter } from './chapters/programs.ts';
 import { refusalsChapter } from './chapters/refusals.ts';
 import { sessionsChapter } from './chapters/sessions.ts';
 import { warmChapter } from './chapters/warm.ts';
@@ -22,6 +23,7 @@ const CHAPTERS: readonly Chapter[] = [
   warmChapter,
   auditChapter,
   networkChapter,
+  programsChapter,
 ];
 
 async function play(
@@ -30,7 +32,7 @@ async function play(
   engine: UsableEngine | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const chapters = engine === undefined ? [withoutEngineChapter, networkChapter] : CHAPTERS;
+  const chapters = engine === undefined ? [withoutEngineChapter, networkChapter, programsChapter] : CHAPTERS;
   let folder = '';
   const pids: number[] = [];
   let stage: Stage | undefined;
