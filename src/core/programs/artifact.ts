@@ -3,7 +3,7 @@
 // It trusts nothing: metadata-message.ts reads what is said, verification.ts says who said it.
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, type ZstdOptions, zstdCompress, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { LonglineError } from '../errors.ts';
 import { MAX_ARTIFACT_BYTES } from './artifact-source.ts';
 import type { ArtifactMetadata } from './metadata.ts';
@@ -55,6 +55,9 @@ export interface OpenArtifact extends ArtifactParts {
 
 /** Binary logarithm of the memory that the decoder may take before it has seen anything: 64 MiB. */
 const MAX_WINDOW_LOG = 26;
+
+/** Of an artifact that is unpacked at once, packed or not. */
+const SMALL_BYTES = 256 * 1024;
 
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
@@ -109,14 +112,30 @@ async function unpack(bytes: Uint8Array, limits: ArtifactLimits): Promise<Uint8A
   checkSingleFrame(bytes);
   try {
     const params = { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG };
-    return await decompress(bytes, { maxOutputLength: limits.unpackedBytes, params });
+    const maxOutputLength = Math.min(SMALL_BYTES, limits.unpackedBytes);
+    const small = bytes.length <= SMALL_BYTES ? unpackSmall(bytes, { maxOutputLength, params }) : undefined;
+    return small ?? (await decompress(bytes, { maxOutputLength: limits.unpackedBytes, params }));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
+    if (isTooLarge(error)) {
       throw tooLarge(`the artifact has more than ${limits.unpackedBytes} bytes when it is unpacked`);
     }
     const message = `the artifact can't be unpacked: ${(error as Error).message}`;
     throw new LonglineError('invalid', message, { cause: error });
   }
+}
+
+/** On the spot: the way to a thread and back takes longer than the work. Undefined for what is not small when it is unpacked. */
+function unpackSmall(bytes: Uint8Array, options: ZstdOptions): Uint8Array | undefined {
+  try {
+    return zstdDecompressSync(bytes, options);
+  } catch (error) {
+    if (isTooLarge(error)) return undefined;
+    throw error;
+  }
+}
+
+function isTooLarge(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE';
 }
 
 function required(files: ReadonlyMap<string, Uint8Array>, name: string): Uint8Array {
