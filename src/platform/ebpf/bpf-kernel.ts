@@ -22,7 +22,7 @@ import { PROGRAM_TYPES } from '../../core/programs/program-type.ts';
 import type { AttachTask } from './attach-task.ts';
 import { Attachments, isAtomic } from './attachments.ts';
 import { isBpfFileSystem, mountBpfFileSystem } from './bpf-file-system.ts';
-import { BpfFd, checked, programInfo } from './bpf-syscall.ts';
+import { BpfFd, checked, ERRNO, programInfo } from './bpf-syscall.ts';
 import { EventRing } from './event-ring.ts';
 import { libbpf } from './libbpf.ts';
 import { Pins, placeText } from './pins.ts';
@@ -43,6 +43,8 @@ export interface BpfKernelOptions {
   readonly mountPoint?: string;
   readonly log: Logger;
   readonly attachments?: Attachments;
+  /** How long the verifier may take for a revision. Default: 60 s. */
+  readonly loadLimitMs?: number;
 }
 
 /** The real one. Disposing it lets go of descriptors; all that is pinned stays. */
@@ -51,15 +53,18 @@ export class BpfKernel implements Kernel, AsyncDisposable {
   readonly #pins: Pins;
   readonly #log: Logger;
   readonly #attachments: Attachments;
+  readonly #loadLimitMs: number;
   readonly #held = new Set<Disposable>();
   readonly #loads = new Set<AbortController>();
 
   /** Throws `invalid` for an instance id that can't be part of a path. */
-  constructor({ instanceId, mountPoint = MOUNT_POINT, log, attachments = new Attachments() }: BpfKernelOptions) {
+  constructor(options: BpfKernelOptions) {
+    const { instanceId, mountPoint = MOUNT_POINT, log, attachments = new Attachments() } = options;
     this.#mountPoint = mountPoint;
     this.#pins = new Pins(mountPoint, instanceId);
     this.#log = log;
     this.#attachments = attachments;
+    this.#loadLimitMs = options.loadLimitMs ?? LOAD_LIMIT_MS;
   }
 
   async support(signal?: AbortSignal): Promise<KernelSupport> {
@@ -96,8 +101,8 @@ export class BpfKernel implements Kernel, AsyncDisposable {
     signal?.throwIfAborted();
     this.#mount();
     const ends = new AbortController();
-    const took = `loading ${placeText(request.place)} took more than ${LOAD_LIMIT_MS / 1000} s`;
-    const timer = setTimeout(() => ends.abort(new LonglineError('late', took)), LOAD_LIMIT_MS);
+    const took = `loading ${placeText(request.place)} took more than ${this.#loadLimitMs / 1000} s`;
+    const timer = setTimeout(() => ends.abort(new LonglineError('late', took)), this.#loadLimitMs);
     const abort = () => ends.abort(signal?.reason);
     signal?.addEventListener('abort', abort, { once: true });
     this.#loads.add(ends);
@@ -151,8 +156,11 @@ export class BpfKernel implements Kernel, AsyncDisposable {
   }
 
   holdStatistics(): Disposable {
-    const fd = checked('having the kernel count runs', libbpf().number('bpf_enable_stats', STATS_RUN_TIME));
-    return this.#hold(new BpfFd(fd));
+    const fd = libbpf().number('bpf_enable_stats', STATS_RUN_TIME);
+    if (fd === -ERRNO.EINVAL) {
+      throw new LonglineError('unsupported', 'runs can’t be counted: that needs a kernel from 5.8 on');
+    }
+    return this.#hold(new BpfFd(checked('having the kernel count runs', fd)));
   }
 
   openEvents(place: RevisionPlace, map: string): EventStream {

@@ -4,8 +4,8 @@
 import { LonglineError } from '../../core/errors.ts';
 import { Btf } from './btf.ts';
 
-/** Largest object. Artifacts have limits of their own. */
-export const MAX_OBJECT_BYTES = 16 * 1024 * 1024;
+/** Largest object, as artifacts have it. */
+export const MAX_OBJECT_BYTES = 64 * 1024 * 1024;
 
 const HEADER = 64;
 const SECTION_HEADER = 64;

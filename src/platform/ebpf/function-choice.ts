@@ -36,6 +36,9 @@ export function chooseFunctions(object: ObjectFile, requests: readonly FunctionR
     const found = object.functions.find((one) => one.name === request.name);
     const fault = found === undefined ? absent(object, request.name) : typeFault(found, request.type);
     if (fault !== undefined) violations.push({ description: fault, field: request.name });
+    if (requests.find((one) => one.name === request.name) !== request) {
+      violations.push({ description: `function ${request.name} is there twice`, field: request.name });
+    }
     return found === undefined ? [] : [found];
   });
   if (requests.length === 0) violations.push({ description: 'none is to be loaded', field: 'functions' });

@@ -65,8 +65,10 @@ export class ObjectFile implements Disposable {
   #disposed = false;
 
   /** Throws `invalid` with what libbpf says. */
-  constructor(bytes: Uint8Array) {
-    checkElf(bytes);
+  constructor(object: Uint8Array) {
+    checkElf(object);
+    // libbpf reads numbers as they lie, and not every processor does that anywhere.
+    const bytes = object.byteOffset % 8 === 0 ? object : new Uint8Array(object);
     const options = sized(OPEN_OPTIONS_SIZE);
     writeU64(options, 8, libbpf().addressOf(OBJECT_NAME_BYTES));
     const open = () => libbpf().address('bpf_object__open_mem', bytes, bytes.length, options);

@@ -226,6 +226,18 @@ describe('the kernel of a host', { skip: bpfHostMissing() ?? false }, () => {
     assert.equal(openDescriptors(), before);
   });
 
+  it('waits for the verifier only so long', async () => {
+    await using host = new BpfHost();
+    const options = { instanceId: 'instance-1', loadLimitMs: 1, log: silentLogger, mountPoint: host.files.mountPoint };
+    await using kernel = new BpfKernel(options);
+    await assert.rejects(kernel.load(loadRequest('xdp-laborious', FIRST)), {
+      message: 'loading counter revision 1 took more than 0.001 s',
+      reason: 'late',
+    });
+    assert.deepEqual(await host.kernel.list(), []);
+    assert.equal((await host.load('xdp-counter', FIRST)).kind, 'loaded');
+  });
+
   it('lets go of what it holds when it is disposed, and of nothing that is pinned', async () => {
     await using host = new BpfHost();
     await host.load('xdp-events', FIRST);

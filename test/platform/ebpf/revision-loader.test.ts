@@ -186,6 +186,9 @@ describe('loading a revision', { skip: bpfHostMissing() ?? false }, () => {
       (await ask('count_packets', 'tracepoint'))['count_packets']!,
       /section "xdp" .* isn't one for type tracepoint/,
     );
+    const one = { name: 'count_packets', points: [], type: 'xdp' } as const;
+    const twice = await violations(host.load('xdp-counter', FIRST, { functions: [one, { ...one }] }));
+    assert.deepEqual(twice, { count_packets: 'function count_packets is there twice' });
     assert.match((await violations(host.load('xdp-counter', FIRST, { functions: [] })))['functions']!, /none/);
     await assert.rejects(host.load('xdp-counter', FIRST, { object: Buffer.from('not an object') }), {
       reason: 'invalid',
