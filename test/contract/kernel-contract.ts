@@ -285,6 +285,47 @@ export function kernelContract(
       assert.deepEqual([await packets('counter', 1), await packets('other', 1)], [2n, 0n]);
     });
 
+    test('replaces nothing that is at another place, and attaches nothing where its type can not go', async () => {
+      await load('counter', 1, 'xdp-counter');
+      const link = await kernel.attach(order('counter', 1, xdp(1)));
+      await assert.rejects(
+        kernel.replace(order('counter', 1, xdp(0))),
+        failsWith('wrong_state', subject.interfaces[0]),
+      );
+      const egress = { kind: 'tc', interface: subject.interfaces[0], direction: 'egress' } as const;
+      await assert.rejects(kernel.attach(order('counter', 1, egress, 'second')), failsWith('invalid', 'egress'));
+      assert.deepEqual((await found('counter'))?.links, [link]);
+    });
+
+    test('goes on with what is attached while its revision is made anew', async () => {
+      await load('counter', 1, 'xdp-counter');
+      const link = await kernel.attach(order('counter', 1, xdp()));
+      const anew = await load('counter', 1, 'xdp-counter');
+      assert.deepEqual((await found('counter'))?.links, [link]);
+      assert.equal(await packets('counter', 1), 0n);
+      const next = await kernel.replace(order('counter', 1, xdp()));
+      assert.deepEqual([next.linkId, next.programId], [link.linkId, anew.functions[0]!.id]);
+    });
+
+    test('keeps several attachments of one program apart', async () => {
+      const revision = await load('counter', 1, 'xdp-counter');
+      const first = await kernel.attach(order('counter', 1, xdp(0), 'first'));
+      const second = await kernel.attach(order('counter', 1, xdp(1), 'second'));
+      assert.deepEqual((await found('counter'))?.links, [first, second]);
+      assert.equal(first.programId, revision.functions[0]!.id);
+      assert.equal(second.programId, first.programId);
+      await kernel.detach('counter', 'first');
+      assert.deepEqual((await found('counter'))?.links, [second]);
+    });
+
+    test('refuses names that can not be a slot', async () => {
+      await load('counter', 1, 'xdp-counter');
+      for (const slot of ['', 'a/b', '..', 'a-b', 'x'.repeat(64)]) {
+        await assert.rejects(kernel.attach(order('counter', 1, xdp(), slot)), failsWith('invalid', 'slot'));
+      }
+      assert.deepEqual((await found('counter'))?.links, []);
+    });
+
     test('replaces the function of a link, and back', async () => {
       const first = await load('counter', 1, 'xdp-counter');
       const second = await load('counter', 2, 'xdp-counter-v2');

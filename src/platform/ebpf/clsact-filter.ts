@@ -34,6 +34,7 @@ export function filterHandle(slotPath: string): number {
 export function attachFilter(trying: string, place: FilterPlace, programFd: number, replace: boolean): void {
   const hook = hookOf(place);
   const { result: made, said: makingSaid } = libbpf().listen(() => libbpf().number('bpf_tc_hook_create', hook));
+  if (made === -ERRNO.ENOENT) throw notBuilt(trying, 'CONFIG_NET_SCH_INGRESS');
   if (made < 0 && made !== -ERRNO.EEXIST) throw kernelError(trying, -made, makingSaid);
   const filter = filterOf(place);
   writeU32(filter, 8, programFd);
@@ -43,7 +44,12 @@ export function attachFilter(trying: string, place: FilterPlace, programFd: numb
     const message = `${trying}: somebody else has a filter of priority ${PRIORITY} with handle ${place.handle} there`;
     throw new LonglineError('already_exists', message);
   }
+  if (result === -ERRNO.ENOENT) throw notBuilt(trying, 'CONFIG_NET_CLS_BPF');
   if (result < 0) throw kernelError(trying, -result, said);
+}
+
+function notBuilt(trying: string, option: string): LonglineError {
+  return new LonglineError('unsupported', `${trying}: this kernel has no TCX, and was built without ${option} too`);
 }
 
 /** Id of the function that runs there. Undefined if nothing does. */
