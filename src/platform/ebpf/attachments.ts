@@ -59,8 +59,8 @@ export class Attachments {
     const slot = new LinkSlot(path);
     slot.repair();
     using there = heldContent(slot);
-    if (isTask(task, 'tc') && !this.#hasTcx()) this.#attachFilter(slot, there.content, task);
-    else if (!this.#takeOver(there.content, task)) create(slot, there.content, task);
+    const isThere = this.#takeOver(there.content, task) || this.#takeOverFilter(slot, there.content, task);
+    if (!isThere) this.#create(slot, there.content, task);
     return this.#attached(slot, task);
   }
 
@@ -81,8 +81,7 @@ export class Attachments {
     if (now === undefined) throw new LonglineError('not_found', `nothing is attached in slot ${slot.name} for ${text}`);
     if (now.gone) throw new LonglineError('not_found', `what slot ${slot.name} was attached to, ${text}, is gone`);
     using there = heldContent(slot);
-    if (there.content.kind === 'filter' && isTask(task, 'tc')) this.#attachFilter(slot, there.content, task);
-    else if (!this.#takeOver(there.content, task)) {
+    if (!this.#takeOver(there.content, task) && !this.#takeOverFilter(slot, there.content, task)) {
       throw new LonglineError('wrong_state', `slot ${slot.name} is attached elsewhere, and not to ${text}`);
     }
     return this.#attached(slot, task);
@@ -111,18 +110,26 @@ export class Attachments {
     return true;
   }
 
-  #attachFilter(slot: LinkSlot, content: SlotContent, task: AttachTask<PointOf<'tc'>>): void {
-    const { direction, interface: name } = task.point;
-    const filter: FilterPlace = { index: interfaceIndex(name), direction, handle: filterHandle(slot.path) };
-    const trying = doing(task, attachText(task.point));
+  /** True if a filter that is there runs the function now. Others may have put one there when ours was gone. */
+  #takeOverFilter(slot: LinkSlot, content: SlotContent, task: AttachTask): boolean {
+    if (content.kind !== 'filter' || !isTask(task, 'tc')) return false;
+    const place = filterPlace(slot, task);
+    const { place: former, runs } = content.filter;
+    if (!isSamePlace(former, place)) return false;
     const { fd } = task.function;
-    const former = content.kind === 'filter' ? content.filter : undefined;
-    if (former !== undefined && isSamePlace(former.place, filter)) {
-      // Others may have put something there when ours was gone.
-      slot.renewFilter(filter, fd, () => attachFilter(trying, filter, fd, former.runs));
+    const trying = doing(task, attachText(task.point));
+    slot.renewFilter(place, fd, () => attachFilter(trying, place, fd, runs));
+    return true;
+  }
+
+  #create(slot: LinkSlot, content: SlotContent, task: AttachTask): void {
+    if (!isTask(task, 'tc') || this.#hasTcx()) {
+      create(slot, content, task);
       return;
     }
-    slot.putFilter(filter, fd, () => attachFilter(trying, filter, fd, false));
+    const place = filterPlace(slot, task);
+    const { fd } = task.function;
+    slot.putFilter(place, fd, () => attachFilter(doing(task, attachText(task.point)), place, fd, false));
   }
 
   #attached(slot: LinkSlot, task: AttachTask): Attachment {
@@ -206,6 +213,10 @@ function createLinks(task: AttachTask): readonly BpfFd[] {
   if (isTask(task, 'kprobe')) return [createKprobeLink(task)];
   if (isTask(task, 'fentry', 'fexit', 'lsm')) return [createTargetLink(task)];
   throw new LonglineError('internal', `nothing is known of places of kind ${task.point.kind}`);
+}
+
+function filterPlace(slot: LinkSlot, { point }: AttachTask<PointOf<'tc'>>): FilterPlace {
+  return { index: interfaceIndex(point.interface), direction: point.direction, handle: filterHandle(slot.path) };
 }
 
 function isSamePlace(one: FilterPlace, other: FilterPlace): boolean {

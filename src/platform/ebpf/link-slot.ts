@@ -101,7 +101,12 @@ export class LinkSlot {
     if (idOfPin(draft) === running) renameSync(draft, path);
     else if (entryOf(draft) !== undefined) unlinkSync(draft);
     pin(programFd, draft);
-    attach();
+    try {
+      attach();
+    } catch (error) {
+      unlinkSync(draft);
+      throw error;
+    }
     renameSync(draft, path);
   }
 
