@@ -40,8 +40,9 @@ export async function askAgent(
   bus.publish(agentTopic(agentId), { kind: 'commands' });
   const deadline = clock.monotonic() + WAIT_MS;
   for (;;) {
-    const result = (await store.commands.get(id))?.result;
-    if (result !== undefined) return resultOf(fromBinary(ResultSchema, result), agentId);
+    const stored = await store.commands.get(id);
+    if (stored === undefined) throw new LonglineError('not_found', `agent ${agentId} was deleted meanwhile`);
+    if (stored.result !== undefined) return resultOf(fromBinary(ResultSchema, stored.result), agentId);
     if (signal.aborted) throw new LonglineError('cancelled', `the caller left; agent ${agentId} may still do it`);
     const left = deadline - clock.monotonic();
     if (left <= 0) {

@@ -380,6 +380,27 @@ describe('the registry', () => {
     await once(session, 'close');
   });
 
+  it('goes on after somebody leaves in the middle of a download', async () => {
+    const { bytes, digest } = await artifactOf({ name: 'left' }, 2_000_000);
+    await put(bytes);
+    const path = `/registry/v1/artifacts/${digest}`;
+    for (let round = 0; round < 5; round++) {
+      const outgoing = httpsRequest(context.url, { path, headers: viewer, ca: context.ca, agent: agents });
+      outgoing.end();
+      const [response] = await once(outgoing, 'response');
+      await once(response, 'readable');
+      outgoing.destroy();
+      const session = connectHttp2(context.url, { ca: context.ca });
+      const stream = session.request({ ...viewer, ':path': path });
+      await once(stream, 'response');
+      if (round % 2 === 0) stream.close();
+      else session.destroy();
+      if (!session.destroyed) session.close();
+      await once(session, 'close');
+    }
+    assert.equal(Buffer.compare((await ask(path, { headers: viewer })).body, bytes), 0);
+  });
+
   it('works with curl', async () => {
     const { bytes, digest } = await artifactOf({ name: 'curled' }, 2_000_000);
     const [ca, file, config] = ['ca.pem', 'artifact.tar.zst', 'curlrc'].map((name) => join(folder, name)) as [

@@ -385,6 +385,17 @@ describe('programs of agents', () => {
     assert.equal((await refusal(fleet.programs.listRollbacks({ agentId: 'x y', name: '9' }))).violations.length, 2);
   });
 
+  it('are asked for nothing any more once their agent is deleted', async () => {
+    const { store } = fleet;
+    const call = refusal(fleet.programs.rollBackProgram({ agentId: 'a', name: 'p' }));
+    const { connectionId } = (await store.agents.get('a'))!;
+    await until('the command', async () => (await store.commands.claim(everyCommand())).length > 0);
+    await store.agents.disconnect('a', connectionId, Date.now());
+    await fleet.agents.deleteAgent({ agentId: 'a' });
+    assert.equal((await call).reason, 'not_found');
+  });
+  const everyCommand = () => ({ agentId: 'a', afterSeq: 0, limit: 1, nowMs: Date.now() });
+
   it('may be loaded again once quarantine is released', async () => {
     const host = await ProgramAgent.connect(fleet, 'a');
     const call = fleet.programs.releaseQuarantine({ agentId: 'a', artifact: digest });

@@ -214,11 +214,14 @@ export function programStoreContract(name: string, factory: () => Promise<StoreU
       assert.deepEqual(await store.programs.forget('a', ['x', 'y'], 1n), []);
       assert.deepEqual(await store.programs.forget('a', ['x', 'y'], 2n), ['x']);
       await store.rollbacks.add([rollback('a', '1')], 10);
+      const asked = command();
+      await store.programCommands.submit(asked);
       const { connectionId } = (await store.agents.get('a'))!;
       await store.agents.disconnect('a', connectionId, NOW);
       await store.agents.delete('a', NOW);
       assert.deepEqual(await store.programs.ofAgent('a'), []);
       assert.deepEqual(await ids(), []);
+      assert.equal(await store.commands.get(asked.id), undefined);
       assert.equal((await store.artifacts.delete(digestOf(data))).kind, 'deleted');
     });
 

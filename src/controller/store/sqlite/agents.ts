@@ -21,6 +21,7 @@ import { endLocally, isOfSession, MOVE_COLUMNS, STATE } from './command-transiti
 import type { Database, Sql } from './database.ts';
 import { deleteDesiredStates } from './desired-states.ts';
 import { decodePageToken, pageOf } from './page-token.ts';
+import { deleteProgramCommands } from './program-commands.ts';
 import { loseSession } from './session-transitions.ts';
 
 function find(sql: Sql, agentId: string): AgentRecord | undefined {
@@ -126,6 +127,7 @@ function* deleteUnit(sql: Sql, agentId: string, atMs: number): Generator<void, D
     sessionIds.push(text(session, 'id'));
     yield;
   }
+  deleteProgramCommands(sql, agentId);
   deleteDesiredStates(sql, agentId);
   for (const table of ['networks', 'programs', 'program_rollbacks', 'assignment_deliveries'] as const)
     deleteItems(sql, table, agentId);

@@ -1,5 +1,6 @@
 // Storing commands about programs.
 import type { ProgramCommand, ProgramCommandOutcome, ProgramCommandRepository } from '../program.ts';
+import { text } from './column.ts';
 import type { Database, Sql } from './database.ts';
 import { refusal } from './jobs.ts';
 import { forgetOldCommands, insertOwnCommand } from './own-commands.ts';
@@ -14,6 +15,13 @@ function submitUnit(sql: Sql, command: ProgramCommand): ProgramCommandOutcome {
   insertOwnCommand(sql, { ...command, sessionId: '', verb: 0, contentHash: null, capability: 'programs' });
   forgetOldCommands(sql, "agent_id = ? AND capability <> ''", command.agentId, KEPT_COMMANDS);
   return { kind: 'stored' };
+}
+
+/** Forgets all commands about programs of an agent; part of the transaction that forgets the agent. */
+export function deleteProgramCommands(sql: Sql, agentId: string): void {
+  for (const row of sql.all("DELETE FROM commands WHERE agent_id = ? AND capability <> '' RETURNING id", agentId)) {
+    sql.run('DELETE FROM statements WHERE job_id = ?', text(row, 'id'));
+  }
 }
 
 /** ProgramCommandRepository on one database. */
