@@ -53,6 +53,7 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
   #arrangement: Arrangement = NOTHING_ASKED;
   #begun = false;
   #untidy = true;
+  #isTold = false;
   #telling: NodeJS.Immediate | undefined;
   #tasks: Promise<unknown> | undefined;
   #disposed: Promise<void> | undefined;
@@ -311,8 +312,10 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
   }
 
   #tellNow(): void {
-    const { held, teller } = this.#open();
-    if (held.held === undefined && this.#programs.size === 0) return;
+    const { held, registry, teller } = this.#open();
+    // Nobody who was never told of any has to hear that there is none.
+    this.#isTold ||= held.held !== undefined || this.#programs.size > 0 || registry !== undefined;
+    if (!this.#isTold) return;
     const views = this.look();
     const items: StateItemError[] = this.#arrangement.refused
       .filter(({ source }) => source === 'controller')

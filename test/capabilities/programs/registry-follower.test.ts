@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import type { RegistryAnswer } from '../../../src/capabilities/programs/ports.ts';
 import { RegistryFollower } from '../../../src/capabilities/programs/registry-follower.ts';
-import { encodeSpec, specMessage } from '../../../src/capabilities/programs/wire.ts';
+import { decodeStateDetail, encodeSpec, specMessage } from '../../../src/capabilities/programs/wire.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { ManualClock } from '../../fixtures/manual-clock.ts';
 import { RecordedLog } from '../../link/scratch.ts';
 import { MemoryState } from '../jobs/jobs-fixture.ts';
-import { until } from './programs-fixture.ts';
+import { ProgramsWorld, until, untilLife } from './programs-fixture.ts';
 
 const artifact = `sha256:${'a'.repeat(64)}`;
 const listing = (...names: string[]): RegistryAnswer => ({
@@ -83,5 +83,30 @@ suite('what a registry says', () => {
     assert.equal(seen.changes, 1);
     assert.equal(log.lines.filter(({ level }) => level === 'warn').length, 1, 'the same trouble is told once');
     await end();
+  });
+});
+
+suite('programs that a registry asked for', () => {
+  test('are told of also when the last one is gone, and when there is none', async () => {
+    await using world = new ProgramsWorld();
+    const artifact = await world.artifact();
+    world.registryAnswer = {
+      kind: 'programs',
+      specs: [encodeSpec(specMessage({ name: 'counter', artifact }))],
+      refused: [],
+    };
+    const capability = await world.start();
+    await untilLife(capability, 'counter', 'probation');
+    world.registryAnswer = { kind: 'programs', specs: [], refused: [] };
+    const told = () => world.observations.map(({ detail }) => decodeStateDetail(detail).map(({ name }) => name));
+    await until('it was told', () => told().some((names) => names.length === 1) || undefined);
+    await world.pass(30_000);
+    await until('nothing is left', () => (told().at(-1)?.length === 0 ? true : undefined));
+    assert.deepEqual(world.observations.at(-1)?.generation, 0n);
+    await world.letGo();
+    const before = world.observations.length;
+    await world.start();
+    await until('the next process tells that there is none', () => world.observations.length > before || undefined);
+    assert.deepEqual(told().at(-1), []);
   });
 });
