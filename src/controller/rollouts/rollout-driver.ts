@@ -34,6 +34,9 @@ const KEEP_ROLLOUTS_MS = 30 * 86_400_000;
 
 const PAGE = 1000;
 
+/** Rollouts that are forgotten at once, each with its agents. */
+const FORGOTTEN = 100;
+
 /** What it is made from. */
 export interface RolloutDriverParts extends TellingParts {
   readonly store: Store;
@@ -55,6 +58,8 @@ export class RolloutDriver {
   readonly #restUntil = new Map<string, number>();
   /** When time alone may bring a change, by the wall clock. */
   readonly #dueAtMs = new Map<string, number>();
+  /** Agents that could not be told, and why, by assignment. */
+  readonly #blocked = new Map<string, ReadonlyMap<string, string>>();
   #wake: (() => void) | undefined;
 
   constructor(parts: RolloutDriverParts) {
@@ -113,7 +118,7 @@ export class RolloutDriver {
       pageToken = page.nextPageToken;
       if (pageToken === '') break;
     }
-    while ((await store.assignments.deleteEndedRollouts(clock.now() - KEEP_ROLLOUTS_MS, PAGE)) === PAGE);
+    while ((await store.assignments.deleteEndedRollouts(clock.now() - KEEP_ROLLOUTS_MS, FORGOTTEN)) === FORGOTTEN);
   }
 
   async #lookAtAgents(): Promise<void> {
@@ -194,10 +199,19 @@ export class RolloutDriver {
       // What was decided is overtaken: the rest is too.
       if (outcomes.some(({ kind }) => kind === 'overtaken')) break;
     }
-    const { log } = this.#parts;
-    const { name } = plan.state.assignment;
-    for (const [agentId, reason] of blocked) log.warn('agent of an assignment not told', { agentId, name, reason });
+    this.#warn(plan.state.assignment.name, blocked);
     return { blocked, told };
+  }
+
+  /** Once for each agent and reason: they are tried with every turn. */
+  #warn(name: string, blocked: ReadonlyMap<string, string>): void {
+    const before = this.#blocked.get(name);
+    for (const [agentId, reason] of blocked) {
+      if (before?.get(agentId) === reason) continue;
+      this.#parts.log.warn('agent of an assignment not told', { agentId, name, reason });
+    }
+    if (blocked.size > 0) this.#blocked.set(name, blocked);
+    else this.#blocked.delete(name);
   }
 
   async #finish({ state: { assignment } }: AssignmentPlan, records: readonly AssignedAgentRecord[]): Promise<false> {
@@ -218,6 +232,7 @@ export class RolloutDriver {
     this.#agents.forget(name);
     this.#dueAtMs.delete(name);
     this.#restUntil.delete(name);
+    this.#blocked.delete(name);
   }
 
   async #attempt(what: string, work: () => Promise<void>): Promise<void> {

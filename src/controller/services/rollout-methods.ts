@@ -15,6 +15,10 @@ import type { ServiceDependencies } from './service-dependencies.ts';
 import { nextWithin } from './waiting.ts';
 
 const MAX_REASON = 1024;
+
+/** Rollouts of one answer: the agents of each are counted. */
+const MAX_PAGE = 100;
+
 const PENDING_CHANGES = 1024;
 
 type RolloutMethods = Pick<
@@ -83,7 +87,9 @@ export function rolloutMethods(needs: ServiceDependencies): RolloutMethods {
       const { assignment } = request;
       const violations = assignment === '' ? [] : programNameViolations(assignment, 'assignment');
       if (violations.length > 0) throw invalid(violations);
-      const page = await needs.store.assignments.listRollouts({ assignment, ...pageQuery(request) });
+      const { pageSize, pageToken } = pageQuery(request);
+      const query = { assignment, pageSize: Math.min(pageSize, MAX_PAGE), pageToken };
+      const page = await needs.store.assignments.listRollouts(query);
       return { rollouts: page.items.map((one) => rolloutView(one, [])), nextPageToken: page.nextPageToken };
     },
 

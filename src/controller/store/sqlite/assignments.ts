@@ -124,12 +124,22 @@ function* commitUnit(sql: Sql, change: AssignmentChange): Generator<void, Assign
   return { kind: 'stored', revision };
 }
 
-function deleteUnit(sql: Sql, name: string, baseRevision: number): boolean {
+function* deleteUnit(sql: Sql, name: string, baseRevision: number): Generator<void, boolean, void> {
   if (sql.one('SELECT 1 FROM assignment_deliveries WHERE assignment = ? LIMIT 1', name) !== undefined) return false;
   if (sql.run('DELETE FROM assignments WHERE name = ? AND revision = ?', name, baseRevision) === 0) return false;
-  sql.run('DELETE FROM rollout_agents WHERE rollout_id IN (SELECT id FROM rollouts WHERE assignment = ?)', name);
-  sql.run('DELETE FROM rollouts WHERE assignment = ?', name);
+  yield* deleteRollouts(sql, sql.all('SELECT id FROM rollouts WHERE assignment = ?', name));
   return true;
+}
+
+/** Each may have as many agents as there are. */
+function* deleteRollouts(sql: Sql, rows: readonly Row[]): Generator<void, number, void> {
+  for (const row of rows) {
+    const id = text(row, 'id');
+    sql.run('DELETE FROM rollout_agents WHERE rollout_id = ?', id);
+    sql.run('DELETE FROM rollouts WHERE id = ?', id);
+    yield;
+  }
+  return rows.length;
 }
 
 function tellUnit(sql: Sql, { baseRevision, delivery, programs }: DeliveryCommit): DeliveryOutcome {
@@ -252,19 +262,8 @@ export class SqliteAssignments implements AssignmentRepository {
   }
 
   async deleteEndedRollouts(beforeMs: number, limit: number): Promise<number> {
-    return await this.#db.write((sql) => {
-      const ids = sql
-        .all(
-          `SELECT id FROM rollouts WHERE ended_at_ms < ? AND id NOT IN (SELECT rollout_id FROM assignments) LIMIT ?`,
-          beforeMs,
-          limit,
-        )
-        .map((row) => text(row, 'id'));
-      for (const id of ids) {
-        sql.run('DELETE FROM rollout_agents WHERE rollout_id = ?', id);
-        sql.run('DELETE FROM rollouts WHERE id = ?', id);
-      }
-      return ids.length;
-    });
+    const ended =
+      'SELECT id FROM rollouts WHERE ended_at_ms < ? AND id NOT IN (SELECT rollout_id FROM assignments) LIMIT ?';
+    return await this.#db.write((sql) => deleteRollouts(sql, sql.all(ended, beforeMs, limit)));
   }
 }

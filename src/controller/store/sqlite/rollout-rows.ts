@@ -12,12 +12,10 @@ import type {
 import { blob, number, optionalBlob, optionalNumber, text } from './column.ts';
 import type { Row, Sql } from './database.ts';
 
-/** Reads rollouts as `toSummary` takes them. */
+/** Reads rollouts as `toSummary` takes them; agents of one are looked at once. */
 export const SELECT_SUMMARY = `SELECT r.*,
-    (SELECT count(*) FROM rollout_agents a WHERE a.rollout_id = r.id) AS all_agents,
-    (SELECT count(*) FROM rollout_agents a WHERE a.rollout_id = r.id AND a.step = 'current') AS current_agents,
-    (SELECT count(*) FROM rollout_agents a WHERE a.rollout_id = r.id AND a.reason <> '') AS failed_agents,
-    (SELECT count(*) FROM rollout_agents a WHERE a.rollout_id = r.id AND a.step = 'offline') AS offline_agents
+    (SELECT json_array(count(*), total(step = 'current'), total(reason <> ''), total(step = 'offline'))
+      FROM rollout_agents a WHERE a.rollout_id = r.id) AS counts
   FROM rollouts r`;
 
 const PUT_ROLLOUT = `INSERT OR REPLACE INTO rollouts (id, assignment, asked, before, phase, paused, reason, wave, waves,
@@ -56,15 +54,8 @@ export function toRollout(row: Row): RolloutRecord {
 }
 
 export function toSummary(row: Row): RolloutSummary {
-  return {
-    rollout: toRollout(row),
-    counts: {
-      all: number(row, 'all_agents'),
-      current: number(row, 'current_agents'),
-      failed: number(row, 'failed_agents'),
-      offline: number(row, 'offline_agents'),
-    },
-  };
+  const [all, current, failed, offline] = JSON.parse(text(row, 'counts')) as [number, number, number, number];
+  return { rollout: toRollout(row), counts: { all, current, failed, offline } };
 }
 
 export function toRolloutAgent(row: Row): RolloutAgentRecord {
