@@ -3,6 +3,7 @@
 // why something is loaded. Fails as the port says.
 import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import { release } from 'node:os';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type {
   ArtifactCounter,
   AttachOrder,
@@ -116,7 +117,7 @@ export class BpfKernel implements Kernel, AsyncDisposable {
   }
 
   async attach(order: AttachOrder, signal?: AbortSignal): Promise<FoundLink> {
-    signal?.throwIfAborted();
+    await turnToOthers(signal);
     return this.#attach(order, (path, task) => {
       this.#pins.makeLinksFolder(order.place.program);
       return this.#attachments.attach(path, task);
@@ -124,12 +125,12 @@ export class BpfKernel implements Kernel, AsyncDisposable {
   }
 
   async replace(order: AttachOrder, signal?: AbortSignal): Promise<FoundLink> {
-    signal?.throwIfAborted();
+    await turnToOthers(signal);
     return this.#attach(order, (path, task) => this.#attachments.replace(path, task));
   }
 
   async detach(program: string, slot: string, signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
+    await turnToOthers(signal);
     const path = this.#pins.linkPath(program, slot);
     if (!isBpfFileSystem(this.#mountPoint)) return;
     this.#attachments.detach(path);
@@ -210,6 +211,16 @@ export class BpfKernel implements Kernel, AsyncDisposable {
       });
     } else this.#log.info('mounted a BPF file system', { mountPoint });
   }
+}
+
+/**
+ * Before what the kernel may take its time for: attaching waits for packets that are on their way. A row of such calls would keep
+ * everybody else waiting for all of them.
+ */
+async function turnToOthers(signal: AbortSignal | undefined): Promise<void> {
+  signal?.throwIfAborted();
+  await nextTurn();
+  signal?.throwIfAborted();
 }
 
 /** True if mounts of this process aren't those of the host, as in services with a file system of their own. */

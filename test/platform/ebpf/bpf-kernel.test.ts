@@ -79,6 +79,21 @@ describe('the kernel of a host', { skip: bpfHostMissing() ?? false }, () => {
     });
   });
 
+  it('lets others have their turn between two attachments', async () => {
+    await using host = new BpfHost();
+    await host.load('tracepoint', FIRST);
+    const point = { category: 'sched', kind: 'tracepoint', name: 'sched_process_exit' } as const;
+    const slots = ['one', 'two', 'three'];
+    let turns = 0;
+    for (const slot of slots) {
+      setImmediate(() => turns++);
+      await host.kernel.attach({ function: 'count_calls', place: FIRST, point, slot, type: 'tracepoint' });
+      setImmediate(() => turns++);
+      await host.kernel.detach('counter', slot);
+    }
+    assert.equal(turns, 2 * slots.length);
+  });
+
   it('says what to install where libbpf is missing', async () => {
     await using host = new BpfHost();
     await host.files.mount();
@@ -253,7 +268,8 @@ describe('the kernel of a host', { skip: bpfHostMissing() ?? false }, () => {
     // The verifier ends when it ends; what it had goes then.
     const endsAt = performance.now() + LIMIT_MS;
     while (openDescriptors() > before && performance.now() < endsAt) await new Promise(setImmediate);
-    assert.equal(openDescriptors(), before);
+    // Fewer, if the verifier was still at what an earlier test had given up.
+    assert.ok(openDescriptors() <= before, `${openDescriptors()} and not ${before}`);
   });
 
   it('is found whole or not at all after a kill at any moment', async () => {
