@@ -43,6 +43,28 @@ export interface ArtifactDraft {
   readonly more?: Readonly<Record<string, unknown>>;
 }
 
+const COUNT_PACKETS = { name: 'count_packets', type: 'xdp', attach: ['xdp:eth0'] } as const;
+
+/** Bytes of an artifact around an object, that nobody signed. */
+export async function packed(
+  object: Uint8Array,
+  { version = '1.0.0', functions = [COUNT_PACKETS], more }: Pick<ArtifactDraft, 'version' | 'functions' | 'more'>,
+): Promise<Uint8Array> {
+  const metadata = {
+    name: 'counter',
+    version,
+    objectSha256: hash('sha256', object),
+    objectSize: String(object.length),
+    functions: functions.map(({ name, type, attach = [] }) => ({
+      name,
+      type: `PROGRAM_TYPE_${type.toUpperCase()}`,
+      attach,
+    })),
+    ...more,
+  };
+  return await packArtifact({ metadataBytes: Buffer.from(JSON.stringify(metadata)), object, signatures: [] });
+}
+
 const EFFECTS: ReadonlySet<string> = new Set(['load', 'attach', 'replace', 'detach', 'unload']);
 
 /** Capabilities over one host and one disk. */
@@ -135,8 +157,8 @@ export class ProgramsWorld implements AsyncDisposable {
 
   /** Makes an artifact, and gives its digest. */
   async artifact(draft: ArtifactDraft = {}): Promise<string> {
-    const { version = '1.0.0', maps = ['counters'], variables = ['limit'], verifierLog, more } = draft;
-    const functions = draft.functions ?? [{ name: 'count_packets', type: 'xdp', attach: ['xdp:eth0'] }];
+    const { version = '1.0.0', maps = ['counters'], variables = ['limit'], verifierLog } = draft;
+    const functions = draft.functions ?? [COUNT_PACKETS];
     const object = fakeObject({
       functions: functions.map(({ name, type }) => ({ name, type })),
       maps,
@@ -144,21 +166,8 @@ export class ProgramsWorld implements AsyncDisposable {
       mark: version,
       ...(verifierLog !== undefined && { verifierLog }),
     });
-    const metadata = {
-      name: 'counter',
-      version,
-      objectSha256: hash('sha256', object),
-      objectSize: String(object.length),
-      functions: functions.map(({ name, type, attach = [] }) => ({
-        name,
-        type: `PROGRAM_TYPE_${type.toUpperCase()}`,
-        attach,
-      })),
-      parameters: [{ name: 'limit', type: 'PROGRAM_PARAMETER_TYPE_UINT', variable: 'limit' }],
-      ...more,
-    };
-    const metadataBytes = Buffer.from(JSON.stringify(metadata));
-    const bytes = await packArtifact({ metadataBytes, object, signatures: [] });
+    const limit = { name: 'limit', type: 'PROGRAM_PARAMETER_TYPE_UINT', variable: 'limit' };
+    const bytes = await packed(object, { ...draft, version, functions, more: { parameters: [limit], ...draft.more } });
     const digest = artifactDigest(bytes);
     this.artifacts.set(digest, bytes);
     return digest;
