@@ -109,8 +109,9 @@ export class Course {
   }
 
   async #reachNothing(signal: AbortSignal): Promise<void> {
-    const { services, name } = this.#parts;
+    const { services, footing, name } = this.#parts;
     await this.pursuit.reach(NOTHING_WANTED, this.#manner(signal), signal);
+    footing.over();
     services.surveillance.stopped(name);
     services.room.leave(name);
   }

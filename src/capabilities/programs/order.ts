@@ -3,6 +3,7 @@ import { hash } from 'node:crypto';
 import { requestText } from '../../core/programs/attach-point.ts';
 import { type ProgramSpec, programSpecMessage, readProgramSpec } from '../../core/programs/program-spec.ts';
 import type { ArtifactOrigin } from './ports.ts';
+import type { QuarantineQuestion } from './quarantine.ts';
 import { encodeSpec, type ProgramSpecInput, specMessage } from './wire.ts';
 
 /** A program that is wanted. */
@@ -32,4 +33,9 @@ export function orderOf(source: ArtifactOrigin, message: ProgramSpecInput): Prog
     layout: JSON.stringify(spec.attach.map(requestText)),
     whole: hash('sha256', bytes),
   };
+}
+
+/** What quarantine is asked about an order. */
+export function questionOf({ spec, settings }: ProgramOrder): QuarantineQuestion {
+  return { artifact: spec.artifact, settings, program: spec.name, renewal: String(spec.renewal) };
 }

@@ -9,13 +9,13 @@ import { Expiry } from './expiry.ts';
 import { faultOf, ProgramFault } from './fault.ts';
 import { HeldRecord } from './held-record.ts';
 import { beginLifetime, isNoteDue, noted } from './lifetime.ts';
-import type { ProgramOrder } from './order.ts';
+import { type ProgramOrder, questionOf } from './order.ts';
 import type { FoundProgram } from './ports.ts';
 import { programView, ttlOf } from './program-view.ts';
 import { Provision } from './provision.ts';
 import type { Quarantined } from './quarantine.ts';
 import type { ProgramRecord } from './record.ts';
-import type { RevisionRecord } from './revision-record.ts';
+import { notedRevision } from './revision.ts';
 import type { RollbackCause, RollbackRecord } from './rollback.ts';
 import { RollbackRequests } from './rollback-request.ts';
 import type { ProgramServices } from './services.ts';
@@ -32,6 +32,9 @@ const LOOK_MS = 10_000;
 const NOTE_MS = 60_000;
 /** No pass makes more moves than this; the next one goes on. */
 const MOST_MOVES = 32;
+const RESTLESS_MS = 1_000;
+/** No pass follows on another one sooner, unless something else is asked for. */
+const LEAST_PAUSE_MS = 50;
 
 /** Who hears of a program. */
 export interface ProgramListener {
@@ -208,7 +211,11 @@ export class Program implements AsyncDisposable {
         }
         await this.#make(move, signal);
       }
-      return 0;
+      this.#services.log.warn('a program does not come to rest', {
+        program: this.name,
+        life: this.#record.now.life.kind,
+      });
+      return RESTLESS_MS;
     } catch (error) {
       if (signal.aborted) return 0;
       return this.#passFailed(error);
@@ -219,13 +226,15 @@ export class Program implements AsyncDisposable {
   async #dropStale(): Promise<void> {
     const { goal, next } = this.#record.now;
     if (goal.kind !== 'update') return;
-    const [order, replacing] = [this.#order, this.#replacedBy !== undefined || this.#rollbacks.isPending];
+    const order = this.#order;
+    const replacing =
+      this.#replacedBy !== undefined || this.#rollbacks.of(this.#record.now.current?.number) !== undefined;
     const isWanted = next !== undefined && order?.whole === next.whole;
     if (!isWanted || replacing || this.#blocked() !== undefined) await this.#course.abandon();
   }
 
   #decide(): Move {
-    const { services, order } = { services: this.#services, order: this.#order };
+    const [services, order] = [this.#services, this.#order];
     return decide({
       record: this.#record.now,
       order,
@@ -258,7 +267,7 @@ export class Program implements AsyncDisposable {
       case 'begin':
         return await this.#begin(order!);
       case 'renew':
-        await this.#services.quarantine.renew(questionOf(this.name, order!));
+        await this.#services.quarantine.renew(questionOf(order!));
         this.#trouble.over();
         return await record.keep({
           renewal: String(order!.spec.renewal),
@@ -299,7 +308,7 @@ export class Program implements AsyncDisposable {
     const record = this.#record;
     const wasOver = record.now.over !== undefined || record.now.goal.kind === 'stop';
     if (!wasOver) return record.live('begin');
-    await this.#services.quarantine.renew(questionOf(this.name, order));
+    await this.#services.quarantine.renew(questionOf(order));
     const change = { goal: { kind: 'run' }, over: undefined, lifetime: undefined, source: order.source } as const;
     await record.keep({ ...change, renewal: String(order.spec.renewal) }, 'begin');
   }
@@ -358,10 +367,10 @@ export class Program implements AsyncDisposable {
     if (lifetime !== undefined && isNoteDue(lifetime, now, NOTE_MS)) {
       await record.keep({ lifetime: noted(lifetime, now) });
     }
-    const footing = this.#footing.isMet ? Math.max(0, this.#footing.nextMs - clock.monotonic()) : LOOK_MS;
+    const footing = this.#footing.isMet ? this.#footing.nextMs - clock.monotonic() : LOOK_MS;
     const look =
       life.kind === 'unloaded' || life.kind === 'expired' ? NOTE_MS : Math.min(LOOK_MS, config.checkIntervalMs);
-    return Math.max(0, Math.min(forMs, footing, look));
+    return Math.max(LEAST_PAUSE_MS, Math.min(forMs, footing, look));
   }
 
   #passFailed(thrown: unknown): number {
@@ -376,18 +385,6 @@ export class Program implements AsyncDisposable {
 
   #blocked(): Quarantined | undefined {
     const order = this.#order;
-    return order === undefined ? undefined : this.#services.quarantine.blocks(questionOf(this.name, order));
+    return order === undefined ? undefined : this.#services.quarantine.blocks(questionOf(order));
   }
-}
-
-/** What quarantine is asked about an order. */
-function questionOf(program: string, { spec, settings }: ProgramOrder) {
-  return { artifact: spec.artifact, settings, program, renewal: String(spec.renewal) };
-}
-
-function notedRevision(current: RevisionRecord, order: ProgramOrder): RevisionRecord {
-  const { artifact, settings, layout } = current;
-  const isSame = artifact === order.spec.artifact && settings === order.settings && layout === order.layout;
-  if (!isSame) return current;
-  return { ...current, whole: order.whole, spec: Buffer.from(order.bytes).toString('base64') };
 }

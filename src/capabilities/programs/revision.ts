@@ -62,6 +62,14 @@ export function movedRevision(
   return { ...moved, functions: kept, loadedAtMs, activeAtMs, probation };
 }
 
+/** The revision as it is here by an order that asks for nothing else to be loaded; the same if it is here by another. */
+export function notedRevision(current: RevisionRecord, order: ProgramOrder): RevisionRecord {
+  const { artifact, settings, layout } = current;
+  const isSame = artifact === order.spec.artifact && settings === order.settings && layout === order.layout;
+  if (!isSame) return current;
+  return { ...current, whole: order.whole, spec: Buffer.from(order.bytes).toString('base64') };
+}
+
 function mapWritesOf(writes: readonly ParameterWrite[]): Readonly<Record<string, string>> {
   const texts = new Map<string, string[]>();
   for (const write of writes) {

@@ -18,10 +18,6 @@ export class RollbackRequests {
     this.#program = program;
   }
 
-  get isPending(): boolean {
-    return this.#pending !== undefined;
-  }
-
   /**
    * Resolves once it is done. Throws `not_found` if nothing is loaded, `wrong_state` if it is another artifact or revision, or is gone
    * back from already.
