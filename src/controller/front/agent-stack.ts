@@ -45,13 +45,18 @@ export class AgentStack implements Disposable {
 
   /** Takes over the socket of an authenticated agent. */
   inject(socket: Duplex, agentId: string): void {
+    this.hold(socket, agentId);
+    this.#injector.injectConnection(socket);
+  }
+
+  /** Counts a socket that somebody else serves among an agent's, so that `disconnect` cuts it too. */
+  hold(socket: Duplex, agentId: string): void {
     const sockets = this.#connections.get(agentId) ?? new Set();
     this.#connections.set(agentId, sockets.add(socket));
     socket.once('close', () => {
       sockets.delete(socket);
       if (sockets.size === 0 && this.#connections.get(agentId) === sockets) this.#connections.delete(agentId);
     });
-    this.#injector.injectConnection(socket);
   }
 
   /** Listens without TLS; gives the port. Calls over it have to carry an API key. Throws `unavailable` if it can't be bound. */

@@ -167,6 +167,7 @@ export class Front implements AsyncDisposable {
       ({ agentId }) => {
         if (socket.destroyed) return;
         if (socket.alpnProtocol !== 'h2') {
+          this.#agents.hold(socket, agentId);
           this.#operators.injectAgents(socket, certificate);
           return;
         }

@@ -352,8 +352,10 @@ describe('the registry', () => {
       return response.statusCode;
     };
     assert.equal(await poll(), 200);
+    const [socket] = Object.values(held.freeSockets).flat();
     await withConnect(context, AgentService, (client) => client.revokeAgent({ agentId: 'carol' }), context.token);
     assert.equal(await poll(), 401);
+    await until('its connection to be cut', () => socket!.destroyed);
   });
 
   it('works the same over HTTP/2, without a certificate', async () => {
