@@ -370,7 +370,7 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
 }
 
 const MEND =
-  'give the agent CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or run it as root) on a kernel with BPF and BTF, with the BPF file system at /sys/fs/bpf (mount -t bpf bpf /sys/fs/bpf)';
+  'programs need libbpf 1.0, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or root), a kernel with BPF and BTF, and the BPF file system (mount -t bpf bpf /sys/fs/bpf)';
 
 function listed(names: Iterable<string>): string {
   return [...names].sort().join(', ') || 'none';

@@ -17,7 +17,7 @@ import type {
   RevisionPlace,
   RevisionStats,
 } from '../../capabilities/programs/ports.ts';
-import { LonglineError, toLonglineError } from '../../core/errors.ts';
+import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import { PROGRAM_TYPES } from '../../core/programs/program-type.ts';
 import type { AttachTask } from './attach-task.ts';
@@ -74,10 +74,14 @@ export class BpfKernel implements Kernel, AsyncDisposable {
     try {
       libbpf();
       this.#mount();
-      return { ...host, missing: undefined, types: probeTypes(isAtomic) };
+      const types = probeTypes(isAtomic);
+      // What keeps one type from being loaded may keep all from it, as missing privileges do.
+      const had = types.some(({ missing }) => missing === undefined);
+      return { ...host, missing: had ? undefined : types[0]?.missing, types };
     } catch (error) {
       const { message } = toLonglineError(error);
-      this.#log.warn('programs can’t be loaded', { err: error });
+      // Whoever asks says so once; it is asked again and again.
+      this.#log.debug('programs can’t be loaded', { err: describeError(error) });
       const types = PROGRAM_TYPES.map((type) => ({ atomic: isAtomic(type), missing: message, type }));
       return { ...host, missing: message, types };
     }

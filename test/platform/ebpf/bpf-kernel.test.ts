@@ -61,7 +61,9 @@ describe('the kernel of a host', { skip: bpfHostMissing() ?? false }, () => {
       ['setpriv', '--bounding-set=-all', '--inh-caps=-all', process.execPath, LOADER, host.files.mountPoint, 'support'],
       { timeoutMs: LIMIT_MS },
     );
-    assert.equal(JSON.parse(again.stdout).load, 'policy', again.stderr);
+    const refused = JSON.parse(again.stdout);
+    assert.equal(refused.load, 'policy', again.stderr);
+    assert.match(refused.support.missing, /the agent needs CAP_BPF/);
   });
 
   it('does all it does with three capabilities', async () => {
