@@ -16,12 +16,15 @@ import { generateArtifactKey, readSigningKey, signMetadata } from '../../src/cor
 import type { Link } from '../../src/link/link.ts';
 import { MemoryState } from '../capabilities/jobs/jobs-fixture.ts';
 import { applyFull, spec, untilLife } from '../capabilities/programs/programs-fixture.ts';
+import { AegisfluxRegistry } from '../fixtures/aegisflux-registry.ts';
 import { FakeBpfHost, fakeObject } from '../fixtures/fake-bpf-host.ts';
 import { FakeKernel } from '../fixtures/fake-kernel-programs.ts';
 import { LonglineRegistry } from '../fixtures/longline-registry.ts';
+import { missingNats, NatsServer } from '../fixtures/nats-server.ts';
 import { AgentSide } from '../link/agent-side.ts';
 import { TestController } from '../link/controller-double.ts';
-import { RecordedLog, scratchFolder } from '../link/scratch.ts';
+import { RecordedLog, scratchFolder, until } from '../link/scratch.ts';
+import { clientOf, closeAll, listen } from '../platform/nats/nats-fixture.ts';
 
 const author = generateArtifactKey('ed25519');
 
@@ -124,6 +127,41 @@ suite('programs of an agent', () => {
     const { problems } = await untilLife(agent.capability, 'counter', 'failed');
     assert.deepEqual([problems[0]?.field, problems[0]?.error.reason], ['signature', 'policy']);
     assert.deepEqual(agent.host.runningAt('xdp:eth0'), []);
+  });
+
+  test('come from a registry of AegisFlux, which holds an archive of ours', async () => {
+    await using registry = await AegisfluxRegistry.start();
+    const { bytes, digest } = await signedArtifact();
+    await registry.assign({ name: 'counter', version: '1', type: 'program', data: bytes.toString('base64') }, 'host-1');
+    await using agent = await open(`registry_url = "${registry.url}"\nregistry_dialect = "aegisflux"`);
+    assert.equal(await runs(agent.capability), digest);
+    assert.deepEqual(registry.violations, []);
+  });
+
+  test('are told of over NATS, and rolled back from there', { skip: missingNats }, async () => {
+    await using server = await NatsServer.start();
+    const { heard } = await listen(server.address);
+    try {
+      await using registry = await LonglineRegistry.start();
+      const { bytes, digest } = await signedArtifact();
+      registry.store(bytes);
+      registry.programs = [{ name: 'counter', artifact: digest }];
+      await using agent = await open(`registry_url = "${registry.url}"\nnats_url = ["${server.url}"]`);
+      await runs(agent.capability);
+      const told = (status: string) => heard.find(({ data }) => data['status'] === status);
+      await until('it is told as loaded', () => told('loaded') !== undefined);
+      assert.equal(told('loaded')?.data['artifact_id'], digest);
+      const orchestrator = await clientOf(server.address);
+      orchestrator.publish('orchestrator.rollback.host-1', JSON.stringify({ artifact_id: digest, reason: 'by hand' }));
+      await until('it is told as rolled back', () => told('rolled_back') !== undefined);
+      assert.deepEqual(
+        agent.capability.rollbacks().map(({ requestedBy, reason }) => [requestedBy, reason]),
+        [['nats', 'by hand']],
+      );
+      assert.deepEqual(agent.host.runningAt('xdp:eth0'), []);
+    } finally {
+      await closeAll();
+    }
   });
 
   test('do not load the client of NATS where none is named, and refuse one that can not be', async () => {
