@@ -196,4 +196,52 @@ describe('an update of a program', () => {
     await until('all is well', () => (capability.look()[0]?.problems.length === 0 ? true : undefined));
     assert.deepEqual(effects(world), []);
   });
+
+  it('under another name has the place once the one before has left it, without waiting for its next try', async () => {
+    await using world = new ProgramsWorld();
+    const { capability, first } = await withActive(world);
+    await applyFull(capability, 2, [spec('renamed', first)]);
+    await until('the one before is gone', () =>
+      capability.look().some(({ name }) => name === 'counter') ? undefined : true,
+    );
+    await untilLife(capability, 'renamed', 'probation');
+    assert.deepEqual(world.host.runningAt('xdp:eth0'), [{ program: 'renamed', revision: 1 }]);
+  });
+});
+
+describe('a program that could not be brought about and is wanted no more', () => {
+  it('leaves nothing behind, also on the disk, and looks no more', async () => {
+    await using world = new ProgramsWorld();
+    const capability = await world.start();
+    world.host.remove('eth0');
+    await applyFull(capability, 1, [spec('counter', await world.artifact())]);
+    await untilLife(capability, 'counter', 'failed');
+    await applyFull(capability, 2, []);
+    await until('it is gone', () => (capability.look().length === 0 ? true : undefined));
+    assert.deepEqual(
+      [...world.state.values.keys()].filter((key) => key.startsWith('program/')),
+      [],
+    );
+    world.kernel.calls.length = 0;
+    await world.pass(600_000, 20);
+    assert.deepEqual(world.kernel.calls, []);
+  });
+
+  it('asks the kernel now and then while it waits, and not without end', async () => {
+    await using world = new ProgramsWorld({ probationMs: 0, defaultTtlMs: 0 });
+    const { capability } = await (async () => {
+      const started = await world.start();
+      await applyFull(started, 1, [spec('counter', await world.artifact())]);
+      await untilLife(started, 'counter', 'active');
+      return { capability: started };
+    })();
+    world.host.remove('eth0');
+    await world.pass(11_000);
+    await untilLife(capability, 'counter', 'detached');
+    await capability.rollBack({ program: 'counter', artifact: undefined, reason: 'any', requestedBy: 'local' });
+    await untilLife(capability, 'counter', 'failed');
+    world.kernel.calls.length = 0;
+    await world.pass(600_000, 600);
+    assert.ok(world.kernel.calls.length < 100, `${world.kernel.calls.length} calls in ten minutes`);
+  });
 });
