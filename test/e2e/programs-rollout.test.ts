@@ -1,102 +1,129 @@
-// A program on two agents at once, over the command line: waves, going back by itself, and a controller that is killed meanwhile.
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { runCommand } from '../../deploy/dev/command.ts';
-import type { TestAgent } from '../fixtures/fleet.ts';
+import type { ObjectName } from '../fixtures/bpf/objects.ts';
 import { netnsMissing } from '../fixtures/netns.ts';
 import { bpfMissing } from '../fixtures/private-bpffs.ts';
-import { ProgramHost } from '../fixtures/program-host.ts';
+import { ProgramHost, type ProgramView } from '../fixtures/program-host.ts';
+import { Flow } from '../fixtures/traffic.ts';
 
+const IDS = ['one', 'two', 'three'] as const;
 const NAME = 'counter';
-const AGENTS = ['edge', 'home'];
+const POLLING: readonly string[] = ['--programs-registry-url', 'controller', '--programs-poll-interval', '1s'];
 
-/** What `longline program rollout show --json` gives, as far as it matters here. */
 interface RolloutView {
   readonly id: string;
   readonly state: string;
-  readonly reason: string | null;
-  readonly wave: number;
-  readonly waves: number;
   readonly failed: number;
+  readonly current: number;
+  readonly members: readonly { readonly agent_id: string; readonly wave: number; readonly state: string }[];
 }
 
 describe('rollouts of programs, end to end', { skip: netnsMissing() ?? bpfMissing() ?? false }, () => {
   let host: ProgramHost;
-  let second: TestAgent;
   before(async () => {
-    host = await ProgramHost.start('edge');
-    const keys = ['--programs-key-file', join(host.folder, 'author.pub'), '--programs-bpf-fs', host.bpffs.mountPoint];
-    const brisk = ['--programs-probation', '2s', '--programs-rollback-check-interval', '1s'];
-    second = await host.fleet.enrolled('home', [...keys, ...brisk], host.fleet.url, host.home.within);
+    host = await ProgramHost.start(IDS[0], POLLING);
+    for (const id of IDS.slice(1)) await host.enrol(id, POLLING);
   });
   after(async () => await host[Symbol.asyncDispose]());
 
-  const assign = async (file: string, ...more: string[]) => {
-    const how = ['--selector', '*', '--attach', 'xdp:eth0', '--pause', '1s', '--waves', '50,100'];
-    return await host.program('assign', NAME, '--artifact', file, ...how, ...more);
-  };
-  const latest = async (): Promise<RolloutView> => {
-    const list = (await host.program('rollout', 'ls', '--json')).json<readonly RolloutView[]>();
-    return (await host.program('rollout', 'show', list[0]!.id, '--json')).json<RolloutView>();
-  };
-  const reached = async (state: string): Promise<RolloutView> => {
-    let last: RolloutView | undefined;
-    return await host.fleet.until(
-      state,
-      async () => {
-        last = await latest();
-        return last.state === state ? last : undefined;
-      },
-      () => `${JSON.stringify(last)}\n${host.agent.command.stderr}\n${second.command.stderr}`,
+  /** An assignment to all agents; TCX has room for all of them on one interface. */
+  async function assign(object: ObjectName, version: string, ...more: string[]) {
+    const file = await host.artifact(object, { version });
+    const place = ['--attach', 'count_ingress@tc:eth0:ingress'];
+    const where = object === 'tc-counter' ? place : ['--attach', 'xdp:eth0'];
+    return await host.program('assign', NAME, '--selector', '*', '--artifact', file, ...where, ...more);
+  }
+
+  async function programs(): Promise<readonly (ProgramView & { readonly agent_id: string })[]> {
+    return (await host.program('ls', '--name', NAME, '--json')).json();
+  }
+
+  async function untilAll(what: string, wanted: (view: ProgramView) => boolean, agents: readonly string[] = IDS) {
+    return await host.fleet.until(what, async () => {
+      const views = await programs();
+      return views.length === agents.length && views.every(wanted) ? views : undefined;
+    });
+  }
+
+  const versions = (views: readonly ProgramView[]) => views.map(({ status }) => status?.current?.version);
+
+  test('waves: one agent, then all; each is watched before the next', async () => {
+    const { code, stderr, stdout } = await assign(
+      'tc-counter',
+      '1.0.0',
+      '--waves',
+      '34,100',
+      '--pause',
+      '1s',
+      '--wait',
     );
-  };
-  const versions = async (): Promise<readonly (string | undefined)[]> => {
-    const programs = (await host.program('ls', '--name', NAME, '--json')).json<
-      readonly { agent_id: string; status: { current: { version: string } | null } | null }[]
-    >();
-    return AGENTS.map((id) => programs.find((one) => one.agent_id === id)?.status?.current?.version);
-  };
-
-  test('goes over the agents in waves', async () => {
-    const { code, stderr } = await assign(await host.artifact('xdp-counter'), '--wait');
     assert.equal(code, 0, stderr);
-    const { state, wave, waves } = await latest();
-    assert.deepEqual([state, wave, waves], ['done', 2, 2]);
-    assert.deepEqual(await versions(), ['1.0.0', '1.0.0']);
+    assert.match(stdout.toString(), /counter: watching, wave 1 of 2, 1 of 3 agents/);
+    assert.match(stdout.toString(), /counter: done, wave 2 of 2, 3 of 3 agents/);
+    assert.deepEqual(versions(await programs()), ['1.0.0', '1.0.0', '1.0.0']);
   });
 
-  test('goes on where it was after kill -9 of the controller', async () => {
-    const { code, stderr } = await assign(await host.artifact('xdp-counter-v2', { version: '2.0.0' }), '--manual');
-    assert.equal(code, 0, stderr);
-    await host.fleet.controller.stop('SIGKILL');
-    await host.fleet.startController();
-    const { id, wave } = await reached('paused');
-    assert.equal(wave, 1);
-    assert.deepEqual([...(await versions())].sort(), ['1.0.0', '2.0.0']);
-    assert.equal((await host.program('rollout', 'resume', id)).code, 0);
-    await host.fleet.controller.stop('SIGKILL');
-    await host.fleet.startController();
-    await reached('done');
-    assert.deepEqual(await versions(), ['2.0.0', '2.0.0']);
-  });
-
-  test('goes back by itself where the kernel refuses it', async () => {
-    const { code } = await assign(await host.artifact('xdp-refused', { version: '3.0.0' }), '--wait');
+  test('a program that an assignment rules is not changed on one agent', async () => {
+    const file = await host.artifact('tc-counter', { version: '1.0.0' });
+    const one = ['--agent', 'one', '--artifact', file, '--attach', 'count_ingress@tc:eth0:ingress'];
+    const { code, stderr } = await host.program('load', ...one, '--name', NAME);
     assert.notEqual(code, 0);
-    const { failed, reason, state } = await latest();
-    assert.deepEqual([state, failed], ['rolled_back', 1]);
-    assert.match(reason!, /1 of 1 agents reached so far failed/);
-    assert.deepEqual(await versions(), ['2.0.0', '2.0.0']);
+    assert.match(stderr, /assignment/);
   });
 
-  test('is taken away from all', async () => {
+  test('a version that errs halts at its first agent, and all have what they had before', async () => {
+    await using _flow = await Flow.start(host.home, host.edge, host.edge.address);
+    const { code, stdout } = await assign('xdp-counter-bad', '2.0.0', '--waves', '34,100', '--pause', '5s', '--wait');
+    assert.equal(code, 1);
+    assert.match(stdout.toString(), /counter: rolled_back, wave 1 of 2, .*1 failed/);
+    await untilAll('back at 1.0.0', ({ state, status }) => status?.current?.version === '1.0.0' && state === 'active');
+    const [latest] = (await host.program('rollout', 'ls', '--assignment', NAME, '--json')).json<RolloutView[]>();
+    const shown = (await host.program('rollout', 'show', latest!.id, '--json')).json<RolloutView>();
+    assert.equal(shown.state, 'rolled_back');
+    const rollbacks = (await host.program('rollbacks', '--name', NAME, '--json')).json<{ trigger: string }[]>();
+    assert.deepEqual(
+      rollbacks.map(({ trigger }) => trigger),
+      ['errors'],
+    );
+  });
+
+  test('goes on where it was after kill -9 of the controller; aborted by hand it goes back', async () => {
+    const begun = await assign('tc-counter', '3.0.0', '--waves', '34,100', '--manual', '--pause', '1s', '--json');
+    const { id } = begun.json<{ begun: { id: string } }>().begun;
+    const show = async () => (await host.program('rollout', 'show', id, '--json')).json<RolloutView>();
+    await host.fleet.controller.stop('SIGKILL');
+    await host.fleet.startController();
+    await host.fleet.until('the first wave is through', async () => {
+      const { current, state } = await show();
+      return state === 'paused' && current === 1 ? true : undefined;
+    });
+    assert.deepEqual(versions(await programs()).sort(), ['1.0.0', '1.0.0', '3.0.0']);
+    const { code, stderr } = await host.program('rollout', 'abort', id, '--reason', 'a test');
+    assert.equal(code, 0, stderr);
+    await untilAll('back at 1.0.0', ({ state, status }) => status?.current?.version === '1.0.0' && state === 'active');
+  });
+
+  test('by polling: agents find it in the registry of the controller, and it is followed like the others', async () => {
+    const { code, stderr, stdout } = await assign(
+      'tc-counter',
+      '4.0.0',
+      '--delivery',
+      'poll',
+      '--pause',
+      '1s',
+      '--wait',
+    );
+    assert.equal(code, 0, stderr);
+    assert.match(stdout.toString(), /counter: done, wave 1 of 1, 3 of 3 agents/);
+    const views = await untilAll('at 4.0.0', ({ status }) => status?.current?.version === '4.0.0');
+    assert.equal(views.length, 3);
+  });
+
+  test('unassigned: no agent has it any more', async () => {
     const { code, stderr } = await host.program('unassign', NAME);
     assert.equal(code, 0, stderr);
-    await host.fleet.until('nobody has it', async () => {
-      const left = (await host.program('assignments', '--json')).json<readonly unknown[]>();
-      return left.length === 0 && (await versions()).every((one) => one === undefined) ? true : undefined;
-    });
+    await host.fleet.until('all gone', async () => ((await programs()).length === 0 ? true : undefined));
     const find = ['find', host.bpffs.mountPoint, '-path', '*/longline/*', '-type', 'f'] as const;
     assert.equal((await runCommand(find, { timeoutMs: 20_000 })).stdout, '');
   });
