@@ -10,10 +10,20 @@ import { applyFull, ProgramsWorld, spec, until } from './programs-fixture.ts';
 const STEPS = 40;
 const NAMES = ['a', 'b', 'c', 'd'] as const;
 
+interface Artifact {
+  readonly digest: string;
+  readonly isTrace: boolean;
+}
+
+/** A place that is a program's own, of a kind that is handed over in one step or not. */
+function placed(isTrace: boolean, where: string, name: string): string {
+  return isTrace ? `tracepoint:${where}:${name}` : `xdp:${where}-${name}`;
+}
+
 class Simulation {
   readonly #random: () => number;
   readonly #world: ProgramsWorld;
-  readonly #artifacts: readonly string[];
+  readonly #artifacts: readonly Artifact[];
   readonly trace: string[] = [];
   capability: ProgramsCapability;
   generation = 0;
@@ -22,7 +32,7 @@ class Simulation {
   constructor(
     random: () => number,
     world: ProgramsWorld,
-    artifacts: readonly string[],
+    artifacts: readonly Artifact[],
     capability: ProgramsCapability,
   ) {
     this.#random = random;
@@ -37,14 +47,16 @@ class Simulation {
 
   async want(): Promise<void> {
     const names = NAMES.filter(() => this.#random() < 0.6);
-    const specs = names.map((name) =>
-      spec(name, this.pick(this.#artifacts), {
-        attach: this.#random() < 0.5 ? [`xdp:if-${name}`] : [`xdp:if-${name}`, `xdp:other-${name}`],
+    const specs = names.map((name) => {
+      const artifact = this.pick(this.#artifacts);
+      const placeOf = (where: string) => placed(artifact.isTrace, where, name);
+      return spec(name, artifact.digest, {
+        attach: this.#random() < 0.5 ? [placeOf('if')] : [placeOf('if'), placeOf('other')],
         parameters: { limit: String(Math.floor(this.#random() * 3)) },
         renewal: BigInt(this.generation),
         ttl: { seconds: 0n, nanos: 0 },
-      }),
-    );
+      });
+    });
     await this.set(specs);
   }
 
@@ -59,7 +71,7 @@ class Simulation {
 
   async step(): Promise<void> {
     const { host, kernel } = this.#world;
-    const where = `${this.pick(['if', 'other'])}-${this.pick(NAMES)}`;
+    const where = this.#anyPlace();
     const method = this.pick(['load', 'attach', 'replace', 'detach', 'unload', 'list'] as const);
     const moment = this.pick(['before', 'after'] as const);
     const reason = this.pick(['unavailable', 'internal', 'not_found'] as const);
@@ -90,6 +102,12 @@ class Simulation {
     this.trace.push(`step ${index} ${where} ${method} ${moment} ${reason}`);
     await actions[index]!();
     if (this.#random() < 0.5) await this.#world.settle();
+  }
+
+  /** An interface or tracepoint, as the host knows it. */
+  #anyPlace(): string {
+    const place = placed(this.#random() < 0.5, this.pick(['if', 'other']), this.pick(NAMES));
+    return place.replace(/^xdp:/, '');
   }
 
   async restart(between: () => void): Promise<void> {
@@ -124,7 +142,11 @@ describe('a host to which anything happens', () => {
     for (const seed of faultSeeds(60)) {
       await using world = new ProgramsWorld({ defaultTtlMs: 0 });
       const artifacts = [];
-      for (const version of ['1.0.0', '2.0.0', '3.0.0']) artifacts.push(await world.artifact({ version }));
+      for (const version of ['1.0.0', '2.0.0', '3.0.0']) {
+        artifacts.push({ digest: await world.artifact({ version }), isTrace: false });
+        const functions = [{ name: 'trace', type: 'tracepoint' }] as const;
+        artifacts.push({ digest: await world.artifact({ version, functions }), isTrace: true });
+      }
       const simulation = new Simulation(seededRandom(seed), world, artifacts, await world.start());
       world.onPoint = () => {
         const slots = [...world.host.attachments].map(({ program, slot }) => `${program} ${slot}`);
@@ -133,7 +155,11 @@ describe('a host to which anything happens', () => {
       try {
         await simulation.want();
         for (let step = 0; step < STEPS; step++) await simulation.step();
-        for (const name of NAMES) for (const part of ['if', 'other']) world.host.restore(`${part}-${name}`);
+        for (const name of NAMES) {
+          for (const part of ['if', 'other']) {
+            for (const isTrace of [true, false]) world.host.restore(placed(isTrace, part, name).replace(/^xdp:/, ''));
+          }
+        }
         await simulation.restart(() => undefined);
         await simulation.capability.releaseQuarantine(undefined);
         await simulation.want();
