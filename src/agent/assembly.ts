@@ -22,6 +22,7 @@ import { openRoutes, programRoutes } from './http/agent-routes.ts';
 import { AgentIdentity } from './identity/agent-identity.ts';
 import { agentView } from './local/agent-view.ts';
 import { type LocalParts, LocalServer, type ProgramCalls } from './local/local-server.ts';
+import { AgentMetrics } from './metrics/agent-metrics.ts';
 import { ControlSocket } from './network/control-socket.ts';
 import { networkCalls } from './network/network-calls.ts';
 import { programCalls } from './programs/program-calls.ts';
@@ -61,7 +62,8 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const audit = await openAudit(base, holder, stack);
   const identity = makeIdentity(base, audit);
   await identity.open(signal);
-  const surroundings = { link: () => holder.link, controller: () => identity.current() };
+  const metrics = stack.use(new AgentMetrics(base.clock, log));
+  const surroundings = { link: () => holder.link, controller: () => identity.current(), meter: metrics.sessions };
   const capabilities = await makeCapabilities(base, surroundings, stack);
   const { sessions, networks, programs } = capabilities;
   const stopping = new AbortController();
@@ -74,7 +76,9 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     sessions,
     spoolBytes: () => holder.link?.status().spoolBytes ?? 0,
   });
-  const link = stack.use(await openLink(base, { audit, identity, registry, states, report, sessions, holder }));
+  const link = stack.use(
+    await openLink(base, { audit, identity, registry, states, report, sessions, holder, metrics }),
+  );
   holder.link = link;
   // Disposed before the link: the registry's capabilities write to its logs, and it carries their results.
   stack.use(registry);
@@ -90,7 +94,13 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const local = stack.use(makeLocalServer(base, { identity, link, report, reload, calls }));
   const controlPath = config.network.controlSocket ?? folder.file('network.sock');
   const control = stack.use(new ControlSocket(controlPath, networks, base.clock, log));
-  const http = stack.use(makeHttp(base, local, calls.programs));
+  metrics.measure({
+    ...{ audit, registry, jobs: capabilities.jobs, sessions, networks, programs: programs.capability },
+    folder: folder.path,
+    status: () => holder.link?.status(),
+    certificateExpiresAtMs: () => identity.expiresAtMs,
+  });
+  const http = stack.use(makeHttp(base, local, calls.programs, metrics));
   return { ...base, identity, link, registry, sessions, programs, local, http, control, reload };
 }
 
@@ -152,12 +162,13 @@ interface LinkParts {
   readonly report: HostReport;
   readonly sessions: SessionsCapability;
   readonly holder: Holder;
+  readonly metrics: AgentMetrics;
 }
 
 async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
   const { config, clock, log, folder } = base;
   const { trust, policy, paths, jobs, settings } = base;
-  const { audit, identity, registry, states, report, sessions, holder } = parts;
+  const { audit, identity, registry, states, report, sessions, holder, metrics } = parts;
   const gate = {
     ...{ trust, policy, audit, clock },
     nameplate: () => nameplateOf(config, identity),
@@ -179,8 +190,8 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
   return await Link.open({
     dataDir: folder.file('link'),
     targets,
-    admission: new DiskGuard(admission, folder.path, config.spool.minFreeBytes, clock),
-    executor: auditedExecutor(registry, audit, log),
+    admission: metrics.commands.admission(new DiskGuard(admission, folder.path, config.spool.minFreeBytes, clock)),
+    executor: metrics.commands.executor(auditedExecutor(registry, audit, log)),
     report,
     states: { host: states, admission: new DesiredStateAdmission(gate) },
     tunnelTargets: holder.tunnelTargets,
@@ -243,8 +254,13 @@ function makeLocalServer(
 }
 
 /** Up as long as the agent runs: losing controller, engine or a program is told elsewhere, and is no reason to restart it. */
-function makeHttp({ config, clock, log }: Foundation, local: LocalServer, programs: ProgramCalls): AgentHttp {
+function makeHttp(
+  { config, clock, log }: Foundation,
+  local: LocalServer,
+  programs: ProgramCalls,
+  metrics: AgentMetrics,
+): AgentHttp {
   const health = async () => ({ ok: local.serving, detail: 'the agent is starting or stopping' });
-  const routes = [...openRoutes(config.agentId, health), ...programRoutes(programs)];
+  const routes = [...openRoutes(config.agentId, health), ...programRoutes(programs), metrics.route()];
   return new AgentHttp(config.http, routes, clock, log);
 }

@@ -2,6 +2,7 @@
 import type { JobsCapability } from '../capabilities/jobs/capability.ts';
 import type { NetworkCapability } from '../capabilities/network/capability.ts';
 import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
+import type { SessionMeter } from '../capabilities/sessions/ports.ts';
 import type { Capability } from '../core/capability.ts';
 import type { Link } from '../link/link.ts';
 import type { LinkTarget } from '../link/ports.ts';
@@ -26,17 +27,19 @@ export interface CapabilitySurroundings {
   readonly link: () => Link | undefined;
   /** What the link dials with. */
   readonly controller: () => Promise<LinkTarget>;
+  /** Hears what becomes of sessions. */
+  readonly meter: SessionMeter;
 }
 
 /** Makes them; none is opened yet. */
 export async function makeCapabilities(
   base: Foundation,
-  { link, controller }: CapabilitySurroundings,
+  { link, controller, meter }: CapabilitySurroundings,
   stack: AsyncDisposableStack,
 ): Promise<Capabilities> {
   const { config, folder, paths } = base;
   const logs = { open: (executionId: string) => link()!.logs.open(executionId) };
-  const sessions = openSessions(config, folder.instanceId, link, stack);
+  const sessions = openSessions(config, folder.instanceId, link, meter, stack);
   const { images } = sessions;
   const jobs = openJobs(config, base.jobs, folder.instanceId, { logs, paths, images }, stack);
   const { dnsmasqPidFile: pidFile, dnsmasqServersFile: serversFile, ...network } = config.network;

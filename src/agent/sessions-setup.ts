@@ -5,7 +5,7 @@ import { type SessionCapacity, SessionCapacitySchema } from '#gen/longline/v1/ag
 import { type SessionStatus, SessionStatusSchema, SessionTelemetrySchema } from '#gen/longline/v1/session_pb.js';
 import { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import type { SessionsConfig } from '../capabilities/sessions/config.ts';
-import type { SessionReports } from '../capabilities/sessions/ports.ts';
+import type { SessionMeter, SessionReports } from '../capabilities/sessions/ports.ts';
 import type { Link } from '../link/link.ts';
 import { parseEngineAddress } from '../platform/docker/engine-address.ts';
 import { DockerSessionEngine } from '../platform/docker/session-engine.ts';
@@ -24,6 +24,7 @@ export function openSessions(
   config: AgentConfig,
   instanceId: string,
   link: () => Link | undefined,
+  meter: SessionMeter,
   stack: AsyncDisposableStack,
 ): SessionsCapability {
   const engine = stack.use(new DockerSessionEngine(parseEngineAddress(config.dockerHost)));
@@ -32,6 +33,7 @@ export function openSessions(
     logs: { open: (logId, attempt) => link()!.logs.open(logId, 'session', attempt) },
     credentials: new RegistryCredentialFile(config.jobs.credentialsFile),
     reports: reportsTo(link),
+    meter,
     instanceId,
     bootId: hostBootId(),
     config: sessionsConfigOf(config),

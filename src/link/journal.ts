@@ -42,6 +42,7 @@ export class Journal implements AsyncDisposable {
   readonly #file: RecordFile;
   readonly #compactFromBytes: number;
   #sizeAfterCompaction: number;
+  #acknowledged = 0;
   #compacting = false;
   /** Frames of facts that hold in memory but could not be written yet. */
   #backlog: Buffer[] = [];
@@ -114,6 +115,16 @@ export class Journal implements AsyncDisposable {
     return [...this.#state.replied.values()];
   }
 
+  /** Bytes on disk. */
+  get sizeBytes(): number {
+    return this.#file.sizeBytes;
+  }
+
+  /** Replies that were acknowledged since the start. */
+  get acknowledgedCount(): number {
+    return this.#acknowledged;
+  }
+
   get pendingReplyCount(): number {
     return this.#state.replied.size;
   }
@@ -184,6 +195,7 @@ export class Journal implements AsyncDisposable {
     const known = ids.filter((id) => this.#state.replied.has(id));
     if (known.length === 0) return;
     this.#state.acknowledge(known);
+    this.#acknowledged += known.length;
     await this.#appendOrKeep(encodeJournalRecord(JOURNAL_RECORD.acknowledged, { ids: known }));
   }
 

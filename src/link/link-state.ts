@@ -29,8 +29,19 @@ export interface LinkStatus {
   readonly resumedTlsSessions: number;
   readonly unfinishedCommands: number;
   readonly pendingReplies: number;
+  /** Replies that the controller acknowledged since the start. */
+  readonly acknowledgedReplies: number;
+  /** Messages that wait to be sent. */
+  readonly queued: { readonly commands: number; readonly reports: number; readonly events: number };
+  readonly journalBytes: number;
+  /** True while facts wait in memory for a disk that takes them. */
+  readonly journalBacklog: boolean;
   readonly spoolBytes: number;
   readonly spoolLogs: number;
+  /** Output that the controller has stored since the start. */
+  readonly storedBytes: number;
+  /** Output that was declared lost since the start, by why. */
+  readonly lostBytes: ReadonlyMap<string, number>;
   readonly droppedEvents: number;
   readonly droppedSamples: number;
   /** Messages of the controller of a kind that this version doesn't know. */

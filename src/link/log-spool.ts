@@ -57,7 +57,9 @@ export class LogSpool implements AsyncDisposable {
   readonly #charged = new Map<SpooledLog, number>();
   readonly #losses = new Map<string, readonly RecordFileLoss[]>();
   readonly #opened = new Wakeup();
+  readonly #lostBytes = new Map<SpoolGapReason, number>();
   #totalBytes = 0;
+  #storedBytes = 0;
   #listener: ((log: SpooledLog) => void) | undefined;
 
   private constructor(options: SpoolOptions) {
@@ -70,6 +72,10 @@ export class LogSpool implements AsyncDisposable {
       makeRoom: (log, bytes) => this.#makeRoom(log, bytes),
       refused: async () => {
         await this.#freeOldest();
+      },
+      lost: (bytes, reason) => this.#lostBytes.set(reason, (this.#lostBytes.get(reason) ?? 0) + bytes),
+      stored: (bytes) => {
+        this.#storedBytes += bytes;
       },
       written: (log) => {
         this.#charge(log, log.sizeBytes);
@@ -94,6 +100,16 @@ export class LogSpool implements AsyncDisposable {
   /** Bytes held on disk, with an allowance for each log. */
   get sizeBytes(): number {
     return this.#totalBytes;
+  }
+
+  /** Bytes declared lost since the start, by why. */
+  get lostBytes(): ReadonlyMap<SpoolGapReason, number> {
+    return this.#lostBytes;
+  }
+
+  /** Bytes that the controller has stored since the start. */
+  get storedBytes(): number {
+    return this.#storedBytes;
   }
 
   /** Bytes lost to damage on disk, found when the spool was opened, by log id. */

@@ -55,6 +55,12 @@ export class Outbox {
     );
   }
 
+  /** Messages that wait, by what they are. */
+  get queued(): { readonly commands: number; readonly reports: number; readonly events: number } {
+    const reports = this.#latest.size + (this.#sessions.empty ? 0 : 1);
+    return { commands: this.#commands.length, reports, events: this.#events.length };
+  }
+
   putHeartbeat(message: AgentMessage): void {
     this.#heartbeat = message;
     this.#filled.ring();

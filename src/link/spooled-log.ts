@@ -30,6 +30,10 @@ export interface SpoolHost extends SegmentPolicy {
   written(log: SpooledLog): void;
   /** The disk refused a write, after which something may be freed. */
   refused(log: SpooledLog): Promise<void>;
+  /** So many bytes were declared lost. */
+  lost(bytes: number, reason: SpoolGapReason): void;
+  /** The controller has stored so many bytes more. */
+  stored(bytes: number): void;
 }
 
 /** Name of a log. */
@@ -149,6 +153,7 @@ export class SpooledLog {
     if (bytes === 0) return;
     const from = this.length(stream);
     addGap(this.#pending, { stream, from, to: from + bytes, reason });
+    this.#host.lost(bytes, reason);
     this.#accepted.set(stream, from + bytes);
     this.#kick();
   }
@@ -164,7 +169,11 @@ export class SpooledLog {
 
   /** The controller has everything below these offsets stored. */
   acknowledge(offsets: ReadonlyMap<string, number>): void {
-    for (const [stream, offset] of offsets) this.#acknowledged.set(stream, offset);
+    for (const [stream, offset] of offsets) {
+      // Less than before for a log that is sent anew.
+      this.#host.stored(Math.max(0, offset - (this.#acknowledged.get(stream) ?? 0)));
+      this.#acknowledged.set(stream, offset);
+    }
   }
 
   /** Frees the oldest segment if the controller has all of it. Gives the bytes freed; 0 if there is none. */
@@ -248,7 +257,7 @@ export class SpooledLog {
     for (const item of round) {
       if ('gap' in item) addGap(items, item.gap);
       else if (await this.#host.makeRoom(this, item.chunk.dataBytes)) items.push(item);
-      else addGap(items, gapOf(item.chunk));
+      else addGap(items, this.#gapOf(item.chunk));
       worthWriting ||= 'gap' in item || items.at(-1) === item;
     }
     this.#owedGaps = items.flatMap((item) => ('gap' in item ? [item] : []));
@@ -262,7 +271,7 @@ export class SpooledLog {
         err: error,
       });
       const owed: { gap: SpoolGap }[] = [];
-      for (const item of items) addGap(owed, 'gap' in item ? item.gap : gapOf(item.chunk));
+      for (const item of items) addGap(owed, 'gap' in item ? item.gap : this.#gapOf(item.chunk));
       this.#owedGaps = owed;
       await this.#host.refused(this);
     }
@@ -288,6 +297,11 @@ export class SpooledLog {
         this.#written.set(stream, offset + data.length);
       }
     }
+  }
+
+  #gapOf({ stream, offset, dataBytes }: ChunkBuilder): SpoolGap {
+    this.#host.lost(dataBytes, 'spool_full');
+    return { stream, from: offset, to: offset + dataBytes, reason: 'spool_full' };
   }
 
   #head(): SegmentHead {
@@ -322,10 +336,6 @@ export class SpooledLog {
     await prefix.read(cursor);
     await prefix.save(this.folder, next.number);
   }
-}
-
-function gapOf(chunk: ChunkBuilder): SpoolGap {
-  return { stream: chunk.stream, from: chunk.offset, to: chunk.offset + chunk.dataBytes, reason: 'spool_full' };
 }
 
 /** Adds a gap, growing the last one of its stream where they touch and have the same reason. */

@@ -22,13 +22,19 @@ export interface HttpAnswer {
   readonly body: string;
 }
 
+/** What is said of a request. */
+export interface HttpAsk {
+  /** The header. */
+  readonly accept: string | undefined;
+}
+
 /** One thing to read, by GET or HEAD. */
 export interface HttpRoute {
   /** "/healthz". */
   readonly path: string;
   /** True if whoever reaches the port may read it. */
   readonly open: boolean;
-  readonly answer: () => Promise<HttpAnswer>;
+  readonly answer: (ask: HttpAsk) => Promise<HttpAnswer>;
 }
 
 /** What a server is made from. */
@@ -120,7 +126,7 @@ export class HttpServer implements AsyncDisposable {
     const refusal = route.open ? undefined : refusalOf(request, this.#options.token);
     if (refusal !== undefined) return refusal;
     try {
-      return await withinLimit(route.answer());
+      return await withinLimit(route.answer({ accept: request.headers.accept }));
     } catch (error) {
       // What went wrong inside is for the log.
       this.#options.log.warn('an HTTP request could not be answered', { path: route.path, err: describeError(error) });

@@ -3,7 +3,8 @@
 import type { NetworkView } from '../../capabilities/network/status.ts';
 import type { Clock } from '../../core/clock.ts';
 import { type HttpRoute, jsonAnswer } from '../http/http-server.ts';
-import { METRICS_TYPE, metricsText } from './metrics-text.ts';
+import { metricsRoute } from '../metrics/metrics-route.ts';
+import { networkFigures } from '../metrics/network-figures.ts';
 import { networkJson } from './status-view.ts';
 
 /** Routes of a network; `look` gives it as it is now, undefined if it isn't there. */
@@ -19,13 +20,12 @@ export function statusRoutes(look: () => Promise<NetworkView | undefined>, clock
         return jsonAnswer(works ? 200 : 503, { status: works ? 'ok' : 'unavailable', ...status });
       },
     },
-    {
-      path: '/metrics',
-      open: true,
-      answer: async () => {
+    metricsRoute(
+      async () => {
         const view = await look();
-        return { status: 200, type: METRICS_TYPE, body: view === undefined ? '' : metricsText(view, clock.now()) };
+        return networkFigures(view === undefined ? [] : [view], clock.now());
       },
-    },
+      { open: true },
+    ),
   ];
 }

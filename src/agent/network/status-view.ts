@@ -3,7 +3,7 @@ import type { NetworkView, PeerView } from '../../capabilities/network/status.ts
 
 /** A network as applications read it. */
 export function networkJson(view: NetworkView, nowMs: number): Record<string, unknown> {
-  const { keyEpoch, peers, reconciledAtMs, source, ...rest } = view;
+  const { keyEpoch, passes: _, peers, reconciledAtMs, source, ...rest } = view;
   return {
     ...rest,
     source: source === 'controller' ? 'controller' : 'local',

@@ -54,6 +54,15 @@ export interface JobCounts {
   readonly warm: number;
 }
 
+/** What it did since the process was started. */
+export interface JobTotals {
+  /** Jobs that were given a place to run in. */
+  readonly started: number;
+  /** Jobs that found a warm container, and those that would have liked one. */
+  readonly warmServed: number;
+  readonly warmMissed: number;
+}
+
 interface Active {
   readonly run: JobRun;
   readonly settled: Promise<void>;
@@ -101,6 +110,13 @@ export class JobsCapability implements Capability, Anticipating, Recoverable, He
       max: this.#options.config.maxConcurrent,
       warm: pool?.size ?? 0,
     };
+  }
+
+  /** What it did so far. */
+  totals(): JobTotals {
+    const { queue, pool } = this.#services ?? {};
+    const { served = 0, missed = 0 } = pool?.requests ?? {};
+    return { started: queue?.started ?? 0, warmServed: served, warmMissed: missed };
   }
 
   /**

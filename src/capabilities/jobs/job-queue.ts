@@ -18,6 +18,7 @@ export class JobQueue {
   readonly #maxWaiting: number;
   readonly #waiting: Waiter[] = [];
   #running = 0;
+  #started = 0;
 
   constructor(maxRunning: number, maxWaiting: number) {
     this.#maxRunning = maxRunning;
@@ -26,6 +27,11 @@ export class JobQueue {
 
   get running(): number {
     return this.#running;
+  }
+
+  /** Places that were given since the start. */
+  get started(): number {
+    return this.#started;
   }
 
   get waiting(): number {
@@ -40,6 +46,7 @@ export class JobQueue {
   /** A place beyond the limit, for what runs already. */
   takeAnyway(): Place {
     this.#running += 1;
+    this.#started += 1;
     let held = true;
     const release = () => {
       if (!held) return;

@@ -52,6 +52,8 @@ export class WarmPool implements AsyncDisposable {
   readonly #shapes = new Map<string, Shape>();
   readonly #images: WarmImages;
   readonly #stop = new AbortController();
+  #served = 0;
+  #missed = 0;
   #state: WarmState = { kind: 'off', reason: 'it was not opened yet' };
   #wake: (() => void) | undefined;
   #tending: Promise<void> = Promise.resolve();
@@ -69,6 +71,11 @@ export class WarmPool implements AsyncDisposable {
 
   get state(): WarmState {
     return this.#state;
+  }
+
+  /** Jobs in shapes that are kept warm, since the start: those that found a container, and those that did not. */
+  get requests(): { readonly served: number; readonly missed: number } {
+    return { served: this.#served, missed: this.#missed };
   }
 
   /** Containers that wait. */
@@ -119,6 +126,8 @@ export class WarmPool implements AsyncDisposable {
       const oldest = shape.waiting.shift()!;
       if (oldest.alive) taken = oldest;
     }
+    if (taken === undefined) this.#missed += 1;
+    else this.#served += 1;
     // Making the next one takes the engine and a core a while, which the job that was just served needs more.
     shape.notBeforeMs = Math.max(shape.notBeforeMs, this.#ports.clock.monotonic() + REFILL_PAUSE_MS);
     this.#wake?.();

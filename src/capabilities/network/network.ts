@@ -14,7 +14,7 @@ import type { OpenInterface } from './ports.ts';
 import type { NetworkRecord } from './record.ts';
 import { removeNetwork } from './removal.ts';
 import type { NetworkServices } from './services.ts';
-import { type NetworkView, type Problem, peersOf, type RunState } from './status.ts';
+import { type NetworkView, NO_PASSES, type Passes, type Problem, peersOf, type RunState } from './status.ts';
 import { WrittenPeers } from './written-peers.ts';
 
 const RETRY = { baseMs: 1_000, capMs: 30_000 } as const;
@@ -55,6 +55,7 @@ export class Network implements AsyncDisposable {
   #state: RunState = 'starting';
   #result: PassResult = NOTHING_YET;
   #reconciledAtMs: number | undefined;
+  #passes: Passes = NO_PASSES;
   #loop: Promise<void> | undefined;
 
   /** @param record of an earlier process, if there is one. */
@@ -133,6 +134,7 @@ export class Network implements AsyncDisposable {
       ...peersOf(found, spec, healthOf, peerDetails),
       ...counters,
       reconciledAtMs: this.#reconciledAtMs,
+      passes: this.#passes,
     };
   }
 
@@ -163,14 +165,18 @@ export class Network implements AsyncDisposable {
 
   /** True if nothing is left of it. */
   async #pass(order: NetworkOrder | undefined, signal: AbortSignal): Promise<boolean> {
+    const { clock } = this.#services;
+    const beganMs = clock.monotonic();
     try {
       this.#isLoaded ||= await this.#written.load().then(() => true);
       if (order === undefined) await this.#takeAway(signal);
       else await this.#bringAbout(order, signal);
       this.#backoff.reset();
+      this.#count('succeeded', clock.monotonic() - beganMs);
       return order === undefined;
     } catch (error) {
       if (signal.aborted) return false;
+      this.#count('failed', clock.monotonic() - beganMs);
       this.#failed(order, toLonglineError(error), error);
       this.#letGo();
       return false;
@@ -260,6 +266,11 @@ export class Network implements AsyncDisposable {
     if (before === state && told === problem) return;
     const why = problem === undefined ? '' : `: ${problem}`;
     this.#services.events.tell(state, this.name, `network ${this.name} is ${state}${why}`);
+  }
+
+  #count(how: 'succeeded' | 'failed', tookMs: number): void {
+    const before = this.#passes;
+    this.#passes = { ...before, [how]: before[how] + 1, tookMs: before.tookMs + tookMs };
   }
 
   #answer(asked: number): void {

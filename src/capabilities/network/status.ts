@@ -67,7 +67,18 @@ export interface NetworkView {
   /** How often a peer answered again that had not. */
   readonly recoveries: number;
   readonly reconciledAtMs: number | undefined;
+  readonly passes: Passes;
 }
+
+/** Passes over a network since this process looks at it, and the time that they took. */
+export interface Passes {
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly tookMs: number;
+}
+
+/** None yet. */
+export const NO_PASSES: Passes = { succeeded: 0, failed: 0, tookMs: 0 };
 
 const WORST_FIRST: readonly PeerHealth[] = ['stale', 'suspect', 'active', 'idle'];
 
@@ -110,5 +121,5 @@ function peerView(peer: FoundPeer, name: string | undefined, health: PeerHealth)
 /** A view without what changes by itself. */
 export function withoutFigures(view: NetworkView): NetworkView {
   const counts = { active: 0, idle: 0, suspect: 0, stale: 0 };
-  return { ...view, counts, receivedBytes: 0, sentBytes: 0, reconciledAtMs: undefined };
+  return { ...view, counts, receivedBytes: 0, sentBytes: 0, reconciledAtMs: undefined, passes: NO_PASSES };
 }

@@ -24,7 +24,7 @@ import type { AnnouncedRollback, FoundProgram, KernelSupport, RollbackRequest } 
 import { Program } from './program.ts';
 import type { Quarantined } from './quarantine.ts';
 import type { ProgramRecord } from './record.ts';
-import type { RollbackRecord } from './rollback.ts';
+import type { RollbackHistory, RollbackRecord } from './rollback.ts';
 import type { ProgramView } from './status.ts';
 import { unloadAll } from './unloading.ts';
 import type { LastMeasured } from './watch.ts';
@@ -157,6 +157,11 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
   /** The latest first, at most a hundred. */
   rollbacks(): readonly RollbackRecord[] {
     return this.#parts?.services.history.all() ?? [];
+  }
+
+  /** How many rollbacks came to their end since the process was started, by why. */
+  rollbackCounts(): RollbackHistory['counts'] {
+    return this.#parts?.services.history.counts ?? new Map();
   }
 
   /** What was measured last, by program. */

@@ -44,6 +44,7 @@ const MOST = 100;
 export class RollbackHistory {
   readonly #state: StateStore;
   readonly #records = new Map<string, RollbackRecord>();
+  readonly #counts = new Map<RollbackTrigger, { succeeded: number; failed: number }>();
 
   constructor(state: StateStore) {
     this.#state = state;
@@ -68,9 +69,15 @@ export class RollbackHistory {
     return [...this.#records.values()].reverse();
   }
 
+  /** How many came to their end since the process was started, by why. */
+  get counts(): ReadonlyMap<RollbackTrigger, { readonly succeeded: number; readonly failed: number }> {
+    return this.#counts;
+  }
+
   /** Durable when it resolves. The same one again is no second one. */
   async add(record: RollbackRecord): Promise<void> {
     await this.#state.put(PREFIX + record.id, Buffer.from(toJson(record)));
+    if (!this.#records.has(record.id)) this.#count(record);
     this.#records.set(record.id, record);
     // Ids sort by the time of their making, and so do keys.
     const tooMany = [...this.#records.keys()].slice(0, Math.max(0, this.#records.size - MOST));
@@ -78,5 +85,12 @@ export class RollbackHistory {
       await this.#state.delete(PREFIX + id);
       this.#records.delete(id);
     }
+  }
+
+  #count({ trigger, error }: RollbackRecord): void {
+    const counts = this.#counts.get(trigger) ?? { succeeded: 0, failed: 0 };
+    if (error === undefined) counts.succeeded += 1;
+    else counts.failed += 1;
+    this.#counts.set(trigger, counts);
   }
 }

@@ -23,13 +23,13 @@ import type { SessionsConfig } from './config.ts';
 import { ImageCollector } from './image-collector.ts';
 import { LetGo } from './interruptions.ts';
 import type { StepReport } from './plan.ts';
-import type { SessionEngine, SessionEngineFacts, SessionLogs, SessionReports } from './ports.ts';
+import type { SessionEngine, SessionEngineFacts, SessionLogs, SessionMeter, SessionReports } from './ports.ts';
 import { firstRecord, type SessionRecord, SessionRecords } from './record.ts';
 import { sampleSessions } from './sampler.ts';
 import type { SessionServices } from './services.ts';
 import { Session } from './session.ts';
 import { parseSessionSpec } from './spec.ts';
-import { isOver } from './state.ts';
+import { isOver, type SessionState } from './state.ts';
 import { StepFailed } from './step-runner.ts';
 import { Supervisor } from './supervisor.ts';
 import { Visits } from './visits.ts';
@@ -41,6 +41,7 @@ export interface SessionsCapabilityOptions {
   readonly logs: SessionLogs;
   readonly credentials: CredentialSource;
   readonly reports: SessionReports;
+  readonly meter?: SessionMeter | undefined;
   /** Identifies this agent's containers among all others; the same for as long as its data folder lives. */
   readonly instanceId: string;
   /** Changes when the host boots. */
@@ -57,6 +58,12 @@ export interface SessionCounts {
   readonly limits: HostLimits;
 }
 
+const NO_METER: SessionMeter = {
+  started: () => undefined,
+  woken: () => undefined,
+  slept: () => undefined,
+  ended: () => undefined,
+};
 const MAX_STEPS = 64;
 const PROGRESS_QUEUE = 256;
 const KEEP_OVER_MS = 24 * 3_600_000;
@@ -148,6 +155,13 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     };
   }
 
+  /** How many sessions are in each state; also those that are over, as long as they are remembered. */
+  states(): ReadonlyMap<SessionState['kind'], number> {
+    const states = new Map<SessionState['kind'], number>();
+    for (const { state } of this.#sessions.values()) states.set(state.kind, (states.get(state.kind) ?? 0) + 1);
+    return states;
+  }
+
   /** Sessions whose container this process has looked at and follows. */
   followed(): number {
     return [...this.#sessions.values()].filter(({ live }) => live !== undefined).length;
@@ -196,6 +210,7 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     this.#collector = collector;
     const services: SessionServices = {
       ...{ engine, logs, clock, log, config, instanceId, bootId, records },
+      meter: this.#options.meter ?? NO_METER,
       puller: new ImagePuller({ engine, credentials, clock, settings: config.pull, ledger: collector }),
       emit: (event) => host.emit(event),
       nextReport: () => ++this.#report,

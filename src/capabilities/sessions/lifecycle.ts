@@ -26,15 +26,19 @@ const DEPTH: Readonly<Record<Tier, number>> = { pause: 0, stop: 1, checkpoint: 2
 /** Starts it for the first time. Throws StepFailed after writing down that it failed; nothing of it is left then. */
 export async function start(session: Session, occasion: Occasion): Promise<void> {
   const { cause, reason } = occasion;
+  const { clock, meter } = session.services;
+  const beganMs = clock.monotonic();
   await session.change({ goal: { kind: 'running' }, state: { kind: 'starting' }, cause, reason, error: undefined });
   try {
     await bringUp(session, occasion);
   } catch (error) {
     const failed = failureOf(error);
     if (failed.error instanceof Preempted) throw failed;
+    meter.started(clock.monotonic() - beganMs, false);
     await over(session, 'failed', failed.failure, failed.error, occasion);
     throw failed;
   }
+  meter.started(clock.monotonic() - beganMs, true);
   awake(session, cause, reason);
 }
 
@@ -43,6 +47,8 @@ export async function wake(session: Session, occasion: Occasion): Promise<void> 
   const { cause, reason } = occasion;
   const { state } = session;
   const tier: Tier = state.kind === 'asleep' ? state.tier : 'stop';
+  const { clock, meter } = session.services;
+  const beganMs = clock.monotonic();
   session.admit();
   session.found = tier === 'pause' ? 'paused' : undefined;
   await session.change({ goal: { kind: 'running' }, state: { kind: 'waking' }, cause, reason, error: undefined });
@@ -50,6 +56,7 @@ export async function wake(session: Session, occasion: Occasion): Promise<void> 
     await bringUp(session, occasion);
   } catch (error) {
     const failed = failureOf(error);
+    meter.woken(tier, clock.monotonic() - beganMs, false);
     const slept: Tier = tier === 'checkpoint' ? 'checkpoint' : 'stop';
     await session.endRun();
     await session.change({
@@ -61,6 +68,7 @@ export async function wake(session: Session, occasion: Occasion): Promise<void> 
     });
     throw failed;
   }
+  meter.woken(tier, clock.monotonic() - beganMs, true);
   awake(session, cause, reason);
 }
 
@@ -100,6 +108,7 @@ export async function hibernate(session: Session, tier: Tier, occasion: Occasion
   }
   if (tier !== 'pause') await session.endRun();
   await session.change({ state: { kind: 'asleep', tier }, cause, reason, error: undefined });
+  session.services.meter.slept(tier, cause);
 }
 
 /** True if a session that sleeps in `now` needs nothing done to sleep as deep as `wanted`. */
@@ -137,6 +146,7 @@ export async function ended(
   await session.endRun();
   const decision = restartDecision({ ...end, ranMs: clock.now() - startedAtMs, restarts }, session.spec.restart);
   const { cause, reason } = causeOfEnd(end);
+  session.services.meter.ended(cause);
   const seen = { exitCode: end.exitCode, oomKilled: end.oomKilled };
   session.services.emit({
     type: 'session.ended',

@@ -5,6 +5,7 @@
 import type { ImageSource } from '../../core/images/image.ts';
 import type { OutputLog, OutputPiece } from '../../core/output/output-log.ts';
 import type { SessionCommand, SessionTerminal } from '../../core/session-access.ts';
+import type { Cause, Tier } from './state.ts';
 
 /** What the engine is, and what it can do for sessions. */
 export interface SessionEngineFacts {
@@ -288,4 +289,15 @@ export interface SessionReports {
   changed(sessionId: string, status: Uint8Array, forgotten: boolean): void;
   /** Serialised longline.v1.SessionTelemetry messages. */
   measured(figures: readonly { readonly sessionId: string; readonly figures: Uint8Array }[]): void;
+}
+
+/** Hears what becomes of sessions, to count it; is quick and doesn't throw. */
+export interface SessionMeter {
+  /** One was brought up for the first time, or was not. */
+  started(tookMs: number, succeeded: boolean): void;
+  woken(tier: Tier, tookMs: number, succeeded: boolean): void;
+  /** It sleeps. */
+  slept(tier: Tier, cause: Cause): void;
+  /** Its main process ended without our doing. */
+  ended(cause: Cause): void;
 }

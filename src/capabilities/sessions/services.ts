@@ -4,7 +4,7 @@ import type { Clock } from '../../core/clock.ts';
 import type { ImagePuller } from '../../core/images/image-puller.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { SessionsConfig } from './config.ts';
-import type { SessionEngine, SessionLogs } from './ports.ts';
+import type { SessionEngine, SessionLogs, SessionMeter } from './ports.ts';
 import type { SessionRecords } from './record.ts';
 
 /** Shared by sessions; none of it is a session's to dispose. */
@@ -13,6 +13,7 @@ export interface SessionServices {
   readonly logs: SessionLogs;
   readonly puller: ImagePuller;
   readonly records: SessionRecords;
+  readonly meter: SessionMeter;
   readonly clock: Clock;
   readonly log: Logger;
   readonly config: SessionsConfig;
