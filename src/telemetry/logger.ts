@@ -2,6 +2,7 @@
 // of the field and by the look of the text; callers must not rely on that. It never throws.
 import pino, { type DestinationStream, type Logger as PinoLogger } from 'pino';
 import type { LogFields, Logger } from '../core/logger.ts';
+import { currentIds } from './tracing/current-span.ts';
 
 /** Levels, from most to least. */
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
@@ -47,6 +48,8 @@ export function createLogger(options: LoggerOptions): LeveledLogger {
       // Errors are made fit by `redact`; pino's own serializer would add their causes' text anew.
       serializers: { err: (value: unknown) => value },
       formatters: { level: (label) => ({ level: label }) },
+      // The trace and span within which a line is written, where there are any.
+      mixin: () => ({ ...currentIds() }),
     },
     destination,
   );
@@ -95,7 +98,8 @@ function redactError(error: Error, depth: number): Record<string, unknown> {
   return { type: name, message: redactText(message), ...reason, stack: redactText(stack ?? ''), ...because };
 }
 
-function redactText(text: string): string {
+/** As `redact`, for text alone. */
+export function redactText(text: string): string {
   let clean = text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
   for (const pattern of SECRET_TEXT) clean = clean.replace(pattern, STRUCK);
   return clean;
