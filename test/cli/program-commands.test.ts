@@ -142,6 +142,37 @@ test('program load: what the agent could not do is an exit code, with what the v
   });
 });
 
+test('program load: an update that can not be had ends it, though the revision before runs on', async () => {
+  const error = {
+    reason: ErrorReason.IDENTITY,
+    message: 'no signature of the artifact is good here',
+    retryable: false,
+  };
+  const problems = [{ field: 'signature', error }];
+  const before = { ...ACTIVE.current, artifact: `sha256:${'cd'.repeat(32)}` };
+  const status = { ...ACTIVE, wantedArtifact: DIGEST, problems };
+  const had = (program_: ReturnType<typeof program>): Programs => ({
+    getArtifact: () => ({ artifact }),
+    putProgram: () => ({ program: program_, changed: true }),
+    listPrograms: () => ({ programs: [program_] }),
+  });
+  await withFleet(had(program({ status: { ...status, current: before } })), async (cli) => {
+    const { code, err } = await cli('load', '--agent', 'a', '--artifact', DIGEST);
+    assert.equal(code, 1);
+    assert.match(err, /problem: signature: no signature of the artifact is good here/);
+  });
+  // Where only places or parameters change the artifact is the same, and says nothing.
+  await withFleet(had(program({ status })), async (cli) => {
+    assert.equal((await cli('load', '--agent', 'a', '--artifact', DIGEST)).code, 1);
+  });
+  const passing = [{ field: 'fetch', error: { ...error, message: 'nobody answers', retryable: true } }];
+  await withFleet(had(program({ status: { ...status, current: before, problems: passing } })), async (cli) => {
+    const { code, err } = await cli('load', '--agent', 'a', '--artifact', DIGEST, '--limit', '300ms');
+    assert.notEqual(code, 0);
+    assert.match(err, /program drop of agent a is active \(fetch: nobody answers\) after 300ms; it goes on/);
+  });
+});
+
 test('program load: a refused generation, a missing file and a wrong place are errors that say what would be right', async () => {
   const programs: Programs = {
     getArtifact: () => ({ artifact }),

@@ -20,20 +20,24 @@ export async function existingProgram(fleet: Fleet, agentId: string, name: strin
   return (await fleet.programs.listPrograms({ filter: { agentId, name } })).programs[0];
 }
 
-/** True if what is wanted runs, also if it is still watched. */
+/** True if what is wanted runs, also if it is still watched. With problems something else may, as the revision before. */
 export function isRunning({ applied, spec, status }: Program): boolean {
   return (
     applied &&
     status !== undefined &&
     RUNNING.has(status.state) &&
+    status.problems.length === 0 &&
     (spec === undefined || status.current?.artifact === spec.artifact)
   );
 }
 
-/** True if it won't run by itself, or only once something else is mended. */
-export function isFailed({ applied, status }: Program): boolean {
+/** True if it won't run by itself, or only once something else is mended; the revision before may run meanwhile. */
+export function isFailed({ applied, spec, status }: Program): boolean {
   if (!applied || status === undefined) return false;
-  return status.quarantined || status.state === ProgramState.FAILED || status.state === ProgramState.EXPIRED;
+  const { problems, quarantined, state, wantedArtifact } = status;
+  if (quarantined || state === ProgramState.FAILED || state === ProgramState.EXPIRED) return true;
+  const isOfIt = spec === undefined || wantedArtifact === spec.artifact;
+  return isOfIt && RUNNING.has(state) && problems.some(({ error }) => error?.retryable === false);
 }
 
 /** Tells of each change until the program runs or has failed; gives it as it is then. Throws what the agent refused. */
@@ -57,7 +61,11 @@ export async function waitUntilRunning(
       told = state;
       return last !== undefined && (isRunning(last) || isFailed(last)) ? last : undefined;
     },
-    () => `program ${name} of agent ${agentId} is ${told}`,
+    () => {
+      const [problem] = last?.status?.problems ?? [];
+      const why = problem === undefined ? '' : ` (${problem.field}: ${problem.error?.message ?? ''})`;
+      return plainText(`program ${name} of agent ${agentId} is ${told}${why}`);
+    },
   );
 }
 
