@@ -1,9 +1,8 @@
 // Who gets which name, where several ask: the host first, so that what somebody set up on it is not taken from them from afar, then the
 // controller, then a registry. Pure.
-import type { StateItemError } from '../../core/desired-state.ts';
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { orderOf, type ProgramOrder } from './order.ts';
-import type { ArtifactOrigin } from './ports.ts';
+import type { ArtifactOrigin, RefusedListing } from './ports.ts';
 import type { ProgramSpecInput } from './wire.ts';
 
 /** What one source asks for. */
@@ -11,11 +10,11 @@ export interface Asked {
   readonly source: ArtifactOrigin;
   readonly specs: readonly ProgramSpecInput[];
   /** What could not be made sense of on the way. */
-  readonly refused: readonly StateItemError[];
+  readonly refused: readonly RefusedListing[];
 }
 
 /** Something that can't be had. */
-export interface RefusedOrder extends StateItemError {
+export interface RefusedOrder extends RefusedListing {
   readonly source: ArtifactOrigin;
 }
 

@@ -24,6 +24,7 @@ import type { AnnouncedRollback, FoundProgram, KernelSupport, RollbackRequest } 
 import { Program } from './program.ts';
 import type { Quarantined } from './quarantine.ts';
 import type { ProgramRecord } from './record.ts';
+import { isAbout, RefusalLog } from './refusal-log.ts';
 import type { RollbackHistory, RollbackRecord } from './rollback.ts';
 import type { ProgramView } from './status.ts';
 import { unloadAll } from './unloading.ts';
@@ -47,6 +48,7 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
   readonly #options: ProgramsCapabilityOptions;
   readonly #programs = new Map<string, Program>();
   readonly #stopping = new AbortController();
+  readonly #refusals = new RefusalLog();
   #observer: StateObserver | undefined;
   #parts: CapabilityParts | undefined;
   #support: KernelSupport | undefined;
@@ -288,6 +290,7 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
     const passes = new Map<string, Promise<void>>();
     if (!this.#begun || this.#stopping.signal.aborted) return passes;
     const { orders, refused } = this.#arrangement;
+    this.#refusals.note(refused, this.#open().services.log);
     for (const [name, order] of orders) {
       const program = this.#programs.get(name) ?? this.#add(name, undefined, undefined);
       passes.set(name, program.want(order));
@@ -295,7 +298,8 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
     for (const [name, program] of this.#programs) {
       if (orders.has(name)) continue;
       const { current, source } = program.record;
-      const isKept = current !== undefined && refused.some((one) => one.item === name && one.source === source);
+      const unclear = source === 'registry' && registry?.isKnown === false;
+      const isKept = current !== undefined && (unclear || refused.some((one) => isAbout(one, name, source)));
       // What can't be made sense of is no reason to take away what it was before.
       const before = isKept ? orderOf(source, decodeSpec(Buffer.from(current.spec, 'base64'))) : undefined;
       passes.set(name, program.want(before));

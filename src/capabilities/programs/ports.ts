@@ -190,6 +190,15 @@ export interface ArtifactKeys {
   readonly version: string;
 }
 
+/** What a registry lists and nobody can make sense of. */
+export interface RefusedListing {
+  /** What the registry calls it, for people. */
+  readonly item: string;
+  /** Name of the program, where that much is known: what runs of it stays as it is. */
+  readonly program?: string | undefined;
+  readonly error: LonglineError;
+}
+
 /** What one poll of a registry gave. */
 export type RegistryAnswer =
   | { readonly kind: 'unchanged' }
@@ -197,7 +206,7 @@ export type RegistryAnswer =
   | {
       readonly kind: 'programs';
       readonly specs: readonly Uint8Array[];
-      readonly refused: readonly { readonly item: string; readonly error: LonglineError }[];
+      readonly refused: readonly RefusedListing[];
     };
 
 /** A registry that is polled. */

@@ -2,14 +2,25 @@
 // getting no sense out of it, changes nothing.
 import type { StateStore } from '../../core/capability.ts';
 import type { Clock } from '../../core/clock.ts';
-import type { StateItemError } from '../../core/desired-state.ts';
-import { describeError, toLonglineError } from '../../core/errors.ts';
+import { describeError, LonglineError, type Reason, toLonglineError } from '../../core/errors.ts';
 import { fromJson, toJson } from '../../core/exact-json.ts';
 import type { Logger } from '../../core/logger.ts';
-import type { Registry, RegistryAnswer } from './ports.ts';
+import type { RefusedListing, Registry, RegistryAnswer } from './ports.ts';
 import { decodeSpec, type ProgramSpecMessage } from './wire.ts';
 
 const KEY = 'registry/answer';
+
+/** What was said, as it is on disk: also what made no sense, since what runs of that stays. */
+interface KeptAnswer {
+  /** Base64 of longline.v1.ProgramSpec. */
+  readonly specs: readonly string[];
+  readonly refused: readonly {
+    readonly item: string;
+    readonly program: string | undefined;
+    readonly reason: Reason;
+    readonly message: string;
+  }[];
+}
 
 /** What it is made from. */
 export interface FollowerOptions {
@@ -26,7 +37,8 @@ export interface FollowerOptions {
 export class RegistryFollower {
   readonly #options: FollowerOptions;
   #specs: readonly ProgramSpecMessage[] = [];
-  #refused: readonly StateItemError[] = [];
+  #refused: readonly RefusedListing[] = [];
+  #isKnown = true;
   #trouble: string | undefined;
   /** What was said and could not be kept. */
   #untaken: RegistryAnswer | undefined;
@@ -40,8 +52,13 @@ export class RegistryFollower {
   }
 
   /** What could not be made sense of. */
-  get refused(): readonly StateItemError[] {
+  get refused(): readonly RefusedListing[] {
     return this.#refused;
+  }
+
+  /** False while what it said last can't be read, and it has not said anything since. */
+  get isKnown(): boolean {
+    return this.#isKnown;
   }
 
   /** Why the last poll gave nothing, for people; undefined if it did, or there was none yet. */
@@ -49,15 +66,19 @@ export class RegistryFollower {
     return this.#trouble;
   }
 
-  /** Reads what was said last. What can't be read is as if nothing had been said. */
+  /** Reads what was said last. If that can't be read it isn't known, which is no reason to take anything away. */
   async load(): Promise<void> {
     const { state, log } = this.#options;
     const bytes = await state.get(KEY);
     if (bytes === undefined) return;
     try {
-      const specs = fromJson(Buffer.from(bytes).toString()) as readonly string[];
+      const { specs, refused } = fromJson(Buffer.from(bytes).toString()) as KeptAnswer;
       this.#specs = specs.map((spec) => decodeSpec(Buffer.from(spec, 'base64')));
+      this.#refused = refused.map(({ item, program, reason, message }) => {
+        return { item, program, error: new LonglineError(reason, message) };
+      });
     } catch (error) {
+      this.#isKnown = false;
       log.error('what the registry said last can not be read; it is asked again', { err: describeError(error) });
     }
   }
@@ -93,7 +114,7 @@ export class RegistryFollower {
     const { state, changed } = this.#options;
     this.#untaken = told;
     const specs: ProgramSpecMessage[] = [];
-    const refused: StateItemError[] = [...told.refused];
+    const refused: RefusedListing[] = [...told.refused];
     for (const [place, bytes] of told.specs.entries()) {
       try {
         specs.push(decodeSpec(bytes));
@@ -101,8 +122,17 @@ export class RegistryFollower {
         refused.push({ item: `programs[${place}]`, error: toLonglineError(error) });
       }
     }
-    const texts = told.specs.map((bytes) => Buffer.from(bytes).toString('base64'));
-    await state.put(KEY, Buffer.from(toJson(texts)));
+    const kept: KeptAnswer = {
+      specs: told.specs.map((bytes) => Buffer.from(bytes).toString('base64')),
+      refused: told.refused.map(({ item, program, error: { reason, message } }) => ({
+        item,
+        program,
+        reason,
+        message,
+      })),
+    };
+    await state.put(KEY, Buffer.from(toJson(kept)));
+    this.#isKnown = true;
     this.#untaken = undefined;
     this.#specs = specs;
     this.#refused = refused;

@@ -2,9 +2,10 @@
 // given: artifacts must be in our format, and are checked by the signatures inside. Its own signature is over the archive and made
 // by a service that a host can't check it against: it counts for nothing here. Where to attach and parameters, which it has no
 // place for, are taken from its free metadata.
+import type { RefusedListing } from '../../capabilities/programs/ports.ts';
 import { invalid, LonglineError } from '../../core/errors.ts';
 import { MAX_ARTIFACT_BYTES } from '../../core/programs/artifact-source.ts';
-import { isObject, type ListedProgram, MAX_LISTED, type RegistryDialect } from './dialect.ts';
+import { isObject, type ListedProgram, MAX_LISTED, nameIn, type RegistryDialect } from './dialect.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -15,7 +16,7 @@ export const aegisfluxDialect: RegistryDialect = {
   artifactPath: () => undefined,
   readList: (body) => {
     const artifacts = artifactsOf(body);
-    const refused: { item: string; error: LonglineError }[] = [];
+    const refused: RefusedListing[] = [];
     const paths = new Map<string, string>();
     const byName = new Map<string, Understood>();
     for (const [position, artifact] of artifacts.entries()) {
@@ -29,7 +30,7 @@ export const aegisfluxDialect: RegistryDialect = {
         if (older !== undefined) refused.push({ item: older.program.item, error: superseded(older) });
       } catch (error) {
         if (!(error instanceof LonglineError)) throw error;
-        refused.push({ item, error });
+        refused.push({ item, program: nameIn(artifact), error });
       }
     }
     return { programs: [...byName.values()].map(({ program }) => program), refused, paths };

@@ -1,5 +1,5 @@
 // What registries differ in: their paths, and what they say of programs. Pure; it knows nothing of HTTP beyond paths.
-import type { LonglineError } from '../../core/errors.ts';
+import type { RefusedListing } from '../../capabilities/programs/ports.ts';
 
 /** A program as a registry lists it. */
 export interface ListedProgram {
@@ -12,7 +12,7 @@ export interface ListedProgram {
 /** What a list says. */
 export interface ProgramList {
   readonly programs: readonly ListedProgram[];
-  readonly refused: readonly { readonly item: string; readonly error: LonglineError }[];
+  readonly refused: readonly RefusedListing[];
   /** Paths of artifacts by digest, where they don't follow from it. */
   readonly paths: ReadonlyMap<string, string>;
 }
@@ -29,6 +29,12 @@ export interface RegistryDialect {
 
 /** More programs of one host aren't taken. */
 export const MAX_LISTED = 1000;
+
+/** Name of the program that an entry is about, if it says one. */
+export function nameIn(entry: unknown): string | undefined {
+  const name = isObject(entry) ? entry['name'] : undefined;
+  return typeof name === 'string' && name !== '' ? name.slice(0, 100) : undefined;
+}
 
 /** True for what JSON calls an object. */
 export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -2,11 +2,11 @@
 // nothing. A registry that is down, slow, or says what makes no sense is `unavailable` or `late`, and what it said before stands; one
 // that lies about an artifact is found out by whoever checks the digest. Every wait and every body is bounded.
 import { hash } from 'node:crypto';
-import type { Registry, RegistryAnswer } from '../../capabilities/programs/ports.ts';
+import type { RefusedListing, Registry, RegistryAnswer } from '../../capabilities/programs/ports.ts';
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { ArtifactPiece, ArtifactSource } from '../../core/programs/artifact-source.ts';
 import { aegisfluxDialect } from './aegisflux-dialect.ts';
-import type { ProgramList, RegistryDialect } from './dialect.ts';
+import { nameIn, type ProgramList, type RegistryDialect } from './dialect.ts';
 import { download } from './download.ts';
 import { HttpClient, type HttpLimits, place, type RegistryAccess } from './http-client.ts';
 import { longlineDialect } from './longline-dialect.ts';
@@ -123,12 +123,12 @@ export class HttpRegistry implements Registry, ArtifactSource, Disposable {
   }
 
   #encoded({ programs, refused }: ProgramList): RegistryAnswer {
-    const wrong = [...refused];
+    const wrong: RefusedListing[] = [...refused];
     const specs = programs.flatMap(({ item, spec }) => {
       try {
         return [this.#options.encode(spec)];
       } catch (error) {
-        wrong.push({ item, error: toLonglineError(error) });
+        wrong.push({ item, program: nameIn(spec), error: toLonglineError(error) });
         return [];
       }
     });

@@ -1,7 +1,7 @@
 // The registry of our controller, and of anybody who speaks as it does: specs of programs as they are, artifacts by digest.
 import { LonglineError } from '../../core/errors.ts';
 import { digestHex } from '../../core/programs/artifact-source.ts';
-import { isObject, type ListedProgram, MAX_LISTED, type RegistryDialect } from './dialect.ts';
+import { isObject, type ListedProgram, MAX_LISTED, nameIn, type RegistryDialect } from './dialect.ts';
 
 /** GET healthz, hosts/{host_id}/programs, artifacts/{digest}. */
 export const longlineDialect: RegistryDialect = {
@@ -24,6 +24,5 @@ export const longlineDialect: RegistryDialect = {
 };
 
 function listed(spec: unknown, position: number): ListedProgram {
-  const name = isObject(spec) ? spec['name'] : undefined;
-  return { item: typeof name === 'string' && name !== '' ? name.slice(0, 100) : `programs[${position}]`, spec };
+  return { item: nameIn(spec) ?? `programs[${position}]`, spec };
 }

@@ -88,6 +88,46 @@ describe('programs of a registry', () => {
   });
 });
 
+describe('programs of a registry, in a later process', () => {
+  const polled = async (world: ProgramsWorld) => {
+    world.registryAnswer = answer(spec('polled', await world.artifact()));
+    await untilLife(await world.start(), 'polled', 'probation');
+  };
+  const runsOn = (world: ProgramsWorld) => {
+    assert.ok(!world.kernel.calls.some((call) => /^(detach|unload)/.test(call)), world.kernel.calls.join());
+    assert.deepEqual(world.host.runningAt('xdp:eth0'), [{ program: 'polled', revision: 1 }]);
+  };
+
+  it('stay although what the registry said of them last made no sense', async () => {
+    await using world = new ProgramsWorld({ defaultTtlMs: 0 });
+    await polled(world);
+    const error = new LonglineError('invalid', 'ttl_sec: must be a whole number of seconds');
+    world.registryAnswer = { kind: 'programs', specs: [], refused: [{ item: 'a-17', program: 'polled', error }] };
+    await world.pass(31_000);
+    await world.pass(31_000);
+    runsOn(world);
+    await world.letGo();
+    world.registryAnswer = new LonglineError('unavailable', 'nobody answers');
+    await world.start();
+    await world.pass(60_000, 10);
+    runsOn(world);
+  });
+
+  it('stay while what it said last can not be read, and go once it says so', async () => {
+    await using world = new ProgramsWorld({ defaultTtlMs: 0 });
+    await polled(world);
+    await world.letGo();
+    await world.state.put('registry/answer', Buffer.from('half a '));
+    world.registryAnswer = new LonglineError('unavailable', 'nobody answers');
+    await world.start();
+    await world.pass(60_000, 10);
+    runsOn(world);
+    world.registryAnswer = answer();
+    await world.pass(31_000);
+    await until('it is gone', () => (world.host.revisions.size === 0 ? true : undefined));
+  });
+});
+
 describe('programs that are asked for on the host', () => {
   it('are there again after a restart, and go when they are taken away', async () => {
     await using world = new ProgramsWorld();

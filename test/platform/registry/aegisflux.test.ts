@@ -114,6 +114,18 @@ suite('a list of that registry', () => {
     assert.match(refusalOf({ ...good, ttl_sec: -1 }), /^invalid: ttl_sec: must be a whole number/);
   });
 
+  test('names the program of an artifact that it can not take, so that what runs of it stays', () => {
+    const wrong = { id: 'a', name: 'p', checksum: 'md5' };
+    const { refused } = aegisfluxDialect.readList({ artifacts: [wrong, 'text'] });
+    assert.deepEqual(
+      refused.map(({ item, program }) => [item, program]),
+      [
+        ['a', 'p'],
+        ['artifacts[1]', undefined],
+      ],
+    );
+  });
+
   test('that was cut is not taken: what is missing would be unloaded', () => {
     const take = (body: unknown) => () => aegisfluxDialect.readList(body);
     assert.throws(
