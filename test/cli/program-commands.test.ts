@@ -203,7 +203,7 @@ test('program ls and show: rows, figures and machine output', async () => {
       assert.deepEqual(filter?.states, filter?.name === 'drop' ? [ProgramState.ACTIVE] : []);
       return { programs: [one, program({ agentId: 'b', applied: false })] };
     },
-    getProgram: () => ({ program: one }),
+    getProgram: ({ name }) => ({ program: name === 'drop' ? one : program({ status: { name: 'other' } }) }),
   };
   await withFleet(programs, async (cli) => {
     const list = await cli('ls', '--state', 'active', '--name', 'drop');
@@ -215,6 +215,8 @@ test('program ls and show: rows, figures and machine output', async () => {
     const show = await cli('show', 'drop', '--agent', 'a');
     assert.match(show.out, /runs +drop 1\.0\.0, revision 2, signed by ops/);
     assert.match(show.out, /rolled back +.*: errors: errors: 30, at most 10/);
+    assert.match(show.out, /until +for ever/);
+    assert.match((await cli('show', 'other', '--agent', 'a')).out, /until +-\n/, 'nothing is loaded whose time runs');
     const [view] = (await cli('ls', '--json')).json() as { state: string; figures: { packets: number } }[];
     assert.deepEqual([view!.state, view!.figures.packets], ['active', 1000]);
   });

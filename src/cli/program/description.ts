@@ -1,7 +1,7 @@
 // A program with its figures in words.
 import { timestampDate } from '@bufbuild/protobuf/wkt';
 import type { Program } from '#gen/longline/fleet/v1/program_service_pb.js';
-import type { ProgramFigures, ProgramRevision } from '#gen/longline/v1/program_pb.js';
+import type { ProgramFigures, ProgramRevision, ProgramStatus } from '#gen/longline/v1/program_pb.js';
 import { ageOf } from '../age.ts';
 import type { CliIo } from '../io.ts';
 import { plainText, type TableColumn } from '../table.ts';
@@ -24,7 +24,7 @@ export function describeProgram(io: CliIo, program: Program, nowMs: number): str
       row('attached', `${link.function} to ${link.attach}${link.atomic ? '' : ' (upgrades overlap)'}`),
     ),
     ...Object.entries(spec?.parameters ?? {}).map(([name, value]) => row('parameter', `${name}=${value}`)),
-    row('until', status?.expireTime === undefined ? 'for ever' : timestampDate(status.expireTime).toISOString()),
+    row('until', untilText(status)),
     ...(telemetry?.figures === undefined ? [] : figureRows(telemetry.figures).map(([label, text]) => row(label, text))),
     ...(rollback === undefined
       ? []
@@ -33,6 +33,12 @@ export function describeProgram(io: CliIo, program: Program, nowMs: number): str
       ({ error, field }) => `  ${io.paint('red', 'problem')}: ${plainText(`${field}: ${error?.message ?? ''}`)}`,
     ),
   ].join('\n');
+}
+
+/** Only what is loaded has a time that runs. */
+function untilText(status: ProgramStatus | undefined): string {
+  if (status?.expireTime !== undefined) return timestampDate(status.expireTime).toISOString();
+  return status?.current === undefined ? '-' : 'for ever';
 }
 
 function revisionText(revision: ProgramRevision | undefined): string {
