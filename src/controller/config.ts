@@ -18,6 +18,8 @@ export interface ControllerOptions {
   readonly plaintextListen?: string;
   /** Says that the network of `plaintextListen` is trusted; needed unless it is loopback. */
   readonly plaintextTrusted?: boolean;
+  /** "HOST:PORT" of this host on which figures are told to whoever asks, without TLS. */
+  readonly metricsListen?: string;
   /** Default "info". */
   readonly logLevel?: LogLevel;
   readonly limits?: Partial<FrontLimits>;
@@ -46,6 +48,7 @@ export interface ControllerConfig {
   /** Port undefined takes the one it listens on. */
   readonly advertise: { readonly host: string; readonly port: number | undefined } | undefined;
   readonly plaintextListen: HostPort | undefined;
+  readonly metricsListen: HostPort | undefined;
   readonly logLevel: LogLevel;
   readonly limits: FrontLimits;
   readonly agentCertificateLifetimeMs: number;
@@ -104,6 +107,12 @@ export function compileControllerOptions(options: ControllerOptions): Controller
     const description = `is ${options.plaintextListen}; without TLS it must be loopback, or its network declared trusted`;
     violations.push({ field: 'plaintext-listen', description });
   }
+  const metrics =
+    options.metricsListen === undefined ? undefined : address('metrics-listen', options.metricsListen, violations);
+  if (metrics !== undefined && !isLoopback(metrics.host)) {
+    const description = `is ${options.metricsListen}; it asks nobody who they are, so it must be loopback: from elsewhere scrape /metrics of the controller's own port with an API token`;
+    violations.push({ field: 'metrics-listen', description });
+  }
   if (options.dataDir === '') violations.push({ field: 'data-dir', description: 'is empty; name a directory' });
   const logLevel = options.logLevel ?? 'info';
   if (!LOG_LEVELS.includes(logLevel)) {
@@ -132,6 +141,7 @@ export function compileControllerOptions(options: ControllerOptions): Controller
     listen: listen!,
     advertise,
     plaintextListen: plaintext,
+    metricsListen: metrics,
     logLevel,
     limits: Object.freeze({ ...DEFAULT_FRONT_LIMITS, ...options.limits }),
     agentCertificateLifetimeMs,

@@ -32,6 +32,9 @@ import { DataDirectory } from './identity/data-directory.ts';
 import { Enrollment } from './identity/enrollment.ts';
 import { enrollmentRoutes, serveEnrollment } from './identity/enrollment-routes.ts';
 import { tokenRoutes } from './identity/token-routes.ts';
+import { meteredEnrollment } from './metrics/api-meter.ts';
+import { ControllerMetrics } from './metrics/controller-metrics.ts';
+import { MetricsListener, metricsPages } from './metrics/metrics-pages.ts';
 import { openServices } from './services/open-services.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import type { Store } from './store/store.ts';
@@ -45,6 +48,8 @@ export interface Controller extends AsyncDisposable {
   readonly controllerId: string;
   /** Port of the plaintext listener; undefined if there is none. */
   readonly plaintextPort: number | undefined;
+  /** Port for scrapers; undefined if there is none. */
+  readonly metricsPort: number | undefined;
 }
 
 /** What tests put in place of the real thing. */
@@ -62,6 +67,7 @@ interface Foundation {
   readonly store: Store;
   readonly apiTokens: ApiTokens;
   readonly agents: AgentAuthenticator;
+  readonly metrics: ControllerMetrics;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -73,11 +79,13 @@ export async function runController(options: ControllerOptions, seams: Controlle
   await using stack = new AsyncDisposableStack();
   const directory = stack.use(await DataDirectory.open(config.dataDir));
   const identity = await openControllerIdentity(directory, certificateHosts(config), clock);
-  const store = stack.use(openSqliteStore(directory.file('controller.db')));
+  const metrics = stack.use(new ControllerMetrics(clock, log));
+  const store = stack.use(openSqliteStore(directory.file('controller.db'), undefined, metrics.stored));
+  metrics.measureStore(store.counts);
   const { controllerId } = identity;
   const apiTokens = new ApiTokens(store.apiTokens, clock);
   const agents = new AgentAuthenticator(store.agentIdentities, controllerId, clock);
-  const foundation: Foundation = { config, directory, identity, store, apiTokens, agents, clock, log };
+  const foundation: Foundation = { config, directory, identity, store, apiTokens, agents, metrics, clock, log };
 
   let front: Front | undefined;
   const services = stack.use(
@@ -92,6 +100,7 @@ export async function runController(options: ControllerOptions, seams: Controlle
       maxMessageBytes: config.limits.maxMessageBytes,
       heartbeatMs: config.heartbeatMs,
       keep: config.keep,
+      metrics,
       disconnectAgent: (agentId) => front?.disconnectAgent(agentId),
       clock,
       log,
@@ -99,14 +108,24 @@ export async function runController(options: ControllerOptions, seams: Controlle
   );
   front = await openFront(foundation, services);
   stack.use(front);
+  const opened = front;
+  metrics.measureConnections(() => opened.connectionCount);
   const { port } = await front.listen(config.listen.host, config.listen.port);
   const plaintextPort =
     config.plaintextListen === undefined ? undefined : await front.listenPlaintext(config.plaintextListen);
+  const metricsPort = await listenForScrapers(foundation, stack);
   const url = controllerUrl(config, port);
   const facts = { url, ca: identity.authority.certificatePem, controller_id: controllerId };
   const contextPath = await writeAdminContext(directory, facts, apiTokens, log);
-  log.info('controller is ready', { url, controllerId, dataDir: directory.path, plaintextPort });
-  return assembled(foundation, front, stack.move(), { url, contextPath, controllerId, plaintextPort });
+  log.info('controller is ready', { url, controllerId, dataDir: directory.path, plaintextPort, metricsPort });
+  return assembled(foundation, front, stack.move(), { url, contextPath, controllerId, plaintextPort, metricsPort });
+}
+
+/** The port for scrapers, if one is asked for. */
+async function listenForScrapers({ config, metrics, log }: Foundation, stack: AsyncDisposableStack) {
+  if (config.metricsListen === undefined) return undefined;
+  const options = { registry: metrics.registry, log };
+  return stack.use(await MetricsListener.open(config.metricsListen, options)).port;
 }
 
 function assembled(
@@ -135,9 +154,9 @@ function assembled(
 }
 
 async function openFront(foundation: Foundation, services: ControllerServices): Promise<Front> {
-  const { config, directory, identity, store, apiTokens, agents, clock, log } = foundation;
+  const { config, directory, identity, store, apiTokens, agents, metrics, clock, log } = foundation;
   const { authority, controllerId, signingKey, serverCertificate } = identity;
-  const enrollment = new Enrollment({
+  const enrolling = new Enrollment({
     tokens: store.enrollmentTokens,
     identities: store.agentIdentities,
     authority,
@@ -146,6 +165,7 @@ async function openFront(foundation: Foundation, services: ControllerServices): 
     log,
     certificateLifetimeMs: config.agentCertificateLifetimeMs,
   });
+  const enrollment = meteredEnrollment(enrolling, metrics.registry);
   const agentKeys = new AgentKeys(store.agentIdentities, clock);
   const tokens = tokenRoutes({ repositories: store, apiTokens, agentKeys, pin: authority.pin, clock });
   const reflected = [
@@ -179,7 +199,8 @@ async function openFront(foundation: Foundation, services: ControllerServices): 
       reflectionRoutes(router, index);
     },
     authorize: authorize(apiTokens, clock),
-    fallback: services.pages,
+    meter: metrics.calls,
+    fallback: metricsPages({ registry: metrics.registry, tokens: apiTokens, log }, services.pages),
     agentPages: services.agentPages,
     upgrades: services.upgrades,
     health,

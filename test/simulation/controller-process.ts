@@ -7,6 +7,7 @@ import { agentTopic } from '../../src/controller/bus/topics.ts';
 import { DEFAULT_RETENTION, publishChanges, Sweeper } from '../../src/controller/dispatch/sweeper.ts';
 import { ControlSession } from '../../src/controller/link/control-session.ts';
 import { DEFAULT_LINK_OPTIONS, type LinkDependencies } from '../../src/controller/link/link-options.ts';
+import { NO_LINK_METER } from '../../src/controller/metrics/link-meter.ts';
 import type { CommandRecord } from '../../src/controller/store/command.ts';
 import { openSqliteStore } from '../../src/controller/store/sqlite/sqlite-store.ts';
 import type { Store } from '../../src/controller/store/store.ts';
@@ -72,6 +73,7 @@ export class ControllerProcess {
       signer: { sign: () => new Uint8Array() },
       clock: this.clock,
       log: silentLogger,
+      meter: NO_LINK_METER,
       options: { ...DEFAULT_LINK_OPTIONS, heartbeatMs: HEARTBEAT_MS, windowCommands: 4, maxPendingWrites: 4 },
     };
     void this.#start();

@@ -55,6 +55,12 @@ export const controllerConfig = defineConfig('controller', {
     default: false,
     description: 'The network of the plaintext address is trusted; needed unless that is loopback.',
   }),
+  metricsListen: setting(hostPort, {
+    key: 'metrics_listen',
+    group: ADDRESS,
+    example: '"127.0.0.1:9464"',
+    description: 'Address of this host for scrapers of /metrics, without TLS and token.',
+  }),
   agentCertificateLifetimeMs: setting(type.duration({ min: 10 * SECOND, max: 90 * DAY }), {
     key: 'agent_certificate_lifetime',
     group: AGENTS,
@@ -154,11 +160,12 @@ export function registerControllerCommands(program: Command, io: CliIo): void {
 }
 
 function optionsOf(config: Resolved<typeof controllerConfig.table>): ControllerOptions {
-  const { advertise, plaintextListen, ...rest } = config;
+  const { advertise, metricsListen, plaintextListen, ...rest } = config;
   return {
     ...rest,
     ...(advertise === undefined ? {} : { advertise }),
     ...(plaintextListen === undefined ? {} : { plaintextListen }),
+    ...(metricsListen === undefined ? {} : { metricsListen }),
   };
 }
 

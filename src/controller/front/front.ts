@@ -36,6 +36,8 @@ export interface FrontOptions {
   readonly agentRoutes: AgentRoutes;
   readonly operatorRoutes: OperatorRoutes;
   readonly authorize: Interceptor;
+  /** Counts calls of operators. */
+  readonly meter?: Interceptor;
   readonly fallback?: RequestHandler | undefined;
   /** Answers what agents ask over HTTP/1.1, and nothing else does. */
   readonly agentPages?: RequestHandler | undefined;
@@ -73,6 +75,7 @@ export class Front implements AsyncDisposable {
     const handler = createRequestHandler({
       routes: options.operatorRoutes,
       authorize: options.authorize,
+      meter: options.meter,
       fallback: options.fallback,
       agentPages: options.agentPages,
       limits,

@@ -25,6 +25,8 @@ export interface RequestHandlerOptions {
   readonly routes: OperatorRoutes;
   /** Authenticates and authorises; runs inside of the error conversion. */
   readonly authorize: Interceptor;
+  /** Counts calls; runs around all else. */
+  readonly meter: Interceptor | undefined;
   /** Answers what is no RPC; 404 if undefined. */
   readonly fallback: RequestHandler | undefined;
   /** Answers all that agents ask over HTTP/1.1; 404 if undefined. */
@@ -39,7 +41,7 @@ export interface RequestHandlerOptions {
 export function createRequestHandler(options: RequestHandlerOptions): RequestHandler {
   const { limits, log, shutdown } = options;
   const router = createConnectRouter({
-    interceptors: [convertErrors(log), options.authorize],
+    interceptors: [...(options.meter === undefined ? [] : [options.meter]), convertErrors(log), options.authorize],
     acceptCompression: [compressionGzip],
     readMaxBytes: limits.maxMessageBytes,
     writeMaxBytes: limits.maxMessageBytes,

@@ -9,6 +9,7 @@ import type { KeepOptions } from '../config.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
 import type { ApiTokens } from '../identity/api-tokens.ts';
 import type { ControllerSigningKey } from '../identity/controller-signing-key.ts';
+import type { ControllerMetrics } from '../metrics/controller-metrics.ts';
 import type { Store } from '../store/store.ts';
 import type { GrpcServiceRegistry } from './grpc-service.ts';
 import type { RequestHandler, UpgradeHandler } from './http-handlers.ts';
@@ -46,6 +47,8 @@ export interface ServiceParts {
   /** Period of heartbeats each way. */
   readonly heartbeatMs: number;
   readonly keep: KeepOptions;
+  /** Left out to count nothing. */
+  readonly metrics?: Pick<ControllerMetrics, 'link' | 'measureStreams'>;
   /** Cuts an agent's connections, after its revocation was stored. */
   readonly disconnectAgent: (agentId: string) => void;
   readonly clock: Clock;

@@ -7,8 +7,10 @@ import { type GrpcServiceRegistry, serveGrpc } from '../front/grpc-service.ts';
 import type { AgentAuthenticator } from './agent-authentication.ts';
 import type { Enrollment } from './enrollment.ts';
 
+type Enrolling = Pick<Enrollment, 'enroll' | 'renew'>;
+
 /** Adds Enroll, and a Renew that says where to go, to the Connect stack. */
-export function enrollmentRoutes(router: ConnectRouter, enrollment: Enrollment): void {
+export function enrollmentRoutes(router: ConnectRouter, enrollment: Enrolling): void {
   router.service(EnrollmentService, {
     enroll: (request) => enrollment.enroll(request),
     renew: () => {
@@ -23,7 +25,7 @@ export function enrollmentRoutes(router: ConnectRouter, enrollment: Enrollment):
 /** Adds Enroll and Renew to the agents' stack. */
 export function serveEnrollment(
   registry: GrpcServiceRegistry,
-  enrollment: Enrollment,
+  enrollment: Enrolling,
   agents: AgentAuthenticator,
   log: Logger,
 ): void {

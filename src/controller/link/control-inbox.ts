@@ -91,7 +91,8 @@ export class ControlInbox {
   async #received({ commandId }: Received): Promise<void> {
     if (commandId.length > MAX_ID) return;
     this.#effects.confirmed(commandId);
-    const { store, clock } = this.#needs;
+    const { store, clock, meter } = this.#needs;
+    meter.received();
     this.#publish(await store.commands.received(commandId, this.#agentId, clock.now()));
   }
 
@@ -112,6 +113,8 @@ export class ControlInbox {
     if (update.commandId.length > MAX_ID) return;
     this.#progress.delete(update.commandId);
     const change = await this.#needs.store.commands.result(update);
+    // Not those that were stored before, which change nothing.
+    if (change !== undefined) this.#needs.meter.ended(update.jobState);
     this.#effects.ended(update.commandId);
     this.#effects.acknowledgeResult(update.commandId);
     this.#publish(change);

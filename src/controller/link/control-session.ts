@@ -84,6 +84,8 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
   }
 
   sendCommand(command: ClaimedCommand): void {
+    const { clock, meter } = this.#needs;
+    meter.dispatched(clock.now() - command.createdAtMs);
     this.#write({ case: 'command', value: commandMessage(command) });
   }
 
@@ -258,7 +260,8 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
   }
 
   #heartbeat(beat: AgentHeartbeat): void {
-    const { clock } = this.#needs;
+    const { clock, meter } = this.#needs;
+    meter.beat();
     this.#heardBeat = beat.number;
     this.#sighting.note(beat, clock.now());
     this.#sendBeat(clock.monotonic());

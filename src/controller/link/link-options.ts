@@ -6,6 +6,7 @@ import type { Bus } from '../bus/bus.ts';
 import type { AdmissionLimits } from '../front/admission.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
 import type { LogStore } from '../logs/log-store.ts';
+import type { LinkMeter } from '../metrics/link-meter.ts';
 import type { StatementSigner } from '../signer/statement-signer.ts';
 import type { Store } from '../store/store.ts';
 
@@ -60,6 +61,7 @@ export interface LinkDependencies {
   readonly clock: Clock;
   readonly log: Logger;
   readonly options: LinkOptions;
+  readonly meter: LinkMeter;
   /** Takes figures of agents; must be quick and must not throw. */
   readonly onTelemetry?: (agentId: string, figures: TelemetryRequest) => void;
 }

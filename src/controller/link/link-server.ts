@@ -17,6 +17,7 @@ import { fleetTopic } from '../bus/topics.ts';
 import { Admission } from '../front/admission.ts';
 import { type GrpcServiceRegistry, serveGrpc } from '../front/grpc-service.ts';
 import type { AgentRoutes } from '../front/routes.ts';
+import type { OpenStreams } from '../metrics/controller-metrics.ts';
 import type { TunnelCall } from './agent-tunnel.ts';
 import { type ArtifactCall, sendArtifact } from './artifact-stream.ts';
 import { BeatWheel } from './beat-wheel.ts';
@@ -59,6 +60,12 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
   /** Control streams open at this moment. */
   get connections(): number {
     return this.#wheel.size;
+  }
+
+  /** Streams open at this moment, by what they carry. */
+  get streams(): OpenStreams {
+    const { size: tunnels } = this.tunnels;
+    return { control: this.#wheel.size, logs: this.#logStreams.size, tunnels, others: this.#otherCalls.size };
   }
 
   register(registry: GrpcServiceRegistry): void {
@@ -133,9 +140,12 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
 
   async #telemetry(call: TelemetryCall): Promise<void> {
     const agentId = await this.#identify(call);
-    const { options, onTelemetry } = this.#needs;
+    const { meter, options, onTelemetry } = this.#needs;
     call.write(create(TelemetryResponseSchema, { interval: durationFromMs(options.telemetryIntervalMs) }));
-    await this.#whileOpen(call, (request: TelemetryRequest) => onTelemetry?.(agentId, request));
+    await this.#whileOpen(call, (request: TelemetryRequest) => {
+      meter.measured(request.dropped);
+      onTelemetry?.(agentId, request);
+    });
   }
 
   async #tunnel(call: TunnelCall): Promise<void> {

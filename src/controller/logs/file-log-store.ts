@@ -20,6 +20,8 @@ export interface FileLogStoreOptions {
   readonly segmentBytes?: number;
   /** Logs kept in memory while nobody uses them. */
   readonly maxIdleLogs?: number;
+  /** Hears how many bytes were appended. */
+  readonly onAppended?: (bytes: number) => void;
 }
 
 const LOG_ID = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
@@ -37,6 +39,7 @@ export class FileLogStore implements LogStore {
   readonly #log: Logger;
   readonly #segmentBytes: number;
   readonly #maxIdleLogs: number;
+  readonly #onAppended: (bytes: number) => void;
   /** In order of use, oldest first. */
   readonly #files = new Map<string, Promise<LogFile>>();
   readonly #generations = new Generations();
@@ -50,12 +53,14 @@ export class FileLogStore implements LogStore {
     this.#log = log;
     this.#segmentBytes = options.segmentBytes ?? 16 * 1024 * 1024;
     this.#maxIdleLogs = options.maxIdleLogs ?? 256;
+    this.#onAppended = options.onAppended ?? (() => undefined);
   }
 
   async writer(key: LogKey): Promise<LogWriter> {
     const file = await this.#acquire(key);
     const grew = (bytes: number) => {
       this.#untilCountedBytes -= bytes;
+      this.#onAppended(bytes);
     };
     return new FileLogWriter(file, grew, () => this.#release(file));
   }

@@ -20,6 +20,7 @@ import { DEFAULT_LINK_OPTIONS, type LinkOptions } from '../link/link-options.ts'
 import { LinkServer } from '../link/link-server.ts';
 import { FileLogStore } from '../logs/file-log-store.ts';
 import { MeshDriver } from '../mesh/mesh-driver.ts';
+import { NO_LINK_METER } from '../metrics/link-meter.ts';
 import type { PolledPrograms } from '../programs/polled-programs.ts';
 import { pollProgramsOf } from '../rollouts/polled-programs.ts';
 import { RolloutDriver } from '../rollouts/rollout-driver.ts';
@@ -61,7 +62,8 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
   const { events: _, ...kept } = parts.keep;
   await using opened = new AsyncDisposableStack();
   const bus = opened.use(new MemoryBus(log));
-  const logs = opened.use(new FileLogStore(parts.logDirectory, log));
+  const meter = parts.metrics?.link ?? NO_LINK_METER;
+  const logs = opened.use(new FileLogStore(parts.logDirectory, log, { onAppended: (bytes) => meter.logged(bytes) }));
   for (const agentId of await store.agents.releaseReplica(ONLY_REPLICA, clock.now()))
     bus.publish(fleetTopic, { agentId });
   const signer = new StatementSigner(parts.signingKey, controllerId);
@@ -71,6 +73,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     programs: new ProgramFiguresCache(),
   };
   const link = opened.use(linkOf(parts, options, { bus, logs, signer, caches }));
+  parts.metrics?.measureStreams(() => link.streams);
   const tasks = opened.use(new TaskGroup());
   const retention = { ...DEFAULT_RETENTION, ...kept, ...options.retention };
   const needs = {
@@ -111,7 +114,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
 }
 
 function linkOf(
-  { agents, clock, controllerId, heartbeatMs, keep, log, maxMessageBytes, store }: ServiceParts,
+  { agents, clock, controllerId, heartbeatMs, keep, log, maxMessageBytes, metrics, store }: ServiceParts,
   { link: asked }: ServicesOptions,
   made: Pick<ServiceDependencies, 'bus' | 'logs' | 'signer'> & { readonly caches: FigureCaches },
 ): LinkServer {
@@ -126,6 +129,7 @@ function linkOf(
     signer,
     clock,
     log,
+    meter: metrics?.link ?? NO_LINK_METER,
     options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, keptEvents: keep.events, ...asked },
     onTelemetry: (agentId, told) => keepFigures(agentId, told, caches, clock, bus),
   });

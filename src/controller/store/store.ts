@@ -9,6 +9,7 @@ import type { ArtifactRepository } from './artifact.ts';
 import type { AuditCheckpointRepository } from './audit-checkpoint.ts';
 import type { CommandRepository } from './command.ts';
 import type { DesiredStateRepository } from './desired-state.ts';
+import type { FleetCountRepository } from './fleet-counts.ts';
 import type { JobRepository } from './job.ts';
 import type { MeshRepository } from './mesh.ts';
 import type { NetworkRepository } from './network.ts';
@@ -36,4 +37,5 @@ export interface Store extends IdentityRepositories, AsyncDisposable {
   readonly programCommands: ProgramCommandRepository;
   readonly rollbacks: RollbackRepository;
   readonly assignments: AssignmentRepository;
+  readonly counts: FleetCountRepository;
 }

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { counter, gauge, histogram } from '../../../src/core/metrics/definition.ts';
 import { family, figure, type MetricFamily } from '../../../src/core/metrics/metric.ts';
 import { AGENT_METRICS } from '../../../src/telemetry/metrics/agent-names.ts';
+import { CONTROLLER_METRICS } from '../../../src/telemetry/metrics/controller-names.ts';
 import { expose, formatOf } from '../../../src/telemetry/metrics/exposition.ts';
 
 const FAMILIES: readonly MetricFamily[] = [
@@ -68,11 +69,15 @@ describe('exposition', () => {
   });
 });
 
+const LISTS = { agent: AGENT_METRICS, controller: CONTROLLER_METRICS };
+
 describe('names of figures', () => {
   it('are those that Prometheus wants, each once, with unit and help', () => {
-    const names = AGENT_METRICS.map(({ name }) => name);
-    assert.equal(new Set(names).size, names.length);
-    for (const { name, type, help, labels, maxSeries } of AGENT_METRICS) {
+    for (const list of Object.values(LISTS)) {
+      const names = list.map(({ name }) => name);
+      assert.equal(new Set(names).size, names.length);
+    }
+    for (const { name, type, help, labels, maxSeries } of Object.values(LISTS).flat()) {
       assert.match(name, /^(longline|process)_[a-z0-9_]+$/);
       assert.equal(name.endsWith('_total'), type === 'counter', name);
       assert.match(help, /^[A-Z1].*[.]$/, name);
@@ -84,7 +89,12 @@ describe('names of figures', () => {
   it('pass the linter of promtool', async (t) => {
     if (spawnSync('promtool', ['--version']).error !== undefined)
       return t.skip('promtool is missing: apt package prometheus');
-    const families = AGENT_METRICS.map((definition): MetricFamily => {
+    const all = new Map(
+      Object.values(LISTS)
+        .flat()
+        .map((one) => [one.name, one]),
+    );
+    const families = [...all.values()].map((definition): MetricFamily => {
       const value = definition.type === 'histogram' ? { counts: definition.buckets.map(() => 1).concat(1), sum: 1 } : 1;
       return { definition, samples: [{ labels: definition.labels.map((label) => `a ${label}`), value }] };
     });

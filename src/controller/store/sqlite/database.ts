@@ -22,6 +22,9 @@ const BUSY_TIMEOUT_MS = 1000;
 /** One row by column name. */
 export type Row = Record<string, SQLOutputValue>;
 
+/** Hears how long an operation took, a write from its queueing until it was durable; is quick and doesn't throw. */
+export type OnTook = (operation: 'read' | 'write', tookMs: number) => void;
+
 /** Prepared statements of one connection. Not to be kept past the unit it was given to. */
 export class Sql {
   readonly #db: DatabaseSync;
@@ -73,13 +76,15 @@ export class Database implements AsyncDisposable {
   readonly #write: Sql;
   readonly #read: Sql;
   readonly #pace: Pace;
+  readonly #onTook: OnTook;
   #queue: QueuedUnit[] = [];
   #draining: Promise<void> | undefined;
   #patience: NodeJS.Timeout | undefined;
   #closed = false;
 
-  private constructor(path: string, writer: DatabaseSync, reader: DatabaseSync, pace: Pace) {
+  private constructor(path: string, writer: DatabaseSync, reader: DatabaseSync, pace: Pace, onTook: OnTook) {
     this.#path = path;
+    this.#onTook = onTook;
     this.#pace = pace;
     this.#writer = writer;
     this.#reader = reader;
@@ -91,14 +96,19 @@ export class Database implements AsyncDisposable {
    * Opens or creates the file and brings its schema up to date. Migrations are applied once each, in order. `pace` is for
    * tests whose runs must not depend on how fast the machine is.
    */
-  static open(path: string, migrations: readonly string[], pace: Pace = PACE): Database {
+  static open(
+    path: string,
+    migrations: readonly string[],
+    pace: Pace = PACE,
+    onTook: OnTook = () => undefined,
+  ): Database {
     let writer: DatabaseSync | undefined;
     try {
       writer = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
       writer.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;');
       migrate(writer, migrations, path);
       const reader = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, readOnly: true });
-      return new Database(path, writer, reader, pace);
+      return new Database(path, writer, reader, pace, onTook);
     } catch (error) {
       writer?.close();
       throw storageError(path, error);
@@ -108,10 +118,13 @@ export class Database implements AsyncDisposable {
   /** Runs a query on committed data. */
   async read<T>(query: (sql: Sql) => T): Promise<T> {
     this.#assertOpen();
+    const beganMs = performance.now();
     try {
       return query(this.#read);
     } catch (error) {
       throw storageError(this.#path, error);
+    } finally {
+      this.#onTook('read', performance.now() - beganMs);
     }
   }
 
@@ -134,8 +147,10 @@ export class Database implements AsyncDisposable {
   async #enqueue(unit: WriteUnit<unknown>): Promise<unknown> {
     this.#assertOpen();
     const { promise, resolve } = Promise.withResolvers<Outcome>();
+    const queuedMs = performance.now();
     this.#queue.push({ unit, settle: resolve });
     const outcome = await promise;
+    this.#onTook('write', performance.now() - queuedMs);
     if (!outcome.ok) throw storageError(this.#path, outcome.error);
     return outcome.value;
   }

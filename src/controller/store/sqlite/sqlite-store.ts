@@ -6,8 +6,9 @@ import { SqliteAgents } from './agents.ts';
 import { SqliteArtifacts } from './artifacts.ts';
 import { SqliteAssignments } from './assignments.ts';
 import { SqliteCommands } from './commands.ts';
-import { Database, type Pace } from './database.ts';
+import { Database, type OnTook, type Pace } from './database.ts';
 import { SqliteDesiredStates } from './desired-states.ts';
+import { SqliteFleetCounts } from './fleet-counts.ts';
 import { SqliteAgentIdentities, SqliteApiTokens, SqliteEnrollmentTokens } from './identities.ts';
 import { SqliteJobs } from './jobs.ts';
 import { SqliteMeshes } from './meshes.ts';
@@ -19,9 +20,9 @@ import { MIGRATIONS } from './schema.ts';
 import { SqliteTemplates } from './session-templates.ts';
 import { SqliteSessions } from './sessions.ts';
 
-/** Opens or creates the store at `path`; `pace` as in Database. Throws LonglineError `unavailable` or `wrong_state` with the mend. */
-export function openSqliteStore(path: string, pace?: Pace): Store {
-  const db = Database.open(path, MIGRATIONS, pace);
+/** Opens or creates the store at `path`; `pace` and `onTook` as in Database. Throws LonglineError `unavailable` or `wrong_state` with the mend. */
+export function openSqliteStore(path: string, pace?: Pace, onTook?: OnTook): Store {
+  const db = Database.open(path, MIGRATIONS, pace, onTook);
   return {
     agents: new SqliteAgents(db),
     jobs: new SqliteJobs(db),
@@ -39,6 +40,7 @@ export function openSqliteStore(path: string, pace?: Pace): Store {
     programCommands: new SqliteProgramCommands(db),
     rollbacks: new SqliteRollbacks(db),
     assignments: new SqliteAssignments(db),
+    counts: new SqliteFleetCounts(db),
     enrollmentTokens: new SqliteEnrollmentTokens(db),
     apiTokens: new SqliteApiTokens(db),
     agentIdentities: new SqliteAgentIdentities(db),
