@@ -129,7 +129,12 @@ export class RolloutDriver {
 
   #start(signal: AbortSignal): void {
     const { clock } = this.#parts;
-    for (const [name, atMs] of this.#dueAtMs) if (atMs <= clock.now()) this.#dirty.add(name);
+    for (const [name, atMs] of this.#dueAtMs) {
+      if (atMs > clock.now()) continue;
+      // From here on it waits for its turn as any other: one that stayed due would leave nobody else a turn until then.
+      this.#dueAtMs.delete(name);
+      this.#dirty.add(name);
+    }
     for (const name of this.#dirty) {
       if (this.#running.size >= CONCURRENCY || signal.aborted) return;
       if (!this.#isReady(name)) continue;
@@ -148,7 +153,9 @@ export class RolloutDriver {
 
   #isReady(name: string): boolean {
     // One that is being driven has its next turn after this one.
-    return !this.#running.has(name) && (this.#restUntil.get(name) ?? 0) <= this.#parts.clock.monotonic();
+    if (this.#running.has(name) || (this.#restUntil.get(name) ?? 0) > this.#parts.clock.monotonic()) return false;
+    this.#restUntil.delete(name);
+    return true;
   }
 
   /** True if it changed something: then there may be more to do. */

@@ -364,6 +364,47 @@ describe('rollout driver', () => {
     }
   });
 
+  it('leaves the process to others while one is due and has to wait for its turn', async () => {
+    const { id } = await put({ artifact: 1 });
+    await settle();
+    const gate = Promise.withResolvers<undefined>();
+    let held = 0;
+    const assignments = new Proxy(store.assignments, {
+      get: (target, method) => {
+        if (method !== 'get') return (Reflect.get(target, method) as () => unknown).bind(target);
+        return async (name: string) => {
+          if (name === NAME) return await target.get(name);
+          held++;
+          return await gate.promise;
+        };
+      },
+    });
+    const stop = new AbortController();
+    let looks = 0;
+    // One that goes round and round lets nobody else tell it to stop.
+    const now = () => {
+      if (++looks > 20_000) stop.abort();
+      return nowMs;
+    };
+    const parts = { store: { ...store, assignments }, bus, log: silentLogger, recheckMs: 3_600_000 };
+    const running = new RolloutDriver({ ...parts, clock: { ...clock, now } }).run(stop.signal);
+    try {
+      await until('a first look', () => looks > 2);
+      for (const assignment of ['b', 'c', 'd', 'e']) bus.publish(assignmentsTopic, { assignment });
+      await until('four that are busy', () => held === 4);
+      nowMs += PAUSE_MS;
+      bus.publish(assignmentsTopic, { assignment: 'f' });
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.ok(!stop.signal.aborted, 'the driver went round and round');
+      gate.resolve(undefined);
+      await until('the end', async () => (await rollout(id)).rollout.phase === 'done');
+    } finally {
+      gate.resolve(undefined);
+      stop.abort();
+      await running;
+    }
+  });
+
   it('takes up what a killed one left, wherever that was', async () => {
     const story = async (killAt: { writes: number; readonly after: boolean }): Promise<boolean> => {
       let killed = false;
