@@ -1503,7 +1503,7 @@ export declare type ListRolloutsRequest = Message<"longline.fleet.v1.ListRollout
   assignment: string;
 
   /**
-   * Most rollouts in the answer; 0 takes 100, at most 1000.
+   * Most rollouts in the answer; 0 takes 100, at most 100.
    *
    * @generated from field: int32 page_size = 2;
    */
