@@ -19,6 +19,8 @@ type Cli = (...argv: string[]) => ReturnType<typeof runCli>;
 type Programs = NonNullable<Script['programs']>;
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`;
+/** Of "abcd". */
+const ABCD = 'sha256:88d4266fd4e6338d13b845fcf289579d209c897823b9217da3e161936f031589';
 
 async function withFleet(programs: Programs, work: (cli: Cli, folder: string) => Promise<void>) {
   await using fleet = await startFleet({ programs });
@@ -276,7 +278,7 @@ test('program unload and artifacts: asked, listed, forgotten', async () => {
     },
     listPrograms: () => ({ programs: [] }),
     listArtifacts: () => ({ artifacts: [artifact] }),
-    getArtifact: () => ({ artifact }),
+    getArtifact: ({ digest }) => ({ artifact: { ...artifact, digest: digest === ABCD ? ABCD : DIGEST } }),
     downloadArtifact: async function* () {
       yield { data: Buffer.from('ab') };
       yield { data: Buffer.from('cd') };
@@ -290,10 +292,15 @@ test('program unload and artifacts: asked, listed, forgotten', async () => {
     assert.equal((await cli('unload', 'drop', '--agent', 'a', '--wait')).out, 'drop of a unloaded\n');
     assert.match((await cli('artifact', 'ls')).out, /^sha256:abababababab +drop +1\.0\.0 +1234 +ops/m);
     const out = join(folder, 'copy');
-    assert.equal((await cli('artifact', 'get', DIGEST, '--out', out)).code, 0);
+    const other = await cli('artifact', 'get', DIGEST, '--out', out);
+    assert.match(other.err, /the controller sent sha256:88d4266f\w+ for sha256:abab\w+; nothing is kept/);
+    assert.equal((await cli('artifact', 'get', ABCD, '--out', out)).code, 0);
     assert.equal(await readFile(out, 'utf8'), 'abcd');
-    assert.match((await cli('artifact', 'get', DIGEST, '--out', out)).err, /--out .*copy: is there already/);
-    await cli('artifact', 'rm', DIGEST);
+    assert.match((await cli('artifact', 'get', ABCD, '--out', out)).err, /--out .*copy: is there already/);
+    assert.equal(await readFile(out, 'utf8'), 'abcd', 'it stays');
+    const nowhere = await cli('artifact', 'get', ABCD, '--out', join(folder, 'no', 'copy'));
+    assert.match(nowhere.err, /--out .*copy: can't be written: ENOENT/);
+    assert.equal((await cli('artifact', 'rm', 'sha256:abababab')).out, `${DIGEST} removed\n`);
     assert.deepEqual(gone, ['drop', DIGEST]);
   });
 });

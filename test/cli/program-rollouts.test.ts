@@ -127,6 +127,19 @@ test('program rollout: shown, steered, and one that is rolled back is a failure'
   });
 });
 
+test('program rollout watch: one that is halted is told as a failure, although its watch goes on', async () => {
+  const programs: Programs = {
+    watchRollout: async function* (_request, { signal }) {
+      yield { rollout: rollout(RolloutState.HALTED, 0, 'too many failed') };
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+    },
+  };
+  await withFleet(programs, async (cli) => {
+    const { code, out } = await cli('rollout', 'watch', 'r1');
+    assert.deepEqual([code, out], [1, 'drop: halted, wave 1 of 2, 0 of 4 agents: too many failed\n']);
+  });
+});
+
 test('program assignments and unassign: counts, and what is being taken away', async () => {
   const gone: string[] = [];
   const programs: Programs = {

@@ -1,5 +1,6 @@
 // `longline program artifact …`: artifacts that the controller has.
-import { open } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { open, rm } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { Artifact } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { LonglineError } from '../../core/errors.ts';
@@ -63,21 +64,36 @@ export function registerArtifacts(group: Command, io: CliIo): void {
     .command('rm <digest...>')
     .description('Forget artifacts. Refused while a program or assignment wants them.')
     .action(async (digests: string[], _options: object, command: Command) => {
+      const removed: string[] = [];
       await withFleet(io, command, async (fleet) => {
-        for (const digest of digests) await fleet.programs.deleteArtifact({ digest });
+        // All of them first: one that isn't there, or that several begin like, must not come up half way.
+        for (const digest of digests) removed.push((await fleet.programs.getArtifact({ digest })).artifact!.digest);
+        for (const digest of removed) await fleet.programs.deleteArtifact({ digest });
       });
-      await io.result({ removed: digests }, () => plainText(`${digests.join(', ')} removed`));
+      await io.result({ removed }, () => plainText(`${removed.join(', ')} removed`));
     });
 }
 
+/** A file that is cut, or isn't what it should be, does not stay. */
 async function download(fleet: Fleet, digest: string, path: string): Promise<void> {
   await fleet.bringUp();
   await using file = await open(path, 'wx').catch((cause: NodeJS.ErrnoException) => {
-    const why = cause.code === 'EEXIST' ? 'is there already' : `can't be written: ${cause.message}`;
-    throw new LonglineError('already_exists', `--out ${path}: ${why}`, { cause });
+    if (cause.code === 'EEXIST') throw new LonglineError('already_exists', `--out ${path}: is there already`, { cause });
+    throw new LonglineError('invalid', `--out ${path}: can't be written: ${cause.message}`, { cause });
   });
-  for await (const { data } of fleet.streams.programs.downloadArtifact({ digest })) await file.writeFile(data);
-  await file.sync();
+  try {
+    const hash = createHash('sha256');
+    for await (const { data } of fleet.streams.programs.downloadArtifact({ digest })) {
+      hash.update(data);
+      await file.writeFile(data);
+    }
+    const got = `sha256:${hash.digest('hex')}`;
+    if (got !== digest) throw new LonglineError('internal', `the controller sent ${got} for ${digest}; nothing is kept`);
+    await file.sync();
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
+  }
 }
 
 function columns(nowMs: number): readonly TableColumn<Artifact>[] {

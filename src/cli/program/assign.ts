@@ -74,7 +74,7 @@ function registerAssign(group: Command, io: CliIo): void {
     )
     .option('--delivery <how>', 'push or poll', wordValue({ push: ProgramDelivery.PUSH, poll: ProgramDelivery.POLL }))
     .option('--dry-run', 'upload and check only; nothing is stored')
-    .option('--wait', 'follow the rollout until it has ended');
+    .option('--wait', 'follow the rollout until it has ended or is halted');
   addProgramSpecOptions(assign)
     .optionsGroup('Rollout:')
     .option('--waves <percents>', 'percent of the agents that have it after each wave: 5,25,100', wavesValue)

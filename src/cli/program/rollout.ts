@@ -11,6 +11,7 @@ import { readPages } from '../paging.ts';
 import { plainText } from '../table.ts';
 import { ROLLOUT_AGENT_COLUMNS, rolloutColumns, rolloutLine, rolloutView } from './rollout-views.ts';
 
+/** Nothing more comes of these by itself. */
 const ENDED: ReadonlySet<RolloutState> = new Set([
   RolloutState.DONE,
   RolloutState.ROLLED_BACK,
@@ -52,7 +53,7 @@ function registerReading(rollout: Command, io: CliIo): void {
     });
   rollout
     .command('watch <id>')
-    .description('Follow a rollout until it has ended. Ctrl-C leaves; it goes on.')
+    .description('Follow a rollout until it has ended or is halted. Ctrl-C leaves; it goes on.')
     .action(async (id: string, _options: object, command: Command) => {
       await withFleet(io, command, (fleet) => followRollout(io, fleet, id));
     });
@@ -99,6 +100,8 @@ export async function followRollout(io: CliIo, fleet: Fleet, id: string): Promis
         const line = plainText(rolloutLine(last));
         if (line !== told) await io.stdout.line(io.json ? toJson(rolloutView(last)) : line);
         told = line;
+        // A halted one may go on, and so its watch does not end.
+        if (ENDED.has(last.state)) break;
       }
       // One that ends early, as a controller that stops does it, must not be asked again without a pause.
       if (last === undefined || !ENDED.has(last.state)) throw new LonglineError('unavailable', 'the controller left');
