@@ -29,6 +29,12 @@ export function newId(nowMs: number = Date.now()): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
+/** A new UUIDv7 that comes after another one, although its time may lie ahead: a clock was put back, or is another one's. */
+export function newIdAfter(id: string, nowMs: number): string {
+  const aheadMs = Number.parseInt(id.replace('-', '').slice(0, 12), 16);
+  return newId(Number.isNaN(aheadMs) ? nowMs : Math.max(nowMs, aheadMs + 1));
+}
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** True for a UUID in its canonical lower-case form. */

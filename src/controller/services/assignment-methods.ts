@@ -8,7 +8,7 @@ import type {
   Rollout,
 } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { invalid, LonglineError } from '../../core/errors.ts';
-import { newId } from '../../core/ids.ts';
+import { newIdAfter } from '../../core/ids.ts';
 import { putAssignment, removeAssignment } from '../rollouts/assignment-change.ts';
 import type { AssignmentRecord, AssignmentState } from '../store/rollout.ts';
 import { agentsOf, commitAssignment, retried } from './assignment-commit.ts';
@@ -62,7 +62,9 @@ async function put(
   }
   const nowMs = clock.now();
   const agents = await agentsOf(needs, name, bytes, state?.assignment.settled);
-  const { change, rollout } = putAssignment(name, state, bytes, agents, newId(nowMs), nowMs);
+  // The latest rollout is the one with the greatest id.
+  const id = newIdAfter(state?.assignment.rolloutId ?? '', nowMs);
+  const { change, rollout } = putAssignment(name, state, bytes, agents, id, nowMs);
   if (validateOnly) {
     const times = { createdAtMs: nowMs, updatedAtMs: nowMs, revision: 0, rolloutId: '' };
     const record = { name, settled: undefined, removing: false, ...times, ...state?.assignment, asked: bytes };

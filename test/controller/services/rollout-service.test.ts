@@ -221,6 +221,21 @@ describe('assignments and rollouts', () => {
     assert.notEqual(again.rollout, undefined, 'what was rolled back is tried again');
   });
 
+  it('go on although the latest rollout is of a later time: the clock was put back, or is that of another controller', async () => {
+    const first = (await put(1)).rollout!;
+    await reached(first.id, RolloutState.DONE);
+    const { assignment } = (await fleet.store.assignments.get('drop'))!;
+    const ended = (await fleet.store.assignments.rollout(first.id))!.rollout;
+    const ahead = (Date.now() + 3_600_000).toString(16).padStart(12, '0');
+    const id = `${ahead.slice(0, 8)}-${ahead.slice(8)}${first.id.slice(13)}`;
+    const change = { name: 'drop', baseRevision: assignment.revision, nowMs: Date.now(), putRollouts: [{ ...ended, id }] };
+    assert.equal((await fleet.store.assignments.commit(change)).kind, 'stored');
+    const second = (await put(2)).rollout!;
+    assert.ok(second.id > id, `${second.id} after ${id}`);
+    await reached(second.id, RolloutState.DONE);
+    assert.deepEqual([having(2), (await find()).rolloutId], [IDS, second.id]);
+  });
+
   it('are paused and go on', async () => {
     const { id } = (await put(1, { ...NO_PAUSE, waves: [25, 100] })).rollout!;
     await fleet.programs.pauseRollout({ id });
