@@ -41,7 +41,7 @@ export async function runProgramUpkeep(parts: ProgramUpkeepParts, signal: AbortS
     try {
       if (clock.monotonic() >= recheckAtMs) {
         recheckAtMs = clock.monotonic() + recheckMs;
-        agents = await store.programs.agentsRemoving(PAGE);
+        agents = await allRemoving(store);
       } else {
         const event = await nextWithin(states, clock, recheckAtMs - clock.monotonic(), signal);
         if (event?.kind === 'lagged') recheckAtMs = clock.monotonic();
@@ -51,5 +51,15 @@ export async function runProgramUpkeep(parts: ProgramUpkeepParts, signal: AbortS
     } catch (error) {
       log.error('programs that were taken away: failed; tried again', { err: describeError(error) });
     }
+  }
+}
+
+/** All of them: those that are away for long must not keep others from being looked at. */
+async function allRemoving({ programs }: Pick<Store, 'programs'>): Promise<readonly string[]> {
+  const agents: string[] = [];
+  for (;;) {
+    const page = await programs.agentsRemoving(agents.at(-1) ?? '', PAGE);
+    if (page.length === 0) return agents;
+    agents.push(...page);
   }
 }

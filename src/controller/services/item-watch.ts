@@ -1,11 +1,15 @@
 // What agents have by name, as it is now, then each change of it or of what agents say, until the caller leaves. What changes faster
 // than its reader reads is told as it is in the end.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Topic } from '../bus/bus.ts';
 import { desiredStatesTopic } from '../bus/topics.ts';
 import type { ServiceDependencies } from './service-dependencies.ts';
 import { nextWithin } from './waiting.ts';
 
 const PENDING_CHANGES = 4096;
+
+/** Agents that are read before others have their turn. */
+const AGENTS_IN_A_ROW = 32;
 
 /** One of an agent's items, as it is shown. */
 export interface ShownItem<V> {
@@ -76,7 +80,12 @@ export class ItemWatch<V> {
   async *#listing(): AsyncGenerator<ItemEvent<V>, void, undefined> {
     const agents = new Set(this.#known.keys());
     for await (const agentId of this.#items.agents()) agents.add(agentId);
-    for (const agentId of agents) yield* this.#agent(agentId);
+    let looked = 0;
+    for (const agentId of agents) {
+      yield* this.#agent(agentId);
+      // Reading takes the process: with thousands of agents nobody else would have a turn for as long as it takes.
+      if (++looked % AGENTS_IN_A_ROW === 0) await nextTurn();
+    }
   }
 
   async *#agent(agentId: string): AsyncGenerator<ItemEvent<V>, void, undefined> {

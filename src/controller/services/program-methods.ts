@@ -1,5 +1,6 @@
 // The methods of ProgramService for programs of single agents, and for reading all of them. What carries a change to its agent is
 // woken over the bus, and what agents say comes through the store.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
@@ -31,6 +32,9 @@ const MAX_OF_AGENT = 256;
 
 /** Agents that are looked at for one page: beyond, the page ends early. */
 const MAX_AGENTS_LOOKED_AT = 1000;
+
+/** Agents that are read before others have their turn. */
+const AGENTS_IN_A_ROW = 32;
 
 /** What the methods are made from. */
 export interface ProgramParts extends ServiceDependencies, ProgramViewerParts {
@@ -173,6 +177,8 @@ async function listPrograms(parts: ProgramParts, request: ListProgramsRequest) {
     looked += 1;
     // Its token is that of the first that was not looked at: no name comes before the empty one.
     if (looked > MAX_AGENTS_LOOKED_AT) return { programs, nextPageToken: encodePageToken(`${agentId}\n`) };
+    // Reading takes the process: others have their turn in between.
+    if (looked % AGENTS_IN_A_ROW === 0) await nextTurn();
     for (const program of await programsOf(parts, agentId)) {
       if ((agentId === afterAgent && nameOf(program) <= afterName) || !meets(filter, program)) continue;
       const last = programs.at(-1);

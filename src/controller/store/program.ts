@@ -50,8 +50,8 @@ export interface ProgramRepository {
   forget(agentId: string, names: readonly string[], generation: bigint): Promise<readonly string[]>;
   /** Agents that have programs, or told of any, from this id on, in order; at most `limit`. */
   agents(fromAgentId: string, limit: number): Promise<readonly string[]>;
-  /** Agents with programs that are being removed; at most `limit`. */
-  agentsRemoving(limit: number): Promise<readonly string[]>;
+  /** Agents with programs that are being removed, after this id, in order; at most `limit`. */
+  agentsRemoving(afterAgentId: string, limit: number): Promise<readonly string[]>;
 }
 
 /** A rollback that an agent told of. */

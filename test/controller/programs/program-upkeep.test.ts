@@ -3,6 +3,9 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { StateReportSchema } from '#gen/longline/link/v1/link_pb.js';
 import { desiredStatesTopic, programsTopic } from '../../../src/controller/bus/topics.ts';
+import { runProgramUpkeep } from '../../../src/controller/programs/program-upkeep.ts';
+import { systemClock } from '../../../src/core/clock.ts';
+import { silentLogger } from '../../../src/core/logger.ts';
 import { FleetUnderTest, until } from '../link/fleet-fixture.ts';
 import { artifactOf, piecesOf } from '../services/program-fixture.ts';
 import { connection } from '../store/store-contract.ts';
@@ -53,6 +56,32 @@ describe('programs that were taken away', () => {
     fleet.services.bus.publish(desiredStatesTopic, { agentId: 'a', stateKind: PROGRAMS });
     await gone();
     await until('it to be told', () => told.includes('p'));
+  });
+
+  it('go although others before them stay, more than are read at once', async () => {
+    const { bus, store } = { bus: fleet.services.bus, store: fleet.store };
+    await store.agents.connect(connection('b'));
+    const { artifact } = (await store.programs.ofAgent('a'))[0]!;
+    await fleet.programs.putProgram({ agentId: 'b', spec: { name: 'q', artifact } });
+    await fleet.programs.deleteProgram({ agentId: 'b', name: 'q' });
+    const looked: string[] = [];
+    const programs = new Proxy(store.programs, {
+      get: (target, method) => {
+        if (method === 'agentsRemoving') return async (after: string) => await target.agentsRemoving(after, 1);
+        if (method !== 'ofAgent') return (Reflect.get(target, method) as () => unknown).bind(target);
+        return async (agentId: string) => {
+          looked.push(agentId);
+          return await target.ofAgent(agentId);
+        };
+      },
+    });
+    const stop = new AbortController();
+    const parts = { store: { ...store, programs }, bus, clock: systemClock, log: silentLogger, recheckMs: 3_600_000 };
+    const running = runProgramUpkeep(parts, stop.signal);
+    await until('a look at each', () => looked.length === 2);
+    stop.abort();
+    await running;
+    assert.deepEqual(looked, ['a', 'b']);
   });
 
   it('go though nobody said that there was a report', async () => {

@@ -208,9 +208,10 @@ export function programStoreContract(name: string, factory: () => Promise<StoreU
 
     it('are forgotten when they are being removed and nothing newer was asked, and with their agent', async () => {
       await store.programs.commit(commit('a', 0, data, ['x', 'y']));
-      assert.deepEqual(await store.programs.agentsRemoving(10), []);
+      assert.deepEqual(await store.programs.agentsRemoving('', 10), []);
       await store.programs.commit(commit('a', 1, data, ['x'], { removing: true }));
-      assert.deepEqual(await store.programs.agentsRemoving(10), ['a']);
+      assert.deepEqual(await store.programs.agentsRemoving('', 10), ['a']);
+      assert.deepEqual(await store.programs.agentsRemoving('a', 10), []);
       assert.deepEqual(await store.programs.forget('a', ['x', 'y'], 1n), []);
       assert.deepEqual(await store.programs.forget('a', ['x', 'y'], 2n), ['x']);
       await store.rollbacks.add([rollback('a', '1')], 10);

@@ -1975,7 +1975,7 @@ export declare const ProgramService: GenService<{
     output: typeof GetProgramResponseSchema;
   },
   /**
-   * Programs, ordered by agent and name. Role viewer.
+   * Programs, ordered by agent and name. A page may be short, or empty, although there are more. Role viewer.
    *
    * @generated from rpc longline.fleet.v1.ProgramService.ListPrograms
    */
@@ -1995,7 +1995,8 @@ export declare const ProgramService: GenService<{
     output: typeof WatchProgramsResponseSchema;
   },
   /**
-   * Has one agent go back to the revision before, and waits for what came of it. Role operator.
+   * Has one agent go back to the revision before, and waits for what came of it. DEADLINE_EXCEEDED if the agent is not there to take
+   * it within 30 s: then it is not done later either; and if it has not said within 2 min what came of it. Role operator.
    *
    * @generated from rpc longline.fleet.v1.ProgramService.RollBackProgram
    */
@@ -2005,7 +2006,7 @@ export declare const ProgramService: GenService<{
     output: typeof RollBackProgramResponseSchema;
   },
   /**
-   * Lets an agent load a quarantined artifact again. Role operator.
+   * Lets an agent load a quarantined artifact again. Waits as RollBackProgram does. Role operator.
    *
    * @generated from rpc longline.fleet.v1.ProgramService.ReleaseQuarantine
    */
@@ -2046,7 +2047,7 @@ export declare const ProgramService: GenService<{
     output: typeof GetAssignmentResponseSchema;
   },
   /**
-   * Assignments, ordered by name. Role viewer.
+   * Assignments, ordered by name. A page may be short although there are more. Role viewer.
    *
    * @generated from rpc longline.fleet.v1.ProgramService.ListAssignments
    */

@@ -22,6 +22,9 @@ const PUT = `INSERT OR REPLACE INTO programs
 const AGENTS = `SELECT agent_id FROM programs WHERE agent_id >= ?1
   UNION SELECT agent_id FROM state_reports WHERE kind = ${PROGRAM_KIND} AND agent_id >= ?1 ORDER BY agent_id LIMIT ?2`;
 
+const REMOVING =
+  'SELECT DISTINCT agent_id FROM programs WHERE removing = 1 AND agent_id > ? ORDER BY agent_id LIMIT ?';
+
 function toProgram(row: Row): ProgramRecord {
   return {
     agentId: text(row, 'agent_id'),
@@ -66,12 +69,8 @@ export class SqlitePrograms extends AgentItems<ProgramRecord> implements Program
     return await this.db.read((sql) => sql.all(AGENTS, fromAgentId, limit).map((row) => text(row, 'agent_id')));
   }
 
-  async agentsRemoving(limit: number): Promise<readonly string[]> {
-    return await this.db.read((sql) =>
-      sql
-        .all('SELECT DISTINCT agent_id FROM programs WHERE removing = 1 ORDER BY agent_id LIMIT ?', limit)
-        .map((row) => text(row, 'agent_id')),
-    );
+  async agentsRemoving(afterAgentId: string, limit: number): Promise<readonly string[]> {
+    return await this.db.read((sql) => sql.all(REMOVING, afterAgentId, limit).map((row) => text(row, 'agent_id')));
   }
 }
 
