@@ -78,7 +78,8 @@ export function registerArtifacts(group: Command, io: CliIo): void {
 async function download(fleet: Fleet, digest: string, path: string): Promise<void> {
   await fleet.bringUp();
   await using file = await open(path, 'wx').catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'EEXIST') throw new LonglineError('already_exists', `--out ${path}: is there already`, { cause });
+    if (cause.code === 'EEXIST')
+      throw new LonglineError('already_exists', `--out ${path}: is there already`, { cause });
     throw new LonglineError('invalid', `--out ${path}: can't be written: ${cause.message}`, { cause });
   });
   try {
@@ -88,7 +89,8 @@ async function download(fleet: Fleet, digest: string, path: string): Promise<voi
       await file.writeFile(data);
     }
     const got = `sha256:${hash.digest('hex')}`;
-    if (got !== digest) throw new LonglineError('internal', `the controller sent ${got} for ${digest}; nothing is kept`);
+    if (got !== digest)
+      throw new LonglineError('internal', `the controller sent ${got} for ${digest}; nothing is kept`);
     await file.sync();
   } catch (error) {
     await rm(path, { force: true });

@@ -228,7 +228,12 @@ describe('assignments and rollouts', () => {
     const ended = (await fleet.store.assignments.rollout(first.id))!.rollout;
     const ahead = (Date.now() + 3_600_000).toString(16).padStart(12, '0');
     const id = `${ahead.slice(0, 8)}-${ahead.slice(8)}${first.id.slice(13)}`;
-    const change = { name: 'drop', baseRevision: assignment.revision, nowMs: Date.now(), putRollouts: [{ ...ended, id }] };
+    const change = {
+      name: 'drop',
+      baseRevision: assignment.revision,
+      nowMs: Date.now(),
+      putRollouts: [{ ...ended, id }],
+    };
     assert.equal((await fleet.store.assignments.commit(change)).kind, 'stored');
     const second = (await put(2)).rollout!;
     assert.ok(second.id > id, `${second.id} after ${id}`);

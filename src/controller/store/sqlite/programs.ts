@@ -22,8 +22,7 @@ const PUT = `INSERT OR REPLACE INTO programs
 const AGENTS = `SELECT agent_id FROM programs WHERE agent_id >= ?1
   UNION SELECT agent_id FROM state_reports WHERE kind = ${PROGRAM_KIND} AND agent_id >= ?1 ORDER BY agent_id LIMIT ?2`;
 
-const REMOVING =
-  'SELECT DISTINCT agent_id FROM programs WHERE removing = 1 AND agent_id > ? ORDER BY agent_id LIMIT ?';
+const REMOVING = 'SELECT DISTINCT agent_id FROM programs WHERE removing = 1 AND agent_id > ? ORDER BY agent_id LIMIT ?';
 
 function toProgram(row: Row): ProgramRecord {
   return {
