@@ -4,8 +4,10 @@
 // Stopping leaves everything that runs outside the process alone; the next start adopts it.
 import { systemClock } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
+import { ATTRIBUTE } from '../core/span-names.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import { createLogger } from '../telemetry/logger.ts';
+import { startTracing } from '../telemetry/tracing/tracing.ts';
 import { type Agent, assemble } from './assembly.ts';
 import type { AgentConfig } from './config.ts';
 import { openDataFolder } from './data-folder.ts';
@@ -20,7 +22,7 @@ const REOPEN_EVERY_MS = 15_000;
 /**
  * Runs the agent until the signal aborts. Rejects if it can't start.
  * @param reread gives the settings as they are now, for a reload.
- * @param environment where private keys of networks may stand.
+ * @param environment where private keys of networks may stand, and OTEL_* may ask for traces.
  */
 export async function runAgent(
   config: AgentConfig,
@@ -31,12 +33,16 @@ export async function runAgent(
   const clock = systemClock;
   const log = createLogger({ level: config.log.level, name: 'agent' });
   await using stack = new AsyncDisposableStack();
+  const resource = { [ATTRIBUTE.agentId]: config.agentId };
+  const { tracer } = stack.use(
+    await startTracing({ environment, service: 'longline-agent', version: AGENT_VERSION, resource, clock, log }),
+  );
   const folder = stack.use(await openDataFolder(config.dataDir));
   const settings = new LiveSettings(config, reread, (level) => log.setLevel(level));
   const { jobs } = settings;
   const rules = await openRules(config, folder, jobs);
   await serve(
-    await assemble({ config, settings, clock, log, folder, jobs, environment, ...rules }, stack, signal),
+    await assemble({ config, settings, clock, log, tracer, folder, jobs, environment, ...rules }, stack, signal),
     signal,
   );
 }

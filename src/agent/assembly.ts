@@ -166,7 +166,7 @@ interface LinkParts {
 }
 
 async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
-  const { config, clock, log, folder } = base;
+  const { config, clock, log, folder, tracer } = base;
   const { trust, policy, paths, jobs, settings } = base;
   const { audit, identity, registry, states, report, sessions, holder, metrics } = parts;
   const gate = {
@@ -197,6 +197,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
     tunnelTargets: holder.tunnelTargets,
     clock,
     log,
+    tracer,
     limits: {
       backoffCapMs: config.reconnectCapMs,
       heartbeatMostMs: config.heartbeatIntervalMs,

@@ -1,16 +1,20 @@
 // Composition root of `longline controller`: opens data directory, identity, store and services, and puts the front before
 // them. Everything is owned by one stack and let go of in reverse order, also when a later step fails. It decides nothing
 // itself. A start that can't succeed fails with a LonglineError that names the flag or file and the mend.
+
 import { ServerReflection } from '#gen/grpc/reflection/v1/reflection_pb.js';
 import { ServerReflection as ServerReflectionV1Alpha } from '#gen/grpc/reflection/v1alpha/reflection_pb.js';
 import { Health } from '#gen/health/v1/health_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
+import manifest from '../../package.json' with { type: 'json' };
 import { type Clock, systemClock } from '../core/clock.ts';
 import { DescriptorIndex } from '../core/grpc-reflection.ts';
 import { HealthState } from '../core/health-state.ts';
 import type { Logger } from '../core/logger.ts';
+import type { Tracer } from '../core/tracer.ts';
 import { createLogger } from '../telemetry/logger.ts';
+import { type Environment, startTracing } from '../telemetry/tracing/tracing.ts';
 import {
   type ControllerConfig,
   type ControllerOptions,
@@ -38,6 +42,8 @@ import { MetricsListener, metricsPages } from './metrics/metrics-pages.ts';
 import { openServices } from './services/open-services.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import type { Store } from './store/store.ts';
+
+const VERSION: string = manifest.version;
 
 /** A running controller. Dispose drains agents and calls within the window and lets go of everything; may be called twice. */
 export interface Controller extends AsyncDisposable {
@@ -70,13 +76,24 @@ interface Foundation {
   readonly metrics: ControllerMetrics;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer: Tracer;
 }
 
-/** Starts a controller and resolves once it serves. */
-export async function runController(options: ControllerOptions, seams: ControllerSeams = {}): Promise<Controller> {
+/**
+ * Starts a controller and resolves once it serves.
+ * @param environment where OTEL_* may ask for traces.
+ */
+export async function runController(
+  options: ControllerOptions,
+  seams: ControllerSeams = {},
+  environment: Environment = {},
+): Promise<Controller> {
   const config = compileControllerOptions(options);
   const { clock = systemClock, log = createLogger({ level: config.logLevel, name: 'controller' }) } = seams;
   await using stack = new AsyncDisposableStack();
+  const { tracer } = stack.use(
+    await startTracing({ environment, service: 'longline-controller', version: VERSION, clock, log }),
+  );
   const directory = stack.use(await DataDirectory.open(config.dataDir));
   const identity = await openControllerIdentity(directory, certificateHosts(config), clock);
   const metrics = stack.use(new ControllerMetrics(clock, log));
@@ -85,7 +102,7 @@ export async function runController(options: ControllerOptions, seams: Controlle
   const { controllerId } = identity;
   const apiTokens = new ApiTokens(store.apiTokens, clock);
   const agents = new AgentAuthenticator(store.agentIdentities, controllerId, clock);
-  const foundation: Foundation = { config, directory, identity, store, apiTokens, agents, metrics, clock, log };
+  const foundation: Foundation = { config, directory, identity, store, apiTokens, agents, metrics, clock, log, tracer };
 
   let front: Front | undefined;
   const services = stack.use(
@@ -104,6 +121,7 @@ export async function runController(options: ControllerOptions, seams: Controlle
       disconnectAgent: (agentId) => front?.disconnectAgent(agentId),
       clock,
       log,
+      tracer,
     }),
   );
   front = await openFront(foundation, services);
@@ -154,7 +172,7 @@ function assembled(
 }
 
 async function openFront(foundation: Foundation, services: ControllerServices): Promise<Front> {
-  const { config, directory, identity, store, apiTokens, agents, metrics, clock, log } = foundation;
+  const { config, directory, identity, store, apiTokens, agents, metrics, clock, log, tracer } = foundation;
   const { authority, controllerId, signingKey, serverCertificate } = identity;
   const enrolling = new Enrollment({
     tokens: store.enrollmentTokens,
@@ -207,5 +225,6 @@ async function openFront(foundation: Foundation, services: ControllerServices): 
     limits: config.limits,
     clock,
     log,
+    tracer,
   });
 }

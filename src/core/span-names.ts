@@ -23,6 +23,8 @@ export const SPAN = {
   result: 'result',
   /** Agent: a desired state, from its receipt to its being durable. */
   state: 'desired state',
+  /** Agent: a desired state is checked by its capability and becomes durable. */
+  keep: 'keep',
 } as const;
 
 /** Attributes. */

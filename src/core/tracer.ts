@@ -26,8 +26,11 @@ export interface Span {
   /** W3C trace context to hand on to what belongs below it; empty if there is no trace. */
   readonly traceparent: string;
   set(attributes: SpanAttributes): void;
-  /** It went wrong. The error's message is told with secrets struck out; nothing of its causes is. */
-  fail(error: unknown): void;
+  /**
+   * It went wrong. The error's message is told with secrets struck out; nothing of its causes is. `type` says in one word what
+   * kind of failure it is, where the error doesn't.
+   */
+  fail(error: unknown, type?: string): void;
   /** Makes it the current span of `work`, and of whatever that awaits or starts. */
   run<T>(work: () => T): T;
   end(): void;

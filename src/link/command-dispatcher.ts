@@ -5,7 +5,10 @@ import type { Command } from '#gen/longline/link/v1/link_pb.js';
 import { type Clock, formatDuration } from '../core/clock.ts';
 import { invalid, LonglineError, toLonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import { SPAN } from '../core/span-names.ts';
+import { noTracer, type Tracer } from '../core/tracer.ts';
 import { CommandRun, receivedMessage } from './command-run.ts';
+import { CommandTraces } from './command-traces.ts';
 import type { Journal } from './journal.ts';
 import type { CommandReply, ReceivedCommand } from './journal-record.ts';
 import type { Outbox } from './outbox.ts';
@@ -22,6 +25,7 @@ export interface DispatcherOptions {
   /** The controller's clock minus this host's, if it is known. */
   clockSkewMs?(): number | undefined;
   readonly log: Logger;
+  readonly tracer?: Tracer | undefined;
   /** Commands that may be unfinished at once; more are rejected with `limit`. */
   readonly maxUnfinished: number;
   /** Replies that may wait for the controller's acknowledgement, with those of unfinished commands, and their bytes. */
@@ -55,6 +59,7 @@ interface AdmittedAndRecorded {
 /** One per link. The owner calls `resume` once, then hands in commands; disposing leaves running ones to a later process. */
 export class CommandDispatcher implements AsyncDisposable {
   readonly #options: DispatcherOptions;
+  readonly #traces: CommandTraces;
   readonly #inAdmission = new Map<string, InAdmission>();
   readonly #runs = new Map<string, CommandRun>();
   readonly #tasks = new Set<Promise<void>>();
@@ -64,6 +69,7 @@ export class CommandDispatcher implements AsyncDisposable {
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
+    this.#traces = new CommandTraces(options.tracer ?? noTracer);
   }
 
   /** Commands received and not ended, for adoption. */
@@ -82,7 +88,9 @@ export class CommandDispatcher implements AsyncDisposable {
   resume(): void {
     if (this.#resumed) return;
     this.#resumed = true;
-    for (const command of this.#options.journal.unfinished()) this.#start(command, undefined);
+    for (const command of this.#options.journal.unfinished()) {
+      this.#traces.begin(command, true).run(() => this.#start(command, undefined));
+    }
   }
 
   /** Takes a command; everything that becomes of it goes to the outbox. */
@@ -100,6 +108,7 @@ export class CommandDispatcher implements AsyncDisposable {
 
   /** The controller has stored these replies. */
   acknowledge(ids: readonly string[]): void {
+    this.#traces.acknowledged(ids);
     this.#track(this.#keep(this.#options.journal.acknowledge(ids)));
   }
 
@@ -128,6 +137,7 @@ export class CommandDispatcher implements AsyncDisposable {
     const limit = this.#options.clock.sleep(DISPOSE_LIMIT_MS, waiting.signal).catch(() => undefined);
     await Promise.race([Promise.allSettled(this.#tasks), limit]);
     waiting.abort();
+    this.#traces.leave();
   }
 
   async #take(command: Command): Promise<void> {
@@ -144,7 +154,12 @@ export class CommandDispatcher implements AsyncDisposable {
     if (full !== undefined && kept >= 2 * this.#options.maxReplies) {
       return this.#refuseWithoutKeeping(command, full);
     }
-    const admission: InAdmission = { seq: command.seq, cancelReason: undefined, refusedByAdmission: false };
+    await this.#traces.begin(command, false).run(() => this.#takeNew(command, full));
+  }
+
+  async #takeNew(command: Command, full: LonglineError | undefined): Promise<void> {
+    const { id, seq } = command;
+    const admission: InAdmission = { seq, cancelReason: undefined, refusedByAdmission: false };
     this.#inAdmission.set(id, admission);
     try {
       if (full !== undefined) throw full;
@@ -208,13 +223,15 @@ export class CommandDispatcher implements AsyncDisposable {
   /** Resolves when the command is durable and its receipt on its way; rejects if it was not taken. */
   async #begin({ received, recorded }: AdmittedAndRecorded, admission: InAdmission): Promise<void> {
     const { journal, outbox } = this.#options;
-    const written = Promise.all([
-      journal.receive(received),
-      recorded.catch((error: unknown) => {
-        admission.refusedByAdmission = true;
-        throw error;
-      }),
-    ]);
+    const written = this.#traces.step(SPAN.journal, () =>
+      Promise.all([
+        journal.receive(received),
+        recorded.catch((error: unknown) => {
+          admission.refusedByAdmission = true;
+          throw error;
+        }),
+      ]),
+    );
     const durable = written.then(() => outbox.putReply(received.id, receivedMessage(received)));
     const run = this.#start(received, durable);
     if (admission.cancelReason !== undefined) run.cancel(admission.cancelReason);
@@ -237,7 +254,8 @@ export class CommandDispatcher implements AsyncDisposable {
       );
     }
     const seen = (nonce: Uint8Array) => journal.nonceSeen(hex(nonce), command.id);
-    const admitted: AdmittedCommand = await admission.admit(command, seen).catch((error: unknown) => {
+    const verified = this.#traces.step(SPAN.verify, () => admission.admit(command, seen));
+    const admitted: AdmittedCommand = await verified.catch((error: unknown) => {
       progress.refusedByAdmission = true;
       throw error;
     });
@@ -279,9 +297,9 @@ export class CommandDispatcher implements AsyncDisposable {
 
   /** @param durable undefined for a command that an earlier process took. */
   #start(command: ReceivedCommand, durable: Promise<void> | undefined): CommandRun {
-    const { outbox, executor, clock, log } = this.#options;
+    const { outbox, executor, clock, log, tracer } = this.#options;
     const progress = outbox.putProgress.bind(outbox);
-    const run = new CommandRun(command, { executor, clock, log, progress }, durable);
+    const run = new CommandRun(command, { executor, clock, log, tracer, progress }, durable);
     this.#runs.set(command.id, run);
     if (!this.#closing.signal.aborted) this.#track(this.#finish(run, durable === undefined));
     return run;
@@ -292,8 +310,10 @@ export class CommandDispatcher implements AsyncDisposable {
     const { id, seq, expiresAtMs } = run.command;
     const message = await run.execute(resumed);
     if (message === undefined) return;
+    if (message.message.case === 'result') this.#traces.replying(message.message.value);
     const reply: CommandReply = { id, seq, expiresAtMs, message: encodeAgentMessage(message) };
-    if (!(await this.#keepReply(reply))) return;
+    if (!(await this.#traces.step(SPAN.journalResult, () => this.#keepReply(reply)))) return;
+    this.#traces.replied(id);
     this.#runs.delete(id);
     outbox.putReply(id, message);
   }
@@ -304,9 +324,12 @@ export class CommandDispatcher implements AsyncDisposable {
     if (!(error instanceof LonglineError) || error.reason === 'internal') {
       log.error('command rejected because of a fault on this host', { commandId: command.id, err: error });
     }
+    if (message.message.case === 'rejected') this.#traces.replying(message.message.value);
     const expiresAtMs = Math.max(timeMs(command.expireTime) || 0, clock.now() + DEFAULT_MEMORY_MS);
     const reply = { id: command.id, seq: String(command.seq), expiresAtMs, message: encodeAgentMessage(message) };
-    if (await this.#keepReply(reply)) outbox.putReply(command.id, message);
+    if (!(await this.#traces.step(SPAN.journalResult, () => this.#keepReply(reply)))) return;
+    this.#traces.replied(command.id);
+    outbox.putReply(command.id, message);
   }
 
   /**

@@ -4,6 +4,8 @@ import { type AgentMessage, AgentMessageSchema, ReceivedSchema } from '#gen/long
 import type { Clock } from '../core/clock.ts';
 import { LonglineError, toLonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import { ATTRIBUTE, SPAN } from '../core/span-names.ts';
+import { noTracer, type Span, type Tracer, traced } from '../core/tracer.ts';
 import type { ReceivedCommand } from './journal-record.ts';
 import type { CommandExecutor } from './ports.ts';
 import { progressMessage, resultMessage } from './wire.ts';
@@ -13,6 +15,7 @@ export interface RunHost {
   readonly executor: CommandExecutor;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer?: Tracer | undefined;
   progress(commandId: string, message: AgentMessage): void;
 }
 
@@ -56,7 +59,10 @@ export class CommandRun {
 
   /** Runs it to its end and gives the Result; undefined if it was left by `abandon`. */
   execute(resumed: boolean): Promise<AgentMessage | undefined> {
-    return Promise.race([this.#consume(resumed), this.#left.promise]);
+    const attributes = { [ATTRIBUTE.capability]: this.command.capability };
+    const { tracer = noTracer } = this.#host;
+    const consumed = traced(tracer, SPAN.run, { attributes }, (span) => this.#consume(resumed, span));
+    return Promise.race([consumed, this.#left.promise]);
   }
 
   /** From now on an end without a result leaves the command to a later process; a result that still comes counts. */
@@ -73,7 +79,7 @@ export class CommandRun {
     });
   }
 
-  async #consume(resumed: boolean): Promise<AgentMessage | undefined> {
+  async #consume(resumed: boolean, span: Span): Promise<AgentMessage | undefined> {
     const { executor, log } = this.#host;
     const { id, capability, action, receivedAtMs, expiresAtMs, traceparent } = this.command;
     const command = { id, action, receivedAtMs, expiresAtMs, traceparent };
@@ -92,6 +98,8 @@ export class CommandRun {
           continue;
         }
         await iterator.return?.();
+        const { outcome, error } = next.value;
+        if (outcome !== 'succeeded') span.fail(error ?? `the command ended as ${outcome}`, error?.reason ?? outcome);
         return this.#result(next.value.outcome, next.value.detail, next.value.error);
       }
       if (this.#lettingGo) return undefined;

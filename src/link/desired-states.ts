@@ -7,6 +7,8 @@ import type { Clock } from '../core/clock.ts';
 import { checkSequence, type StateKind, type StateObservation, type StateRef } from '../core/desired-state.ts';
 import { LonglineError, toLonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import { ATTRIBUTE, SPAN } from '../core/span-names.ts';
+import { noTracer, type Span, type Tracer, traced } from '../core/tracer.ts';
 import type { Journal } from './journal.ts';
 import type { Outbox } from './outbox.ts';
 import type { ReceivedState, StateAdmission, StateHost } from './ports.ts';
@@ -31,6 +33,7 @@ export interface DesiredStatesOptions {
   readonly outbox: Outbox;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer?: Tracer | undefined;
 }
 
 /** Deltas of one kind that may wait for the one before; a full state takes the place of all that wait. */
@@ -144,12 +147,25 @@ export class DesiredStates implements AsyncDisposable {
   async #drain(lane: Lane): Promise<void> {
     for (let next = lane.waiting.shift(); next !== undefined; next = lane.waiting.shift()) {
       lane.bytes -= next.body.length;
-      if (!this.#closing.signal.aborted) await this.#takeOne(next);
+      if (!this.#closing.signal.aborted) await this.#traced(next);
     }
     lane.taking = undefined;
   }
 
-  async #takeOne(received: ReceivedState): Promise<void> {
+  async #traced(received: ReceivedState): Promise<void> {
+    const { kind, state } = received;
+    const attributes = {
+      [ATTRIBUTE.stateKind]: kind,
+      [ATTRIBUTE.generation]: Number(state.generation),
+      [ATTRIBUTE.baseGeneration]: state.baseGeneration === 0n ? undefined : Number(state.baseGeneration),
+    };
+    const { tracer = noTracer } = this.#options;
+    const options = { parent: state.traceparent, kind: 'consumer', attributes } as const;
+    await traced(tracer, SPAN.state, options, (span) => this.#takeOne(received, span));
+  }
+
+  async #takeOne(received: ReceivedState, span: Span): Promise<void> {
+    const { tracer = noTracer } = this.#options;
     const { host, admission } = this.#options.keeping!;
     const { kind, state, body } = received;
     const { generation, baseGeneration } = state;
@@ -159,16 +175,20 @@ export class DesiredStates implements AsyncDisposable {
       checkSequence(held, generation, baseGeneration);
       if (baseGeneration > 0n && generation === held?.generation) return this.#repeat(kind);
       recorded = true;
-      const admitted = await admission.admit(received, (nonce) => this.#nonceSeen(nonce, received));
+      const admitted = await traced(tracer, SPAN.verify, {}, () =>
+        admission.admit(received, (nonce) => this.#nonceSeen(nonce, received)),
+      );
       recorded = false;
       await this.#useNonce(admitted, received);
-      await host.apply(kind, { generation, baseGeneration, body }, { signal: this.#closing.signal });
+      const context = { signal: this.#closing.signal, traceparent: span.traceparent };
+      await traced(tracer, SPAN.keep, {}, () => host.apply(kind, { generation, baseGeneration, body }, context));
       admission.taken(received);
       // Nothing changes, so nothing is observed.
       if (generation === held?.generation) this.#repeat(kind);
     } catch (error) {
       // Nobody is told of what was only interrupted: it comes again.
       if (this.#closing.signal.aborted) return;
+      span.fail(error);
       if (!recorded) admission.refused(received, toLonglineError(error));
       this.#refuse(state, error);
     }

@@ -14,6 +14,7 @@ import type { HostEvent } from '../core/capability.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/logger.ts';
 import type { ArtifactPiece } from '../core/programs/artifact-source.ts';
+import { noTracer, type Tracer } from '../core/tracer.ts';
 import { fetchArtifact } from './artifact-fetch.ts';
 import { CommandDispatcher } from './command-dispatcher.ts';
 import { DesiredStates, type DesiredStatesOptions } from './desired-states.ts';
@@ -45,6 +46,8 @@ export interface LinkOptions {
   readonly report: HostReport;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
   readonly limits?: Partial<LinkLimits>;
   /** The controller stored an audit checkpoint. */
   readonly onCheckpointAck?: (chainId: string, sequence: bigint) => void;
@@ -71,18 +74,20 @@ export class Link implements AsyncDisposable {
     this.#journal = journal;
     this.#spool = spool;
     this.#outbox = new Outbox({ maxEvents: limits.maxEvents });
+    const { clock, log, tracer = noTracer } = options;
+    const outbox = this.#outbox;
     this.#dispatcher = new CommandDispatcher({
       ...options,
       journal,
-      outbox: this.#outbox,
+      outbox,
+      tracer,
       maxUnfinished: limits.maxUnfinishedCommands,
       maxReplies: limits.maxReplies,
       maxReplyBytes: limits.maxReplyBytes,
       leaderEpoch: () => this.#keeper.leaderEpoch,
       clockSkewMs: () => this.#keeper.status().clockSkewMs,
     });
-    const { clock, log } = options;
-    this.#states = new DesiredStates({ keeping: options.states, journal, outbox: this.#outbox, clock, log });
+    this.#states = new DesiredStates({ keeping: options.states, journal, outbox, clock, log, tracer });
     this.#inputs = new InputRelay(options.executor, options.log, () => this.#keeper.session?.wakeLogs());
     this.#keeper = new SessionKeeper({ host: this.#sessionHost(), targets: options.targets, journal, limits });
   }

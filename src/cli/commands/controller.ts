@@ -172,7 +172,7 @@ function optionsOf(config: Resolved<typeof controllerConfig.table>): ControllerO
 async function serve(io: CliIo, options: ControllerOptions): Promise<void> {
   using interrupt = new InterruptGuard();
   const { runController } = await import('../../controller/controller.ts');
-  await using controller = await runController(options);
+  await using controller = await runController(options, {}, io.env);
   await io.stdout.line(toJson({ ready: true, url: controller.url, context: controller.contextPath }));
   if (!interrupt.signal.aborted) await once(interrupt.signal, 'abort');
 }

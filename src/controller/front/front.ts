@@ -10,6 +10,7 @@ import type { Clock } from '../../core/clock.ts';
 import { describeError, type LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { HealthState } from '../../core/health-state.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import { type AgentAuthenticator, unverified } from '../identity/agent-authentication.ts';
 import type { DataDirectory } from '../identity/data-directory.ts';
 import type { ServerCertificate } from '../identity/server-certificate.ts';
@@ -46,6 +47,8 @@ export interface FrontOptions {
   readonly limits: FrontLimits;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
   readonly renewalCheckMs?: number;
 }
 
@@ -80,6 +83,7 @@ export class Front implements AsyncDisposable {
       agentPages: options.agentPages,
       limits,
       shutdown: this.#stopping.signal,
+      tracer: options.tracer,
       log,
     });
     const { upgrades } = options;

@@ -12,6 +12,7 @@ import {
 } from '@connectrpc/connect-node';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import { noTracer, type Tracer } from '../../core/tracer.ts';
 import { setFailureLimit } from '../identity/authorization.ts';
 import { connectionOf } from './connection.ts';
 import { loggable, toConnectError } from './errors.ts';
@@ -19,6 +20,7 @@ import type { HttpRequest as Request, RequestHandler, HttpResponse as Response }
 import type { FrontLimits } from './limits.ts';
 import { type PlainAnswer, refusalAnswer } from './refusal.ts';
 import type { OperatorRoutes } from './routes.ts';
+import { traceCalls } from './traced-calls.ts';
 
 /** What the handler is made from. */
 export interface RequestHandlerOptions {
@@ -34,14 +36,21 @@ export interface RequestHandlerOptions {
   readonly limits: FrontLimits;
   /** Ends streams at shutdown with its reason. */
   readonly shutdown: AbortSignal;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
   readonly log: Logger;
 }
 
 /** Makes the request handler of the operators' stack. */
 export function createRequestHandler(options: RequestHandlerOptions): RequestHandler {
-  const { limits, log, shutdown } = options;
+  const { limits, log, shutdown, tracer = noTracer } = options;
   const router = createConnectRouter({
-    interceptors: [...(options.meter === undefined ? [] : [options.meter]), convertErrors(log), options.authorize],
+    interceptors: [
+      ...(tracer === noTracer ? [] : [traceCalls(tracer)]),
+      ...(options.meter === undefined ? [] : [options.meter]),
+      convertErrors(log),
+      options.authorize,
+    ],
     acceptCompression: [compressionGzip],
     readMaxBytes: limits.maxMessageBytes,
     writeMaxBytes: limits.maxMessageBytes,

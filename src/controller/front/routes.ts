@@ -5,6 +5,7 @@ import type { DescService } from '@bufbuild/protobuf';
 import type { ConnectRouter } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { KeepOptions } from '../config.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
 import type { ApiTokens } from '../identity/api-tokens.ts';
@@ -53,6 +54,8 @@ export interface ServiceParts {
   readonly disconnectAgent: (agentId: string) => void;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** The services of a controller beyond identity. Disposed after the front; then nothing calls them any more. */

@@ -7,6 +7,7 @@ import {
   DesiredStateKind,
   type Progress,
   type Received,
+  type Rejected,
   type Result,
   type StateReport,
   StateReportSchema,
@@ -14,6 +15,8 @@ import {
 import { type HostEvent, HostEventSchema } from '#gen/longline/v1/telemetry_pb.js';
 import { LonglineError } from '../../core/errors.ts';
 import { SESSION_ID } from '../../core/ids.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { noTracer, traced } from '../../core/tracer.ts';
 import { eventsTopic } from '../bus/topics.ts';
 import { publishChanges, publishSession } from '../dispatch/sweeper.ts';
 import { KEPT_ROLLBACKS, rollbackRecord } from '../programs/program-report.ts';
@@ -64,9 +67,11 @@ export class ControlInbox {
       case 'received':
         return this.#received(message.value);
       case 'rejected':
-        return this.#finish(rejectionUpdate(message.value, this.#agentId, this.#needs.clock.now()));
+        return this.#traced(message.value, async () => {
+          await this.#finish(rejectionUpdate(message.value, this.#agentId, this.#needs.clock.now()));
+        });
       case 'result':
-        return this.#result(message.value);
+        return this.#traced(message.value, async () => await this.#result(message.value));
       case 'progress':
         return this.#step(message.value);
       case 'stateReport':
@@ -94,6 +99,13 @@ export class ControlInbox {
     const { store, clock, meter } = this.#needs;
     meter.received();
     this.#publish(await store.commands.received(commandId, this.#agentId, clock.now()));
+  }
+
+  /** Below what the agent traced of it, if it did. */
+  async #traced({ commandId, traceparent: parent }: Rejected | Result, work: () => Promise<void>): Promise<void> {
+    const tracer = parent === '' ? noTracer : (this.#needs.tracer ?? noTracer);
+    const attributes = { [ATTRIBUTE.agentId]: this.#agentId, [ATTRIBUTE.commandId]: commandId };
+    await traced(tracer, SPAN.storeResult, { parent, kind: 'consumer', attributes }, work);
   }
 
   async #result(result: Result): Promise<void> {

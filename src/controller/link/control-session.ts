@@ -16,6 +16,8 @@ import {
 } from '#gen/longline/link/v1/link_pb.js';
 import { LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { noTracer } from '../../core/tracer.ts';
 import type { BusEvent } from '../bus/bus.ts';
 import { type AgentSignal, agentTopic, fleetTopic } from '../bus/topics.ts';
 import { AgentDispatch, type CommandSink } from '../dispatch/agent-dispatch.ts';
@@ -84,9 +86,15 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
   }
 
   sendCommand(command: ClaimedCommand): void {
-    const { clock, meter } = this.#needs;
-    meter.dispatched(clock.now() - command.createdAtMs);
-    this.#write({ case: 'command', value: commandMessage(command) });
+    const { clock, meter, tracer = noTracer } = this.#needs;
+    const { id, seq, createdAtMs, traceparent: parent } = command;
+    meter.dispatched(clock.now() - createdAtMs);
+    const attributes = { [ATTRIBUTE.agentId]: this.agentId, [ATTRIBUTE.commandId]: id, [ATTRIBUTE.commandSeq]: seq };
+    const span = tracer.start(SPAN.dispatch, { parent, kind: 'producer', startedAtMs: createdAtMs, attributes });
+    // Where nothing is traced here, the caller's trace still reaches the agent.
+    const traceparent = span.traceparent || parent;
+    this.#write({ case: 'command', value: commandMessage({ ...command, traceparent }) });
+    span.end();
   }
 
   sendCancel(commandId: string, reason: string): void {

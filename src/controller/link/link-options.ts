@@ -2,6 +2,7 @@
 import type { TelemetryRequest } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { AdmissionLimits } from '../front/admission.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
@@ -60,6 +61,8 @@ export interface LinkDependencies {
   readonly signer: Pick<StatementSigner, 'sign'>;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
   readonly options: LinkOptions;
   readonly meter: LinkMeter;
   /** Takes figures of agents; must be quick and must not throw. */

@@ -58,7 +58,7 @@ export interface OpenedServices extends ControllerServices {
 
 /** Opens the services of a single controller. */
 export async function openServices(parts: ServiceParts, options: ServicesOptions = {}): Promise<OpenedServices> {
-  const { store, clock, log, controllerId } = parts;
+  const { store, clock, log, tracer, controllerId } = parts;
   const { events: _, ...kept } = parts.keep;
   await using opened = new AsyncDisposableStack();
   const bus = opened.use(new MemoryBus(log));
@@ -84,6 +84,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     disconnectAgent: parts.disconnectAgent,
     clock,
     log,
+    tracer,
     options: { ...DEFAULT_SERVICE_OPTIONS, ...options.services },
   };
   const { agents, tokens, allowedOrigins } = parts;
@@ -114,7 +115,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
 }
 
 function linkOf(
-  { agents, clock, controllerId, heartbeatMs, keep, log, maxMessageBytes, metrics, store }: ServiceParts,
+  { agents, clock, controllerId, heartbeatMs, keep, log, maxMessageBytes, metrics, store, tracer }: ServiceParts,
   { link: asked }: ServicesOptions,
   made: Pick<ServiceDependencies, 'bus' | 'logs' | 'signer'> & { readonly caches: FigureCaches },
 ): LinkServer {
@@ -129,6 +130,7 @@ function linkOf(
     signer,
     clock,
     log,
+    tracer,
     meter: metrics?.link ?? NO_LINK_METER,
     options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, keptEvents: keep.events, ...asked },
     onTelemetry: (agentId, told) => keepFigures(agentId, told, caches, clock, bus),

@@ -6,6 +6,8 @@ import { type ProgramAction, type ProgramResult, ProgramResultSchema } from '#ge
 import { ActionSchema } from '#gen/longline/v1/signature_pb.js';
 import { LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { noTracer, traced } from '../../core/tracer.ts';
 import { agentTopic, jobTopic } from '../bus/topics.ts';
 import { errorFromWire } from '../link/wire.ts';
 import type { ServiceDependencies } from './service-dependencies.ts';
@@ -26,7 +28,7 @@ export async function askAgent(
   context: SubmissionContext,
   signal: AbortSignal,
 ): Promise<ProgramResult> {
-  const { bus, clock, signer, store } = needs;
+  const { bus, clock, signer, store, tracer = noTracer } = needs;
   const createdAtMs = clock.now();
   const expiresAtMs = createdAtMs + TTL_MS;
   const id = newId(createdAtMs);
@@ -35,7 +37,8 @@ export async function askAgent(
   using ended = await bus.subscribe(jobTopic(id), 1);
   const { creator } = context;
   const command = { id, agentId, statement, createdAtMs, expiresAtMs, creator, ...traceOf(context) };
-  const outcome = await store.programCommands.submit(command);
+  const attributes = { [ATTRIBUTE.commandId]: id };
+  const outcome = await traced(tracer, SPAN.store, { attributes }, () => store.programCommands.submit(command));
   if (outcome.kind === 'refused') throw agentRefusal(outcome);
   bus.publish(agentTopic(agentId), { kind: 'commands' });
   const deadline = clock.monotonic() + WAIT_MS;

@@ -1,6 +1,7 @@
 // What the services are made from.
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { LogStore } from '../logs/log-store.ts';
 import type { StatementSigner } from '../signer/statement-signer.ts';
@@ -36,5 +37,7 @@ export interface ServiceDependencies {
   readonly disconnectAgent: (agentId: string) => void;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
   readonly options: ServiceOptions;
 }

@@ -13,6 +13,8 @@ import {
 import { ActionSchema, type SignedPayload, SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
 import { type FieldViolation, invalid, LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { noTracer, traced } from '../../core/tracer.ts';
 import { agentTopic, sessionTopic } from '../bus/topics.ts';
 import { publishSession } from '../dispatch/sweeper.ts';
 import type { SessionAct, SessionOutcome, SessionRecord } from '../store/session.ts';
@@ -191,11 +193,13 @@ export async function actOnSession(
   signal: AbortSignal,
 ): Promise<Session> {
   check(request);
+  const { tracer = noTracer } = needs;
   const waitMs = request.wait === undefined ? 0 : durationMs(request.wait);
   let outcome: SessionOutcome | undefined;
   for (let attempt = 0; attempt < ATTEMPTS && (outcome === undefined || outcome.kind === 'moved'); attempt++) {
     const act = await prepare(needs, request, context);
-    outcome = await needs.store.sessions.act(act);
+    const attributes = { [ATTRIBUTE.sessionId]: act.sessionId };
+    outcome = await traced(tracer, SPAN.store, { attributes }, () => needs.store.sessions.act(act));
     if (outcome.kind === 'repeated') return await repeatedSession(needs, outcome, request.requestId);
     if (outcome.kind === 'stored') {
       const { agentId } = await findSession(needs.store, act.sessionId);

@@ -12,6 +12,8 @@ import {
 import { ActionSchema, SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
 import { invalid, LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { noTracer, traced } from '../../core/tracer.ts';
 import { agentTopic } from '../bus/topics.ts';
 import { publishSession } from '../dispatch/sweeper.ts';
 import type { SessionNeeds, SessionOutcome, SessionRecord, SessionStart } from '../store/session.ts';
@@ -201,7 +203,7 @@ export async function submitSession(
   raw: SessionRequest | undefined,
   context: SubmissionContext,
 ): Promise<Session> {
-  const { store, bus, clock } = needs;
+  const { store, bus, clock, tracer = noTracer } = needs;
   const request = checkStart(raw, clock.now());
   const used = await store.sessions.findRequest(request.requestId);
   if (used !== undefined) {
@@ -219,7 +221,8 @@ export async function submitSession(
     }
     const start = await prepare(needs, request, resolved, context);
     id = start.session.id;
-    outcome = await store.sessions.start(start);
+    const attributes = { [ATTRIBUTE.sessionId]: id };
+    outcome = await traced(tracer, SPAN.store, { attributes }, () => store.sessions.start(start));
     if (outcome.kind === 'repeated') return await repeatedSession(needs, outcome, request.requestId);
     if (outcome.kind === 'stored') {
       bus.publish(agentTopic(start.session.agentId), { kind: 'commands' });

@@ -7,6 +7,8 @@ import { type Job, JobSpecSchema, JobTargetSchema } from '#gen/longline/v1/job_p
 import { type Action, ActionSchema, SignedPayloadSchema } from '#gen/longline/v1/signature_pb.js';
 import { invalid, LonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { noTracer, traced } from '../../core/tracer.ts';
 import { agentTopic } from '../bus/topics.ts';
 import type { JobSubmission, NewCommand } from '../store/job.ts';
 import { currentView } from './job-lookup.ts';
@@ -114,7 +116,7 @@ export async function submitJob(
   raw: JobRequest | undefined,
   context: SubmissionContext,
 ): Promise<Job> {
-  const { store, bus, clock } = needs;
+  const { store, bus, clock, tracer = noTracer } = needs;
   const nowMs = clock.now();
   const request = checkRequest(raw, nowMs);
   const known = await store.jobs.findRequest(request.requestId);
@@ -141,7 +143,8 @@ export async function submitJob(
   const wake = () => {
     for (const { agentId } of submission.commands) bus.publish(agentTopic(agentId), { kind: 'commands' });
   };
-  const storing = store.jobs.submit(submission);
+  const attributes = { [ATTRIBUTE.jobId]: submission.job.id };
+  const storing = traced(tracer, SPAN.store, { attributes }, () => store.jobs.submit(submission));
   // A claim that is queued right behind shares its commit; one that comes too early finds nothing and is woken below.
   if (submission.commands.length <= WOKEN_AHEAD) wake();
   const outcome = await storing;

@@ -63,8 +63,9 @@ class TracedSpan implements Span {
     this.#span.setAttributes(clean(attributes));
   }
 
-  fail(error: unknown): void {
-    const type = error instanceof LonglineError ? error.reason : error instanceof Error ? error.name : 'unknown';
+  fail(error: unknown, kind?: string): void {
+    const type =
+      kind ?? (error instanceof LonglineError ? error.reason : error instanceof Error ? error.name : 'unknown');
     const message = cut(error instanceof Error ? error.message : String(error));
     this.#span.setAttribute(ATTRIBUTE.errorType, type);
     this.#span.addEvent('exception', { [ATTRIBUTE.exceptionType]: type, [ATTRIBUTE.exceptionMessage]: message });

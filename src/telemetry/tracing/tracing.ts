@@ -5,6 +5,9 @@ import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
 import { noTracer, type Tracer } from '../../core/tracer.ts';
 import { type Environment, tracingSettings } from './settings.ts';
+
+export type { Environment } from './settings.ts';
+
 import { type SpanCounts, SpanTally } from './span-export.ts';
 
 /** Longest wait for the collector when a process ends, and for each answer where the environment says nothing. */

@@ -615,6 +615,13 @@ export declare type Rejected = Message<"longline.link.v1.Rejected"> & {
    * @generated from field: longline.v1.Error error = 3;
    */
   error?: Error | undefined;
+
+  /**
+   * W3C trace context of the refusal; empty if it isn't traced.
+   *
+   * @generated from field: string traceparent = 4;
+   */
+  traceparent: string;
 };
 
 /**
@@ -744,6 +751,13 @@ export declare type Result = Message<"longline.link.v1.Result"> & {
    * @generated from field: google.protobuf.Timestamp time = 5;
    */
   time?: Timestamp | undefined;
+
+  /**
+   * W3C trace context of the result; empty if it isn't traced.
+   *
+   * @generated from field: string traceparent = 6;
+   */
+  traceparent: string;
 
   /**
    * The result, by capability.
@@ -879,6 +893,13 @@ export declare type DesiredState = Message<"longline.link.v1.DesiredState"> & {
    * @generated from field: longline.v1.SignedPayload statement = 4;
    */
   statement?: SignedPayload | undefined;
+
+  /**
+   * W3C trace context of the latest change in it; empty if none.
+   *
+   * @generated from field: string traceparent = 5;
+   */
+  traceparent: string;
 
   /**
    * The state, by kind.

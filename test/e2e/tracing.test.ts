@@ -1,0 +1,102 @@
+// One trace for each thing asked for: command line, controller and agent as processes of their own, all sending to one collector.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { type Fleet, startFleet } from '../fixtures/fleet.ts';
+import { OtlpReceiver, type SeenSpan } from '../fixtures/otlp-receiver.ts';
+
+const NAMES: Readonly<Record<string, string>> = {
+  controller: 'longline-controller',
+  agent: 'longline-agent',
+};
+
+const RUN_JOB = 'longline.fleet.v1.JobService/RunJob';
+
+/** What comes last of a command, from both its ends. */
+const ENDS = [
+  ['controller', 'store result'],
+  ['agent', 'result'],
+] as const;
+
+/** The spans of one trace, by "who: what". */
+class Trace {
+  readonly spans: readonly SeenSpan[];
+
+  constructor(spans: readonly SeenSpan[]) {
+    this.spans = spans;
+  }
+
+  get(where: string, name: string): SeenSpan {
+    const found = this.find(where, name);
+    if (found === undefined) throw new Error(`no ${where}: ${name} among ${this.spans.map((span) => span.name)}`);
+    return found;
+  }
+
+  find(where: string, name: string): SeenSpan | undefined {
+    return this.spans.find((span) => span.service === NAMES[where] && span.name === name);
+  }
+
+  /** Asserts that each of these is below the one before. */
+  chain(...path: readonly (readonly [where: string, name: string])[]): void {
+    for (const [index, [where, name]] of path.entries()) {
+      if (index === 0) continue;
+      const above = this.get(...path[index - 1]!);
+      assert.equal(this.get(where, name).parent, above.id, `${name} is not below ${above.name}`);
+    }
+  }
+}
+
+describe('tracing of commands without an engine', () => {
+  let receiver: OtlpReceiver;
+  let fleet: Fleet;
+
+  before(async () => {
+    receiver = await OtlpReceiver.start();
+    fleet = await startFleet({ environment: receiver.environment() });
+    await fleet.enrolled('a');
+  });
+
+  after(async () => {
+    await fleet?.[Symbol.asyncDispose]();
+    await receiver?.[Symbol.asyncDispose]();
+  });
+
+  /** The trace with a span of this name that came since `from`, once `last` are there. */
+  async function traceOf(name: string, last: readonly (readonly [string, string])[], from: number): Promise<Trace> {
+    return await receiver.until(`a trace of ${name}`, (spans) => {
+      const span = spans.slice(from).find((one) => one.name === name);
+      if (span === undefined) return undefined;
+      const trace = new Trace(spans.filter(({ traceId }) => traceId === span.traceId));
+      return last.every((one) => trace.find(...one) !== undefined) ? trace : undefined;
+    });
+  }
+
+  it('tells a failed command from the call to its acknowledgement, and nothing of what was in it', async () => {
+    const from = receiver.spans.length;
+    const outcome = await fleet.longline('job', 'run', '--agent', 'a', '--env', 'KEY=hunter2', '--', 'echo', 'sesame');
+    assert.notEqual(outcome.code, 0);
+    const trace = await traceOf(RUN_JOB, ENDS, from);
+    const command = ['agent', 'command'] as const;
+    trace.chain(['controller', RUN_JOB], ['controller', 'store']);
+    trace.chain(['controller', RUN_JOB], ['controller', 'dispatch'], command, ['agent', 'verify']);
+    trace.chain(command, ['agent', 'journal']);
+    trace.chain(command, ['agent', 'run']);
+    trace.chain(command, ['agent', 'journal result']);
+    trace.chain(command, ['agent', 'result'], ['controller', 'store result']);
+    const kinds = trace.spans.map(({ name, kind }) => [name, kind.replace('SPAN_KIND_', '').toLowerCase()]);
+    const told = ['server', 'producer', 'consumer', 'producer', 'consumer'];
+    for (const name of [RUN_JOB, 'dispatch', 'command', 'result', 'store result']) {
+      assert.deepEqual(
+        kinds.find(([one]) => one === name),
+        [name, told.shift()],
+      );
+    }
+    const { status, attributes, statusMessage } = trace.get(...command);
+    const outcomeOf = attributes['longline.command.outcome'];
+    assert.deepEqual([status, outcomeOf, attributes['error.type']], ['STATUS_CODE_ERROR', 'failed', 'unavailable']);
+    assert.match(statusMessage, /no-engine\.sock/);
+    assert.equal(trace.get('agent', 'run').status, 'STATUS_CODE_ERROR');
+    assert.equal(trace.get('controller', RUN_JOB).attributes['rpc.response.status_code'], 'OK');
+    const all = JSON.stringify(receiver.spans, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+    assert.doesNotMatch(all, /hunter2|sesame|lle1\.|lla1\./);
+  });
+});
