@@ -277,7 +277,7 @@ export async function applyFull(
 
 /** Resolves with what `found` gives once it isn't undefined. */
 export async function until<T>(what: string, found: () => T | undefined | Promise<T | undefined>): Promise<T> {
-  const end = performance.now() + 20_000;
+  const end = performance.now() + 60_000;
   for (;;) {
     const value = await found();
     if (value !== undefined) return value;
