@@ -158,7 +158,7 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     await until('connected', () => made.connected);
     const ask = async (request: unknown) => {
       const text = typeof request === 'string' ? request : JSON.stringify(request);
-      return (await client.request(SUBJECT, text, { timeout: 10_000 })).json<Record<string, unknown>>();
+      return (await client.request(SUBJECT, text, { timeout: 60_000 })).json<Record<string, unknown>>();
     };
     const early = await ask({ program: 'drop' });
     assert.deepEqual([early['ok'], (early['error'] as { reason: string }).reason], [false, 'unavailable']);
@@ -195,7 +195,7 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     const replies: string[] = [];
     for (let count = 0; count < 20; count++) {
       client
-        .request(SUBJECT, '{"program": "drop"}', { timeout: 20_000 })
+        .request(SUBJECT, '{"program": "drop"}', { timeout: 60_000 })
         .then((reply) => replies.push(reply.string()))
         // What hangs is answered by nobody.
         .catch(() => undefined);
@@ -216,7 +216,7 @@ describe('announcer on NATS', { skip: missingNats }, () => {
     await own.resume();
     await until('connected again', () => made.connected);
     const client = await clientOf(own.address);
-    const reply = await client.request(SUBJECT, '{"program": "drop"}', { timeout: 10_000 });
+    const reply = await client.request(SUBJECT, '{"program": "drop"}', { timeout: 60_000 });
     assert.equal(reply.json<{ ok: boolean }>().ok, true);
   });
 });

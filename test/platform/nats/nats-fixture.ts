@@ -96,7 +96,7 @@ export class KeptLog implements Logger {
   }
 }
 
-/** An announcer that is started, with waits that a test can sit out. */
+/** An announcer that is started. It is soon there again, and its limits are long unless a test is about them: machines stand still for seconds. */
 export function announcer(url: string, more: Partial<NatsOptions> = {}): { announcer: NatsAnnouncer; log: KeptLog } {
   const log = new KeptLog();
   const made = new NatsAnnouncer({
@@ -108,21 +108,21 @@ export function announcer(url: string, more: Partial<NatsOptions> = {}): { annou
     clock: systemClock,
     log,
     ...more,
-    limits: { connectMs: 2_000, flushMs: 1_000, backoff: { baseMs: 50, capMs: 200 }, closeMs: 1_000, ...more.limits },
+    limits: { backoff: { baseMs: 50, capMs: 200 }, closeMs: 20_000, ...more.limits },
   });
   made.start();
   opened.push(() => made[Symbol.asyncDispose]());
   return { announcer: made, log };
 }
 
-/** Waits for a condition, at most 20 s. */
+/** Waits for a condition, at most 60 s. */
 export async function until<T>(what: string, found: () => T | undefined | false): Promise<T> {
-  for (const endMs = performance.now() + 20_000; performance.now() < endMs; ) {
+  for (const endMs = performance.now() + 60_000; performance.now() < endMs; ) {
     const value = found();
     if (value !== undefined && value !== false) return value;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-  throw new Error(`${what}: not within 20 s`);
+  throw new Error(`${what}: not within 60 s`);
 }
 
 /** A server that is no NATS. */

@@ -42,6 +42,8 @@ class Setting implements AsyncDisposable {
   readonly copy = new Copy();
   readonly log: string[] = [];
   nowMs = 0;
+  /** Of each request. Short only where it is waited for: the machine may stand still for a moment. */
+  timeoutMs = 60_000;
 
   constructor(vault: FakeVault) {
     this.vault = vault;
@@ -62,8 +64,15 @@ class Setting implements AsyncDisposable {
     const note = (message: string, fields?: object) => void this.log.push(`${message} ${canonicalJson(fields ?? {})}`);
     const { url = this.vault.url, ca, identity = 'here', namespace } = more;
     const monotonic = () => this.nowMs;
+    const setting = this;
+    const client = new VaultClient({
+      ...{ url, namespace, ca, login, monotonic },
+      get timeoutMs() {
+        return setting.timeoutMs;
+      },
+    });
     return new VaultKeys({
-      client: new VaultClient({ url, namespace, ca, timeoutMs: 200, login, monotonic }),
+      client,
       places,
       identity,
       copy: this.copy,
@@ -226,6 +235,8 @@ describe('a Vault with a fault', () => {
       await using here = await setUp();
       here.vault.faultPath = '/v1/transit';
       here.vault.fault = fault;
+      const patience = fault.kind === 'silent' ? 200 : 60_000;
+      here.timeoutMs = patience;
       const keys = here.open();
       await assert.rejects(keys.keys(signal), (error: unknown) => {
         assert.ok(error instanceof LonglineError && error.reason === 'unavailable', String(error));
@@ -236,8 +247,10 @@ describe('a Vault with a fault', () => {
       assert.equal(here.copy.text, undefined);
       // It mends itself, and is hit again with keys at hand.
       here.vault.fault = undefined;
+      here.timeoutMs = 60_000;
       const before = await ids(keys);
       here.vault.fault = fault;
+      here.timeoutMs = patience;
       here.nowMs += 60_000;
       const { version } = keys;
       assert.deepEqual(await ids(keys), before);
