@@ -36,7 +36,7 @@ export interface KernelSubject extends AsyncDisposable {
 }
 
 const LIMIT = 'limit';
-const LIMIT_MS = 20_000;
+const LIMIT_MS = 60_000;
 
 /** What to load: all functions of an object. */
 export function loadRequest(

@@ -14,7 +14,7 @@ import { BpfHost, bpfHostMissing, loadRequest, openDescriptors } from '../../fix
 
 const FIRST = { program: 'counter', revision: 1 };
 const LOADER = join(import.meta.dirname, 'loading-process.ts');
-const LIMIT_MS = 20_000;
+const LIMIT_MS = 60_000;
 const RECORD = 16;
 
 function numbersOf(records: readonly Uint8Array[]): readonly number[] {
