@@ -55,7 +55,7 @@ describe('rollouts of programs, end to end', { skip: netnsMissing() ?? bpfMissin
       '--waves',
       '34,100',
       '--pause',
-      '1s',
+      '3s',
       '--wait',
     );
     assert.equal(code, 0, stderr);
@@ -74,7 +74,8 @@ describe('rollouts of programs, end to end', { skip: netnsMissing() ?? bpfMissin
 
   test('a version that errs halts at its first agent, and all have what they had before', async () => {
     await using _flow = await Flow.start(host.home, host.edge, host.edge.address);
-    const { code, stdout } = await assign('xdp-counter-bad', '2.0.0', '--waves', '34,100', '--pause', '5s', '--wait');
+    // Watched for longer than it takes: it ends with the rollback.
+    const { code, stdout } = await assign('xdp-counter-bad', '2.0.0', '--waves', '34,100', '--pause', '60s', '--wait');
     assert.equal(code, 1);
     assert.match(stdout.toString(), /counter: rolled_back, wave 1 of 2, .*1 failed/);
     await untilAll('back at 1.0.0', ({ state, status }) => status?.current?.version === '1.0.0' && state === 'active');
@@ -125,6 +126,6 @@ describe('rollouts of programs, end to end', { skip: netnsMissing() ?? bpfMissin
     assert.equal(code, 0, stderr);
     await host.fleet.until('all gone', async () => ((await programs()).length === 0 ? true : undefined));
     const find = ['find', host.bpffs.mountPoint, '-path', '*/longline/*', '-type', 'f'] as const;
-    assert.equal((await runCommand(find, { timeoutMs: 20_000 })).stdout, '');
+    assert.equal((await runCommand(find, { timeoutMs: 60_000 })).stdout, '');
   });
 });

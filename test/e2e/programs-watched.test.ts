@@ -151,7 +151,7 @@ describe('a program that is watched', { skip: kernelLabMissing() ?? missingNats 
     });
     const client = await clientOf(nats.address);
     const ask = async (request: Record<string, string>) =>
-      (await client.request('orchestrator.rollback.watched-1', JSON.stringify(request), { timeout: 20_000 })).json<{
+      (await client.request('orchestrator.rollback.watched-1', JSON.stringify(request), { timeout: 60_000 })).json<{
         ok: boolean;
         rollback?: Record<string, unknown>;
         error?: { reason: string; message: string };
