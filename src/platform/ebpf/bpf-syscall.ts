@@ -13,6 +13,7 @@ export const ERRNO = {
   ENOENT: 2,
   ESRCH: 3,
   E2BIG: 7,
+  EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,
   EBUSY: 16,
@@ -114,7 +115,7 @@ export function mapById(id: number): BpfFd | undefined {
   return byId('bpf_map_get_fd_by_id', 'map', id);
 }
 
-/** A link by its id. Undefined if it is gone. */
+/** A link by its id. Undefined if it is gone, or only being made. */
 export function linkById(id: number): BpfFd | undefined {
   return byId('bpf_link_get_fd_by_id', 'link', id);
 }
@@ -123,7 +124,8 @@ type ById = 'bpf_prog_get_fd_by_id' | 'bpf_map_get_fd_by_id' | 'bpf_link_get_fd_
 
 function byId(name: ById, noun: string, id: number): BpfFd | undefined {
   const fd = libbpf().number(name, id);
-  return fd === -ERRNO.ENOENT ? undefined : new BpfFd(checked(`opening ${noun} ${id}`, fd));
+  if (fd === -ERRNO.ENOENT || fd === -ERRNO.EAGAIN) return undefined;
+  return new BpfFd(checked(`opening ${noun} ${id}`, fd));
 }
 
 /** The next link of the host after an id, 0 for the first. Undefined at the end. */
