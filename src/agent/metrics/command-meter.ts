@@ -2,10 +2,12 @@
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
 import type { CapabilityCommand, CapabilityEvent, CommandContext } from '../../core/capability.ts';
 import type { Clock } from '../../core/clock.ts';
-import { type LonglineError, toLonglineError } from '../../core/errors.ts';
+import { GRPC_CODE, type LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { MetricRegistry } from '../../core/metrics/metric-registry.ts';
 import type { AdmittedCommand, CommandAdmission, CommandExecutor } from '../../link/ports.ts';
 import { COMMAND_METRICS, JOB_METRICS } from '../../telemetry/metrics/agent-names.ts';
+
+const REASONS = Object.keys(GRPC_CODE);
 
 /** One per agent. */
 export class CommandMeter {
@@ -22,6 +24,8 @@ export class CommandMeter {
     this.#admission = registry.histogram(COMMAND_METRICS.admission);
     this.#inFlight = registry.gauge(COMMAND_METRICS.inFlight);
     this.#rejected = registry.counter(COMMAND_METRICS.rejected);
+    // There from the start, so that the first one shows as a rise.
+    for (const reason of REASONS) this.#rejected.add(0, reason);
     this.#jobsEnded = registry.counter(JOB_METRICS.ended);
   }
 
