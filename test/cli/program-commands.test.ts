@@ -171,6 +171,7 @@ test('program load: an update that can not be had ends it, though the revision b
   await withFleet(had(program({ status: { ...status, current: before, problems: passing } })), async (cli) => {
     const { code, err } = await cli('load', '--agent', 'a', '--artifact', DIGEST, '--limit', '300ms');
     assert.notEqual(code, 0);
+    assert.match(err, /^a drop: active \(fetch: nobody answers\)\n/, 'it is said while it is waited for');
     assert.match(err, /program drop of agent a is active \(fetch: nobody answers\) after 300ms; it goes on/);
   });
 });

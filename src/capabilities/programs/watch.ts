@@ -51,6 +51,8 @@ export class Watch implements Surveillance {
   readonly #last = new Map<string, LastMeasured>();
   readonly #followed = new Map<string, string>();
   readonly #suspects = new Set<string>();
+  /** Programs that could not be read when they were looked at last, and why. */
+  readonly #unread = new Map<string, string>();
 
   constructor(options: WatchOptions) {
     this.#options = options;
@@ -82,6 +84,7 @@ export class Watch implements Surveillance {
     if (this.#followed.delete(name)) relay.forget(name);
     meter.forget(name);
     this.#last.delete(name);
+    this.#unread.delete(name);
   }
 
   /** Looks until the signal aborts. */
@@ -130,6 +133,8 @@ export class Watch implements Surveillance {
     const told = [];
     for (const [index, measurement] of (await meter.look(subjects, signal)).entries()) {
       const { program, what } = watched[index]!;
+      if (measurement.kind === 'failed') this.#unreadable(program.name, what.revision.number, measurement.error);
+      else this.#unread.delete(program.name);
       if (measurement.kind !== 'measured') continue;
       const { figures } = measurement;
       const { revision, thresholds } = what;
@@ -142,6 +147,14 @@ export class Watch implements Surveillance {
     }
     if (told.length > 0) announcements.measured(told);
     return found;
+  }
+
+  /** Nothing is judged of it meanwhile. Said once for the same trouble. */
+  #unreadable(program: string, revision: number, error: unknown): void {
+    const err = describeError(error);
+    if (this.#unread.get(program) === err) return;
+    this.#unread.set(program, err);
+    this.#options.log.warn('a program can not be looked at, and goes unwatched', { program, revision, err });
   }
 
   #rollBack(name: string, revision: number, breach: Breach, figures: ProgramFigures): void {

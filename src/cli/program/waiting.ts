@@ -56,17 +56,19 @@ export async function waitUntilRunning(
     async () => {
       last = await existingProgram(fleet, agentId, name);
       if (last?.error !== undefined) throw refusal(agentId, name, last.error);
-      const state = last === undefined ? 'unknown' : programStateText(last);
+      const state = last === undefined ? 'unknown' : `${programStateText(last)}${passingText(last)}`;
       if (state !== told && !io.json) await io.note(plainText(`${agentId} ${name}: ${state}`));
       told = state;
       return last !== undefined && (isRunning(last) || isFailed(last)) ? last : undefined;
     },
-    () => {
-      const [problem] = last?.status?.problems ?? [];
-      const why = problem === undefined ? '' : ` (${problem.field}: ${problem.error?.message ?? ''})`;
-      return plainText(`program ${name} of agent ${agentId} is ${told}${why}`);
-    },
+    () => plainText(`program ${name} of agent ${agentId} is ${told}`),
   );
+}
+
+/** What is in the way for now, and tried again; empty for nothing. */
+function passingText({ applied, status }: Program): string {
+  const problem = applied ? status?.problems.find(({ error }) => error?.retryable === true) : undefined;
+  return problem === undefined ? '' : ` (${problem.field}: ${problem.error?.message ?? ''})`;
 }
 
 /** Waits until the agent has it no more. */

@@ -17,12 +17,12 @@ import { encodeDesiredState, type ProgramSpecInput, specMessage } from '../../..
 import type { Availability, HostEvent, StateStore } from '../../../src/core/capability.ts';
 import type { StateObservation } from '../../../src/core/desired-state.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
-import { silentLogger } from '../../../src/core/logger.ts';
 import { artifactDigest, packArtifact } from '../../../src/core/programs/artifact.ts';
 import type { ProgramType } from '../../../src/core/programs/program-type.ts';
 import { FakeBpfHost, fakeObject } from '../../fixtures/fake-bpf-host.ts';
 import { FakeKernel } from '../../fixtures/fake-kernel-programs.ts';
 import { ManualClock } from '../../fixtures/manual-clock.ts';
+import { RecordedLog } from '../../link/scratch.ts';
 import { MemoryState } from '../jobs/jobs-fixture.ts';
 
 /** Thrown by all that a killed process still tries. */
@@ -72,6 +72,7 @@ export class ProgramsWorld implements AsyncDisposable {
   readonly host = new FakeBpfHost();
   readonly state = new MemoryState();
   readonly clock = new ManualClock();
+  readonly log = new RecordedLog();
   readonly artifacts = new Map<string, Uint8Array>();
   readonly kept: ReadonlySet<string>[] = [];
   readonly events: HostEvent[] = [];
@@ -136,7 +137,7 @@ export class ProgramsWorld implements AsyncDisposable {
     this.#opened.push(capability);
     capability.observeState((observation) => this.observations.push(observation));
     const availability = await capability.open({
-      log: silentLogger,
+      log: this.log,
       clock: this.clock,
       state: this.#killableState(),
       signal: new AbortController().signal,

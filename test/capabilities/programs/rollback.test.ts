@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import type { ProgramsCapability } from '../../../src/capabilities/programs/capability.ts';
 import { decodeResult, encodeAction } from '../../../src/capabilities/programs/wire.ts';
 import type { CapabilityEvent } from '../../../src/core/capability.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
 import { applyFull, ProgramsWorld, spec, until, untilLife } from './programs-fixture.ts';
 
 const COUNTERS = {
@@ -45,6 +46,22 @@ async function command(
   assert.ok(result?.kind === 'result');
   return result;
 }
+
+describe('a program that can not be looked at', () => {
+  it('is said once to go unwatched', async () => {
+    await using world = new ProgramsWorld();
+    await withTwo(world);
+    const told = () => world.log.lines.filter((line) => /goes unwatched/.test(JSON.stringify(line)));
+    const error = new LonglineError('unavailable', 'the pins of counter revision 2 are gone');
+    world.kernel.failNext('stats', error, { times: 1000 });
+    await world.pass(31_000);
+    const [first] = await until('it is said', () => (told().length > 0 ? told() : undefined));
+    assert.match(JSON.stringify(first), /counter.*the pins of counter revision 2 are gone/);
+    await world.pass(31_000);
+    await world.pass(31_000);
+    assert.equal(told().length, 1);
+  });
+});
 
 describe('a program that exceeds a threshold', () => {
   it('goes back to the revision before in one step, after a second look', async () => {
