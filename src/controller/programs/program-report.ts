@@ -1,4 +1,5 @@
 // What an agent last said of its programs, and the rollbacks that it told of. Pure.
+import { createHash } from 'node:crypto';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import type { StateReport } from '#gen/longline/link/v1/link_pb.js';
@@ -21,6 +22,16 @@ export function programsIn(report: StateReport | undefined): readonly ProgramSta
 /** True for a program that the controller asked for. */
 export function isAskedHere({ source }: ProgramStatus): boolean {
   return source !== 'registry' && source !== 'local';
+}
+
+/** True if what is told is told of this spec, which `bytes` holds serialised. Some agents name the artifact alone. */
+export function isToldOf(
+  { wantedArtifact, wantedSha256 }: ProgramStatus,
+  artifact: string,
+  bytes: Uint8Array,
+): boolean {
+  if (wantedArtifact !== artifact) return false;
+  return wantedSha256.length === 0 || Buffer.compare(wantedSha256, createHash('sha256').update(bytes).digest()) === 0;
 }
 
 /** The last rollback of each program that a report is about. */

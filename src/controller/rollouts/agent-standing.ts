@@ -1,10 +1,9 @@
 // How an agent is with what it was told of an assignment, by what it last reported. Pure.
-import { createHash } from 'node:crypto';
 import { fromBinary } from '@bufbuild/protobuf';
 import { type StateReport, StateReportSchema } from '#gen/longline/link/v1/link_pb.js';
 import { ErrorSchema, type Error as WireError } from '#gen/longline/v1/error_pb.js';
 import { ProgramState, type ProgramStatus } from '#gen/longline/v1/program_pb.js';
-import { isAskedHere } from '../programs/program-report.ts';
+import { isAskedHere, isToldOf } from '../programs/program-report.ts';
 import type { AssignedAgentRecord } from '../store/rollout.ts';
 import { sameWanted, toldOf, type Wanted } from './target.ts';
 
@@ -90,7 +89,8 @@ function ofStatus(
   wanted: Wanted,
   knownRollback: string | undefined,
 ): Standing {
-  if (status === undefined || !isOf(status, wanted)) return refusal === undefined ? PENDING : ofError(refusal);
+  if (status === undefined || !isToldOf(status, wanted.spec.artifact, wanted.bytes))
+    return refusal === undefined ? PENDING : ofError(refusal);
   const { artifact } = wanted.spec;
   const { current, lastRollback, problems, quarantined, state } = status;
   const judged = knownRollback !== undefined;
@@ -111,9 +111,4 @@ function ofStatus(
 /** What may pass by itself has the time that there is. */
 function ofError({ message, retryable }: WireError): Standing {
   return retryable ? PENDING : failed(message || 'it could not be brought about');
-}
-
-function isOf({ wantedArtifact, wantedSha256 }: ProgramStatus, { bytes, spec }: Wanted): boolean {
-  if (wantedArtifact !== spec.artifact) return false;
-  return wantedSha256.length === 0 || Buffer.compare(wantedSha256, createHash('sha256').update(bytes).digest()) === 0;
 }

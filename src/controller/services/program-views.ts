@@ -1,5 +1,5 @@
 // Programs as the API shows them: what is wanted of an agent beside what it says, those included that it has from elsewhere.
-import { create, fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { type Program, ProgramSchema } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { DesiredStateKind, type StateReport } from '#gen/longline/link/v1/link_pb.js';
@@ -12,7 +12,7 @@ import {
 } from '#gen/longline/v1/program_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import type { PolledPrograms } from '../programs/polled-programs.ts';
-import { isAskedHere, programsIn } from '../programs/program-report.ts';
+import { isAskedHere, isToldOf, programsIn } from '../programs/program-report.ts';
 import { type Refusal, readReport, standingAt } from '../states/standing.ts';
 import type { ProgramRecord } from '../store/program.ts';
 import type { Store } from '../store/store.ts';
@@ -105,10 +105,16 @@ async function fromElsewhere(
       const status = statuses.get(name);
       return create(ProgramSchema, {
         agentId,
-        ...(spec && { spec, assignment: name }),
+        ...(spec && { spec, assignment: name, applied: isPolled(spec, status) }),
         ...said(parts, agentId, name, status, reportedAtMs),
       });
     });
+}
+
+/** True if the agent has found what it is to poll, and speaks of that. */
+function isPolled(spec: ProgramSpec, status: ProgramStatus | undefined): boolean {
+  if (status?.source !== 'registry') return false;
+  return isToldOf(status, spec.artifact, toBinary(ProgramSpecSchema, spec));
 }
 
 function said(

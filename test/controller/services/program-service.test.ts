@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { create, fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { type CallOptions, ConnectError } from '@connectrpc/connect';
 import type { WatchProgramsResponse } from '#gen/longline/fleet/v1/program_service_pb.js';
@@ -281,6 +282,24 @@ describe('programs of agents', () => {
     assert.deepEqual([program.spec, program.applied, program.status!.source], [undefined, false, 'local']);
     assert.equal((await refusal(fleet.programs.deleteProgram({ agentId: 'b', name: 'local' }))).reason, 'wrong_state');
     assert.deepEqual(await list({ states: [ProgramState.FAILED] }), ['b/local']);
+  });
+
+  it('are applied once an agent that polls for them speaks of what it is to find', async () => {
+    assert.equal((await get('c', 'polled')).applied, false);
+    const host = await ProgramAgent.connect(fleet, 'c');
+    const state = ProgramState.ACTIVE;
+    const [spec] = polled();
+    const wantedSha256 = createHash('sha256').update(toBinary(SpecSchema, spec!)).digest();
+    const toldOf = async (version: string, source: string, wantedSha256: Uint8Array) => {
+      host.tell(0n, [{ name: 'polled', state, wantedArtifact: digest, source, wantedSha256, current: { version } }]);
+      return await until('its word', async () => {
+        const program = await get('c', 'polled');
+        return program.status?.current?.version === version && program;
+      });
+    };
+    assert.equal((await toldOf('1', 'registry', wantedSha256)).applied, true);
+    assert.equal((await toldOf('2', 'registry', new Uint8Array(32))).applied, false, 'of other parameters');
+    assert.equal((await toldOf('3', 'local', wantedSha256)).applied, false, 'of the host itself');
   });
 
   it('are listed by agent and name, in pages and by what they are', async () => {
