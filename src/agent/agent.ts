@@ -13,11 +13,14 @@ import type { AgentConfig } from './config.ts';
 import { openDataFolder } from './data-folder.ts';
 import type { Foundation } from './foundation.ts';
 import { LiveSettings } from './live-settings.ts';
+import { applyLevels } from './log-levels.ts';
 import { openRules } from './rules.ts';
 import { AGENT_BUILD, AGENT_VERSION } from './version.ts';
 
 /** How often an unavailable capability is tried again. */
 const REOPEN_EVERY_MS = 15_000;
+/** More than opening all capabilities takes on a host that is slow. */
+const PASS_LIMIT_MS = 300_000;
 
 /**
  * Runs the agent until the signal aborts. Rejects if it can't start.
@@ -38,17 +41,18 @@ export async function runAgent(
     await startTracing({ environment, service: 'longline-agent', version: AGENT_VERSION, resource, clock, log }),
   );
   const folder = stack.use(await openDataFolder(config.dataDir));
-  const settings = new LiveSettings(config, reread, (level) => log.setLevel(level));
+  applyLevels(log, config.log);
+  const settings = new LiveSettings(config, reread, (next) => applyLevels(log, next));
   const { jobs } = settings;
   const rules = await openRules(config, folder, jobs);
   await serve(
-    await assemble({ config, settings, clock, log, tracer, folder, jobs, environment, ...rules }, stack, signal),
+    await assemble({ config, settings, clock, log, levels: log, tracer, folder, jobs, environment, ...rules }, stack, signal),
     signal,
   );
 }
 
 async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
-  const { config, clock, log, identity, link, registry, local, http, programs } = agent;
+  const { config, clock, log, identity, link, registry, local, http, programs, passes } = agent;
   await local.open();
   await openControl(agent);
   await http.open();
@@ -61,6 +65,7 @@ async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
   tasks.spawn((stop) => identity.keepRenewed(() => link.reconnect('the certificate was renewed'), stop));
   tasks.spawn(async (stop) => {
     for (;;) {
+      passes.expect(REOPEN_EVERY_MS + PASS_LIMIT_MS, 'a look at what is unavailable');
       await clock.sleep(REOPEN_EVERY_MS, stop);
       if (await registry.open(() => link.unfinishedIds)) link.factsChanged();
     }

@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import { describeError, LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import { Progress } from '../core/progress.ts';
 import { Link } from '../link/link.ts';
 import type { HostReport, TargetSource } from '../link/ports.ts';
 import { Admission } from './admission.ts';
@@ -16,12 +17,19 @@ import { CapabilityRegistry } from './capability-registry.ts';
 import type { AgentConfig } from './config.ts';
 import { DiskGuard } from './disk-guard.ts';
 import type { Foundation } from './foundation.ts';
+import type { AgentHealth } from './health/agent-health.ts';
+import { healthMessage } from './health/health-message.ts';
+import { healthRoutes } from './health/health-routes.ts';
+import { LoopPulse } from './health/loop-pulse.ts';
+import { makeHealth } from './health-setup.ts';
 import { hostReport } from './host-report.ts';
 import { AgentHttp } from './http/agent-http.ts';
-import { openRoutes, programRoutes } from './http/agent-routes.ts';
+import { programRoutes, versionRoute } from './http/agent-routes.ts';
+import { statusRoute } from './http/status-route.ts';
 import { AgentIdentity } from './identity/agent-identity.ts';
 import { agentView } from './local/agent-view.ts';
-import { type LocalParts, LocalServer, type ProgramCalls } from './local/local-server.ts';
+import { type LocalParts, LocalServer, type LocalView } from './local/local-server.ts';
+import { setLogLevel } from './log-levels.ts';
 import { AgentMetrics } from './metrics/agent-metrics.ts';
 import { ControlSocket } from './network/control-socket.ts';
 import { networkCalls } from './network/network-calls.ts';
@@ -47,11 +55,15 @@ export interface Agent extends Foundation {
   readonly http: AgentHttp;
   readonly control: ControlSocket;
   readonly reload: () => Promise<Reloaded>;
+  readonly health: AgentHealth;
+  /** Of looking again at capabilities that are unavailable. */
+  readonly passes: Progress;
 }
 
 /** Filled while the parts come up; nothing calls through it before all are there. */
 interface Holder {
   link?: Link;
+  local?: LocalServer;
   tunnelTargets?: SessionTargets;
 }
 
@@ -91,7 +103,17 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     () => holder.tunnelTargets?.recheck(),
   );
   const calls = { networks: networkCalls(networks, base.clock), programs: programCalls(programs.capability) };
-  const local = stack.use(makeLocalServer(base, { identity, link, report, reload, calls }));
+  const passes = new Progress('capabilities', base.clock);
+  const health = makeHealth({
+    ...{ config: base.config, dataFolder: folder.path, clock: base.clock },
+    ...{ link, identity, audit, registry, capabilities: capabilities.all },
+    pulse: stack.use(new LoopPulse(() => base.clock.monotonic())),
+    tasks: [passes],
+    serving: () => holder.local?.serving ?? false,
+  });
+  const view = makeView(base, { identity, link, report, reload, health });
+  const local = stack.use(makeLocalServer(base, { view, ...calls }));
+  holder.local = local;
   const controlPath = config.network.controlSocket ?? folder.file('network.sock');
   const control = stack.use(new ControlSocket(controlPath, networks, base.clock, log));
   metrics.measure({
@@ -100,8 +122,15 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     status: () => holder.link?.status(),
     certificateExpiresAtMs: () => identity.expiresAtMs,
   });
-  const http = stack.use(makeHttp(base, local, calls.programs, metrics));
-  return { ...base, identity, link, registry, sessions, programs, local, http, control, reload };
+  const routes = [
+    ...healthRoutes({ health, networks: () => networks.look(), clock: base.clock }),
+    statusRoute({ view, programs: calls.programs, health, now: () => base.clock.now() }),
+    versionRoute(base.config.agentId),
+    ...programRoutes(calls.programs),
+    metrics.route(),
+  ];
+  const http = stack.use(new AgentHttp(base.config.http, routes, base.clock, log.child({ part: 'http' })));
+  return { ...base, identity, link, registry, sessions, programs, local, http, control, reload, health, passes };
 }
 
 async function openAudit({ config, clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
@@ -226,17 +255,16 @@ function nameplateOf(config: AgentConfig, identity: AgentIdentity) {
   return { agentId: config.agentId, labels: { ...identity.labels, ...config.labels } };
 }
 
-type ServerParts = Pick<Agent, 'identity' | 'link' | 'reload'> & {
-  readonly report: HostReport;
-  readonly calls: Pick<LocalParts, 'networks' | 'programs'>;
-};
+type ViewParts = Pick<Agent, 'identity' | 'link' | 'reload' | 'health'> & { readonly report: HostReport };
 
-function makeLocalServer(
-  { config, clock, log, folder, jobs, trust, policy }: Foundation,
-  { identity, link, report, reload, calls }: ServerParts,
-): LocalServer {
-  const view = agentView({
+function makeView(
+  { config, clock, folder, jobs, levels, trust, policy }: Foundation,
+  { identity, link, report, reload, health }: ViewParts,
+): LocalView {
+  return agentView({
     ...{ link, report, reload },
+    health: async () => healthMessage(await health.report()),
+    setLogLevel: async (request) => setLogLevel(levels, request),
     explaining: () => ({
       sessions: sessionsConfigOf(config),
       jobs,
@@ -251,17 +279,8 @@ function makeLocalServer(
     startedAtMs: clock.now(),
     certificateExpiresAtMs: () => identity.expiresAtMs,
   });
-  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), { view, ...calls }, log);
 }
 
-/** Up as long as the agent runs: losing controller, engine or a program is told elsewhere, and is no reason to restart it. */
-function makeHttp(
-  { config, clock, log }: Foundation,
-  local: LocalServer,
-  programs: ProgramCalls,
-  metrics: AgentMetrics,
-): AgentHttp {
-  const health = async () => ({ ok: local.serving, detail: 'the agent is starting or stopping' });
-  const routes = [...openRoutes(config.agentId, health), ...programRoutes(programs), metrics.route()];
-  return new AgentHttp(config.http, routes, clock, log);
+function makeLocalServer({ config, log, folder }: Foundation, parts: LocalParts): LocalServer {
+  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), parts, log.child({ part: 'local' }));
 }

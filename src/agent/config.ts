@@ -188,6 +188,26 @@ const log = {
     default: 'info',
     description: 'Least severe lines that are logged, as JSON on standard error.',
   }),
+  parts: setting(
+    type.map(/^[a-z][a-z ]{0,40}=(debug|info|warn|error)$/, 'PART=LEVEL; levels debug, info, warn, error'),
+    {
+      key: 'log_parts',
+      flag: '--log-part',
+      group: LOG,
+      default: {},
+      example: '{ link = "debug" }',
+      description: 'Levels of parts, by what is in the field "part", or else "capability", of their lines.',
+    },
+  ),
+} as const;
+
+const health = {
+  linkAwayMs: setting(type.duration({ min: SECOND, max: 24 * 60 * MINUTE }), {
+    key: 'health.link_away',
+    group: LOG,
+    default: 5 * MINUTE,
+    description: 'How long the agent may be without its link before health says so.',
+  }),
 } as const;
 
 const audit = {
@@ -214,6 +234,7 @@ export const agentConfig = defineConfig(
     spool,
     audit,
     log,
+    health,
   },
   conflicts,
 );

@@ -3,6 +3,7 @@ import type { JobsConfig } from '../capabilities/jobs/config.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/logger.ts';
 import type { Tracer } from '../core/tracer.ts';
+import type { LogLevels } from '../telemetry/logger.ts';
 import type { AgentConfig } from './config.ts';
 import type { DataFolder } from './data-folder.ts';
 import type { LiveSettings } from './live-settings.ts';
@@ -16,6 +17,7 @@ export interface Foundation extends Rules {
   readonly clock: Clock;
   readonly log: Logger;
   readonly tracer: Tracer;
+  readonly levels: LogLevels;
   readonly folder: DataFolder;
   readonly jobs: JobsConfig;
   readonly environment: Readonly<Record<string, string | undefined>>;

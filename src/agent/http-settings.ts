@@ -12,7 +12,7 @@ export const httpSettings = {
     group: HTTP,
     envAliases: ['AGENT_HTTP_PORT'],
     default: 8080,
-    description: 'Port of health, version, programs, rollbacks and telemetry; 0 for none. A taken one is tried again.',
+    description: 'Port of health, status, version and programs; 0 for none. A taken one is tried again.',
   }),
   address: setting(
     type.string({
@@ -28,6 +28,13 @@ export const httpSettings = {
       description: 'Address that it is served on, without encryption; empty or "::" for all interfaces.',
     },
   ),
+  socket: setting(type.path(), {
+    key: 'http.socket',
+    example: '"/run/longline/http.sock"',
+    group: HTTP,
+    description:
+      'Unix socket that it is served on, beside the port or in its place; whoever may open it reads everything.',
+  }),
   token: secret({
     key: 'http.token',
     group: HTTP,

@@ -7,7 +7,7 @@ import { jobsConfigOf } from './jobs-setup.ts';
 
 /** Keys of settings that take effect at once; of `jobs.max_…` those that bound a single job. */
 const LIVE =
-  /^(log_level|allowed_controllers|jobs\.allowed_images|jobs\.default_\w+|jobs\.max_(?!concurrent|queued)\w+)$/;
+  /^(log_level|log_parts|allowed_controllers|jobs\.allowed_images|jobs\.default_\w+|jobs\.max_(?!concurrent|queued)\w+)$/;
 
 /** A setting that was changed and keeps its old value. */
 export interface RefusedSetting {
@@ -28,19 +28,15 @@ export class LiveSettings {
   /** The bounds of jobs; what it gives changes with a reload, so it must not be copied. */
   readonly jobs: JobsConfig;
   readonly #read: () => Promise<AgentConfig>;
-  readonly #setLogLevel: (level: AgentConfig['log']['level']) => void;
+  readonly #setLog: (log: AgentConfig['log']) => void;
   #config: AgentConfig;
   #jobs: JobsConfig;
 
   /** @param read reads file, flags and environment anew; throws `invalid` with everything that is wrong. */
-  constructor(
-    config: AgentConfig,
-    read: () => Promise<AgentConfig>,
-    setLogLevel: (level: AgentConfig['log']['level']) => void,
-  ) {
+  constructor(config: AgentConfig, read: () => Promise<AgentConfig>, setLog: (log: AgentConfig['log']) => void) {
     this.#config = config;
     this.#read = read;
-    this.#setLogLevel = setLogLevel;
+    this.#setLog = setLog;
     this.#jobs = jobsConfigOf(config);
     this.jobs = this.#view();
   }
@@ -74,7 +70,7 @@ export class LiveSettings {
       jobs: Object.freeze({ ...kept.jobs, allowedImages, defaults, limits }),
     });
     this.#jobs = { ...this.#jobs, allowedImages, defaults, limits, imagePatterns: jobs.imagePatterns };
-    this.#setLogLevel(log.level);
+    this.#setLog(log);
   }
 
   #view(): JobsConfig {

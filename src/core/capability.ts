@@ -114,9 +114,20 @@ export interface Anticipating {
   readonly anticipates: true;
 }
 
+/** What a capability says of how it is. */
+export interface CapabilityHealth {
+  readonly ok: boolean;
+  /** For people: what is wrong, or how it is. */
+  readonly detail: string;
+  /** If not ok: true if it works all the same, though less well. */
+  readonly works?: boolean;
+  /** If not ok, for people: what to do. */
+  readonly mend?: string;
+}
+
 /** A capability that can say whether it works. */
 export interface HealthChecked {
-  health(): Promise<{ readonly ok: boolean; readonly detail: string }>;
+  health(): Promise<CapabilityHealth>;
 }
 
 /** A capability that streams input into a running command. */

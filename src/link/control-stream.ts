@@ -5,6 +5,7 @@ import type { AgentMessage, OpenTunnel } from '#gen/longline/link/v1/link_pb.js'
 import type { Clock } from '../core/clock.ts';
 import { LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import type { Progress } from '../core/progress.ts';
 import type { CommandDispatcher } from './command-dispatcher.ts';
 import type { DesiredStates } from './desired-states.ts';
 import type { DuplexCall } from './grpc-client.ts';
@@ -27,6 +28,8 @@ export interface ControlStreamOptions {
   readonly report: HostReport;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Hears of each heartbeat. */
+  readonly progress?: Progress | undefined;
   /** The controller stored an audit checkpoint. */
   readonly onCheckpointAck: (chainId: string, sequence: bigint) => void;
   /** A tunnel is wanted. */
@@ -49,8 +52,8 @@ export class ControlStream {
 
   constructor(options: ControlStreamOptions) {
     this.#options = options;
-    const { terms, heartbeatMostMs = Number.POSITIVE_INFINITY, clock, report, log } = options;
-    this.#heartbeat = new Heartbeat(terms.heartbeatMs, heartbeatMostMs, clock, report, log);
+    const { terms, heartbeatMostMs = Number.POSITIVE_INFINITY } = options;
+    this.#heartbeat = new Heartbeat(terms.heartbeatMs, heartbeatMostMs, options);
   }
 
   get roundTripMs(): number | undefined {

@@ -9,6 +9,7 @@ import {
 import type { Clock } from '../core/clock.ts';
 import { LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import type { Progress } from '../core/progress.ts';
 import type { HostReport } from './ports.ts';
 import { wireDuration, wireTime } from './wire.ts';
 
@@ -16,6 +17,17 @@ import { wireDuration, wireTime } from './wire.ts';
 const SILENT_PERIODS = 3;
 /** Sent heartbeats whose answer is still awaited. */
 const MAX_UNANSWERED = 16;
+/** More than a heartbeat takes on a host that is slow. */
+const LATE_MS = 30_000;
+
+/** What it is made from. */
+export interface HeartbeatParts {
+  readonly clock: Clock;
+  readonly report: HostReport;
+  readonly log: Logger;
+  /** Hears of each heartbeat. */
+  readonly progress?: Progress | undefined;
+}
 
 /** One per control stream. */
 export class Heartbeat {
@@ -24,6 +36,7 @@ export class Heartbeat {
   readonly #clock: Clock;
   readonly #report: HostReport;
   readonly #log: Logger;
+  readonly #progress: Progress | undefined;
   readonly #sentAt = new Map<bigint, number>();
   #number = 0n;
   #answers = 0n;
@@ -31,12 +44,13 @@ export class Heartbeat {
   #roundTripMs: number | undefined;
 
   /** @param periodMs what was agreed on; silence is measured by it. @param mostMs ours are sent at least as often. */
-  constructor(periodMs: number, mostMs: number, clock: Clock, report: HostReport, log: Logger) {
+  constructor(periodMs: number, mostMs: number, { clock, report, log, progress }: HeartbeatParts) {
     this.#periodMs = periodMs;
     this.#sendEveryMs = Math.min(periodMs, mostMs);
     this.#clock = clock;
     this.#report = report;
     this.#log = log;
+    this.#progress = progress;
     this.#heardAt = clock.monotonic();
   }
 
@@ -59,11 +73,20 @@ export class Heartbeat {
 
   /** Sends until the signal aborts; throws `unavailable` once nothing was heard for three periods. */
   async run(send: (message: AgentMessage) => void, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#send(send, signal);
+    } finally {
+      this.#progress?.rest();
+    }
+  }
+
+  async #send(send: (message: AgentMessage) => void, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const silentMs = this.#clock.monotonic() - this.#heardAt;
       if (silentMs > SILENT_PERIODS * this.#periodMs) {
         throw new LonglineError('unavailable', `nothing was heard from the controller for ${Math.round(silentMs)} ms`);
       }
+      this.#progress?.expect(this.#sendEveryMs + LATE_MS, 'a heartbeat');
       send(await this.#next());
       await this.#clock.sleep(this.#sendEveryMs, signal).catch((error: unknown) => {
         if (!signal.aborted) throw error;

@@ -204,6 +204,11 @@ export class Journal implements AsyncDisposable {
     await this.#appendOrKeep(encodeJournalRecord(JOURNAL_RECORD.linkMemory, memory));
   }
 
+  /** Why the last write failed; undefined if it didn't. */
+  get failure(): string | undefined {
+    return this.#file.failure?.message;
+  }
+
   /** Tries again to write what the disk refused. */
   async writeBacklog(): Promise<void> {
     if (this.#backlog.length > 0) await this.#append();

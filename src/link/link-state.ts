@@ -18,6 +18,8 @@ export type LinkState =
 /** The link's figures, for status pages and metrics. */
 export interface LinkStatus {
   readonly state: LinkState;
+  /** How long it has not been open, since it was started or lost; undefined while it is, or before. */
+  readonly awayMs: number | undefined;
   /** Last measured round trip of a heartbeat; undefined before the first. */
   readonly roundTripMs: number | undefined;
   /** Controller's clock minus ours at the last Welcome. */
@@ -42,6 +44,9 @@ export interface LinkStatus {
   readonly storedBytes: number;
   /** Output that was declared lost since the start, by why. */
   readonly lostBytes: ReadonlyMap<string, number>;
+  /** Why the last write failed, as long as none succeeded since; undefined if all is well. */
+  readonly journalFailure: string | undefined;
+  readonly spoolFailure: string | undefined;
   readonly droppedEvents: number;
   readonly droppedSamples: number;
   /** Messages of the controller of a kind that this version doesn't know. */

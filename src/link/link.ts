@@ -14,6 +14,7 @@ import type { HostEvent } from '../core/capability.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/logger.ts';
 import type { ArtifactPiece } from '../core/programs/artifact-source.ts';
+import { Progress } from '../core/progress.ts';
 import { noTracer, type Tracer } from '../core/tracer.ts';
 import { fetchArtifact } from './artifact-fetch.ts';
 import { CommandDispatcher } from './command-dispatcher.ts';
@@ -66,6 +67,7 @@ export class Link implements AsyncDisposable {
   readonly #telemetry = new TelemetrySender();
   readonly #tlsSessions = new TlsSessionCache();
   readonly #keeper: SessionKeeper;
+  readonly #beats: Progress;
   readonly #allSessions = () => this.#options.report.sessions?.() ?? [];
 
   private constructor(options: LinkOptions, limits: LinkLimits, journal: Journal, spool: LogSpool) {
@@ -87,6 +89,7 @@ export class Link implements AsyncDisposable {
       leaderEpoch: () => this.#keeper.leaderEpoch,
       clockSkewMs: () => this.#keeper.status().clockSkewMs,
     });
+    this.#beats = new Progress('link', clock);
     this.#states = new DesiredStates({ keeping: options.states, journal, outbox, clock, log, tracer });
     this.#inputs = new InputRelay(options.executor, options.log, () => this.#keeper.session?.wakeLogs());
     this.#keeper = new SessionKeeper({ host: this.#sessionHost(), targets: options.targets, journal, limits });
@@ -221,9 +224,16 @@ export class Link implements AsyncDisposable {
       spoolLogs: [...this.#spool.logs()].length,
       storedBytes: this.#spool.storedBytes,
       lostBytes: this.#spool.lostBytes,
+      journalFailure: this.#journal.failure,
+      spoolFailure: this.#spool.failure,
       droppedEvents: this.#outbox.droppedEvents,
       droppedSamples: this.#telemetry.dropped,
     };
+  }
+
+  /** Whether it gets on: the keeping of connections, and the heartbeats of the one that is open. */
+  get progress(): readonly Progress[] {
+    return [this.#keeper.progress, this.#beats];
   }
 
   /** To be called before the capabilities are closed: a command that one lets go of is not failed, but left unfinished. */
@@ -256,6 +266,7 @@ export class Link implements AsyncDisposable {
       channel: this.#limits.channel,
       bringUpMs: this.#limits.bringUpMs,
       heartbeatMostMs: this.#limits.heartbeatMostMs,
+      progress: this.#beats,
       logWindowBytes: this.#limits.logWindowBytes,
       logIdleMs: this.#limits.logIdleMs,
       logBatchBytes: this.#limits.logBatchBytes,

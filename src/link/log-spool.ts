@@ -3,7 +3,7 @@
 // fit is declared as a gap. It knows nothing of the link; the shipper reads it. Damage found on disk is reported per log.
 import { mkdir, open as openFileOnDisk, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { invalid } from '../core/errors.ts';
+import { describeError, invalid } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import type { OpenFile, RecordFileLoss } from './record-file.ts';
 import type { SpoolGapReason } from './spool-record.ts';
@@ -60,6 +60,7 @@ export class LogSpool implements AsyncDisposable {
   readonly #lostBytes = new Map<SpoolGapReason, number>();
   #totalBytes = 0;
   #storedBytes = 0;
+  #failure: string | undefined;
   #listener: ((log: SpooledLog) => void) | undefined;
 
   private constructor(options: SpoolOptions) {
@@ -70,12 +71,16 @@ export class LogSpool implements AsyncDisposable {
       segmentBytes: options.limits.segmentBytes,
       freshBudget: { maxBytes: FRESH_BYTES, usedBytes: 0 },
       makeRoom: (log, bytes) => this.#makeRoom(log, bytes),
-      refused: async () => {
+      refused: async (_log, error) => {
+        this.#failure = describeError(error);
         await this.#freeOldest();
       },
       lost: (bytes, reason) => this.#lostBytes.set(reason, (this.#lostBytes.get(reason) ?? 0) + bytes),
       stored: (bytes) => {
         this.#storedBytes += bytes;
+      },
+      taken: () => {
+        this.#failure = undefined;
       },
       written: (log) => {
         this.#charge(log, log.sizeBytes);
@@ -110,6 +115,11 @@ export class LogSpool implements AsyncDisposable {
   /** Bytes that the controller has stored since the start. */
   get storedBytes(): number {
     return this.#storedBytes;
+  }
+
+  /** Why the last write failed, as long as none succeeded since. */
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   /** Bytes lost to damage on disk, found when the spool was opened, by log id. */

@@ -4,6 +4,7 @@
 // back, and stays usable. A torn or damaged tail found at opening is moved aside and reported, never read.
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { LonglineError } from '../core/errors.ts';
 import type { DecodedRecord } from '../core/record-codec.ts';
 import { type FolderOperations, hostFolders } from './folder-operations.ts';
 import { RecordReader } from './record-reader.ts';
@@ -79,6 +80,7 @@ export class RecordFile implements AsyncDisposable {
   #work: Promise<void> = Promise.resolve();
   #draining = false;
   #closed = false;
+  #failure: LonglineError | undefined;
 
   private constructor(
     path: string,
@@ -134,6 +136,11 @@ export class RecordFile implements AsyncDisposable {
   /** Bytes written so far: everything below is whole records. */
   get sizeBytes(): number {
     return this.#sizeBytes;
+  }
+
+  /** Why the last append failed; undefined if it didn't. */
+  get failure(): LonglineError | undefined {
+    return this.#failure;
   }
 
   /** Appends whole frames, in order, all or none of them. Resolves with the file offset after the last one. */
@@ -226,11 +233,13 @@ export class RecordFile implements AsyncDisposable {
         this.#syncedBytes = startBytes + bytes;
       }
       this.#dirtyTail = false;
+      this.#failure = undefined;
       this.#sizeBytes = startBytes + bytes;
     } catch (error) {
       // If even this fails it is tried again before the next write, which then fails instead of landing on a torn record.
       await this.#cutBackIfDirty().catch(() => undefined);
       const failure = storageError('append to', this.path, error);
+      this.#failure = failure;
       for (const append of round) append.reject(failure);
       return;
     } finally {

@@ -6,6 +6,7 @@ import { create } from '@bufbuild/protobuf';
 import { type AgentMessage, AgentMessageSchema } from '#gen/longline/link/v1/link_pb.js';
 import { Backoff } from '../core/backoff.ts';
 import { describeError, type LonglineError, toLonglineError } from '../core/errors.ts';
+import { Progress } from '../core/progress.ts';
 import { factsDigest, helloMessage } from './hello.ts';
 import type { Journal } from './journal.ts';
 import { lastingSignal } from './lasting-signal.ts';
@@ -29,6 +30,8 @@ const CLOSE_GRACE_MS = 1000;
 const TUNNEL_LINGER_MS = 3_600_000;
 const MAX_DRAIN_SPREAD_MS = 10_000;
 const SKEW_WARNING_MS = 60_000;
+/** More than any step takes on a host that is slow: credentials, the memory of a handshake, the end of a session. */
+const STEP_MS = 30_000;
 
 /** One per link. `run` once. */
 export class SessionKeeper {
@@ -36,7 +39,9 @@ export class SessionKeeper {
   readonly #backoff: Backoff;
   readonly #retiring = new Set<Promise<void>>();
   readonly #awaited = new Set<() => void>();
-  #state: LinkState = { kind: 'closed', reason: 'not started' };
+  readonly #progress: Progress;
+  #stateNow: LinkState = { kind: 'closed', reason: 'not started' };
+  #awaySinceMs: number | undefined;
   #session: Session | undefined;
   #leaderEpoch = 0n;
   #connects = 0;
@@ -48,6 +53,7 @@ export class SessionKeeper {
   constructor(parts: SessionKeeperParts) {
     this.#parts = parts;
     this.#backoff = new Backoff({ baseMs: parts.limits.backoffBaseMs, capMs: parts.limits.backoffCapMs });
+    this.#progress = new Progress('link', parts.host.clock);
   }
 
   /** The session that is written to; undefined while there is none. */
@@ -74,10 +80,16 @@ export class SessionKeeper {
     return this.#leaderEpoch;
   }
 
+  /** Whether it gets on while it has no session; what a session does has its own. */
+  get progress(): Progress {
+    return this.#progress;
+  }
+
   /** Where it stands and what it went through. */
   status() {
     return {
       state: this.#state,
+      awayMs: this.#awaySinceMs === undefined ? undefined : this.#parts.host.clock.monotonic() - this.#awaySinceMs,
       roundTripMs: this.#session?.roundTripMs ?? this.#roundTripMs,
       clockSkewMs: this.#clockSkewMs,
       connects: this.#connects,
@@ -93,6 +105,25 @@ export class SessionKeeper {
 
   /** Keeps a session open until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    this.#awaySinceMs = this.#parts.host.clock.monotonic();
+    try {
+      await this.#keep(signal);
+    } finally {
+      this.#progress.rest();
+    }
+  }
+
+  get #state(): LinkState {
+    return this.#stateNow;
+  }
+
+  set #state(state: LinkState) {
+    this.#stateNow = state;
+    if (state.kind === 'open') this.#awaySinceMs = undefined;
+    else if (state.kind !== 'draining') this.#awaySinceMs ??= this.#parts.host.clock.monotonic();
+  }
+
+  async #keep(signal: AbortSignal): Promise<void> {
     let current: Session | undefined;
     let keep = AbortSignal.abort();
     while (!signal.aborted) {
@@ -100,7 +131,9 @@ export class SessionKeeper {
       if (next === undefined) break;
       await this.#replace(current, next, keep);
       current = next;
+      this.#progress.rest();
       const turn = await next.turn(false, signal);
+      this.#progress.expect(STEP_MS, 'the end of a connection');
       if (turn === undefined) break;
       if (turn.kind === 'drain') {
         keep = lastingSignal(turn.windowMs || TUNNEL_LINGER_MS, signal);
@@ -111,6 +144,7 @@ export class SessionKeeper {
       await this.#retire(next);
       await this.#backOff(turn.error, signal);
     }
+    this.#progress.expect(STEP_MS, 'its end');
     if (current !== undefined) {
       await current.flush();
       await this.#retire(current);
@@ -140,6 +174,7 @@ export class SessionKeeper {
       if (serving === undefined) this.#state = state;
     };
     say({ kind: 'connecting' });
+    this.#progress.expect(host.bringUpMs + STEP_MS, 'a try to connect');
     const target = await targets.current();
     this.#leaderEpoch = target.leaderEpoch;
     const facts = report.facts();
@@ -212,6 +247,7 @@ export class SessionKeeper {
   /** Agents that are drained together come back spread over the first half of the window. */
   async #beginDrain(session: Session, windowMs: number, reason: string, signal: AbortSignal): Promise<void> {
     this.#parts.host.log.info('connection is to be replaced', { reason, windowMs });
+    this.#progress.expect(MAX_DRAIN_SPREAD_MS + STEP_MS, 'the moment to replace a connection');
     this.#state = { kind: 'draining', reason };
     const waiting = new AbortController();
     const stop = () => waiting.abort();
@@ -228,6 +264,7 @@ export class SessionKeeper {
     this.#failures += 1;
     const { clock, log } = this.#parts.host;
     const delayMs = this.#backoff.next(Math.min(error.retryAfterMs ?? 0, this.#parts.limits.maxRetryAfterMs));
+    this.#progress.expect(delayMs + STEP_MS, 'the next try to connect');
     const reason = error.message;
     if (this.#session === undefined) this.#state = { kind: 'backing_off', reason, untilMs: clock.now() + delayMs };
     log.warn('no link to the controller; it is tried again', {

@@ -11,6 +11,7 @@ import { Backoff } from '../core/backoff.ts';
 import type { Clock } from '../core/clock.ts';
 import { LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import type { Progress } from '../core/progress.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import type { CommandDispatcher } from './command-dispatcher.ts';
 import { Connection } from './connection.ts';
@@ -44,6 +45,8 @@ export interface SessionHost {
   readonly channel: ChannelLimits;
   readonly bringUpMs: number;
   readonly heartbeatMostMs: number;
+  /** Hears of each heartbeat of the session that is written to. */
+  readonly progress?: Progress | undefined;
   readonly logWindowBytes: number;
   readonly logBatchBytes: number;
   readonly logIdleMs: number;

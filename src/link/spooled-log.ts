@@ -29,11 +29,13 @@ export interface SpoolHost extends SegmentPolicy {
   /** More can be read, or the log was closed. */
   written(log: SpooledLog): void;
   /** The disk refused a write, after which something may be freed. */
-  refused(log: SpooledLog): Promise<void>;
+  refused(log: SpooledLog, error: unknown): Promise<void>;
   /** So many bytes were declared lost. */
   lost(bytes: number, reason: SpoolGapReason): void;
   /** The controller has stored so many bytes more. */
   stored(bytes: number): void;
+  /** The disk took a write. */
+  taken(): void;
 }
 
 /** Name of a log. */
@@ -265,6 +267,7 @@ export class SpooledLog {
     if (!worthWriting && owedBytes < OWED_GAP_BYTES) return;
     try {
       await this.#write(items);
+      this.#host.taken();
     } catch (error) {
       this.#host.log.error('log spool cannot be written; output is lost and declared', {
         logId: this.name.id,
@@ -273,7 +276,7 @@ export class SpooledLog {
       const owed: { gap: SpoolGap }[] = [];
       for (const item of items) addGap(owed, 'gap' in item ? item.gap : this.#gapOf(item.chunk));
       this.#owedGaps = owed;
-      await this.#host.refused(this);
+      await this.#host.refused(this, error);
     }
   }
 

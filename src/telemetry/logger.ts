@@ -31,10 +31,18 @@ const MAX_DEPTH = 5;
 const MAX_ITEMS = 100;
 const MAX_TEXT = 8192;
 
-/** A logger whose level, and that of all its children, can be changed. */
-export interface LeveledLogger extends Logger {
+/** Which lines are written, changeable while loggers are in use. */
+export interface LogLevels {
+  readonly level: LogLevel;
+  /** Levels of parts that have one of their own. */
+  readonly parts: ReadonlyMap<string, LogLevel>;
   setLevel(level: LogLevel): void;
+  /** Of the lines whose field `part`, or else `capability`, is this; undefined takes the level of all again. */
+  setPart(part: string, level: LogLevel | undefined): void;
 }
+
+/** A logger whose level, and that of all its children, can be changed. */
+export interface LeveledLogger extends Logger, LogLevels {}
 
 /** A logger that writes synchronously, so that the last lines before a crash are there. */
 export function createLogger(options: LoggerOptions): LeveledLogger {
@@ -53,16 +61,37 @@ export function createLogger(options: LoggerOptions): LeveledLogger {
     },
     destination,
   );
-  const threshold = { index: LOG_LEVELS.indexOf(options.level) };
-  const setLevel = (level: LogLevel) => {
-    threshold.index = LOG_LEVELS.indexOf(level);
-  };
-  return { ...adapt(base, threshold), setLevel };
+  const levels = new Levels(options.level);
+  return Object.assign(levels, adapt(base, levels, undefined));
 }
 
-function adapt(target: PinoLogger, threshold: { readonly index: number }): Logger {
+class Levels implements LogLevels {
+  readonly parts = new Map<string, LogLevel>();
+  level: LogLevel;
+
+  constructor(level: LogLevel) {
+    this.level = level;
+  }
+
+  setLevel(level: LogLevel): void {
+    this.level = level;
+  }
+
+  setPart(part: string, level: LogLevel | undefined): void {
+    if (level === undefined) this.parts.delete(part);
+    else this.parts.set(part, level);
+  }
+
+  /** True if a line of this part is written. */
+  takes(level: LogLevel, part: string | undefined): boolean {
+    const least = (part === undefined ? undefined : this.parts.get(part)) ?? this.level;
+    return LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(least);
+  }
+}
+
+function adapt(target: PinoLogger, levels: Levels, part: string | undefined): Logger {
   const write = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: LogFields) => {
-    if (LOG_LEVELS.indexOf(level) < threshold.index) return;
+    if (!levels.takes(level, part)) return;
     target[level](fields === undefined ? {} : (redact(fields) as object), redactText(message));
   };
   return {
@@ -70,8 +99,14 @@ function adapt(target: PinoLogger, threshold: { readonly index: number }): Logge
     info: write('info'),
     warn: write('warn'),
     error: write('error'),
-    child: (fields) => adapt(target.child(redact(fields) as object), threshold),
+    child: (fields) => adapt(target.child(redact(fields) as object), levels, partOf(fields) ?? part),
   };
+}
+
+/** The part that lines with these fields belong to. */
+function partOf({ part, capability }: LogFields): string | undefined {
+  const name = part ?? capability;
+  return typeof name === 'string' ? name : undefined;
 }
 
 /** A copy fit for a log: secrets struck out, errors and bytes made readable, depth and length bounded. */

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
+import { HealthState } from '#gen/longline/local/v1/local_pb.js';
 import { LocalServer, type LocalView, type ProgramCalls } from '../../src/agent/local/local-server.ts';
 import { LonglineError } from '../../src/core/errors.ts';
 import { silentLogger } from '../../src/core/logger.ts';
@@ -14,6 +15,8 @@ const buf = join(import.meta.dirname, '../../node_modules/.bin/buf');
 
 const view: LocalView = {
   status: async () => ({ agentId: 'a1', linkState: 'open', controller: 'https://127.0.0.1:1' }),
+  health: async () => ({ state: HealthState.DEGRADED, checks: [] }),
+  setLogLevel: async ({ level }) => ({ level }),
   commands: async () => ({ commands: [] }),
   explain: async (request) => ({ allowed: request.keyId === 'good' }),
   explainSession: async (request) => ({ allowed: request.keyId === 'good' }),

@@ -58,7 +58,7 @@ test('a reload puts all files in force or none, and is recorded either way', asy
   const settings = new LiveSettings(
     first,
     async () => next,
-    (level) => levels.push(level),
+    ({ level }) => levels.push(level),
   );
   const reload = () => reloadRules({ policy, trust, paths }, settings, audit, silentLogger);
   assert.deepEqual(await reload(), { files: [policyPath, trustPath], settings: [], refused: [] });

@@ -14,7 +14,7 @@ async function waitsOf(periodMs: number, mostMs: number): Promise<number> {
     ended.abort();
   };
   const report = { facts: () => assert.fail('no facts are wanted'), usage: async () => create(AgentUsageSchema) };
-  const heartbeat = new Heartbeat(periodMs, mostMs, { ...systemClock, sleep }, report, silentLogger);
+  const heartbeat = new Heartbeat(periodMs, mostMs, { clock: { ...systemClock, sleep }, report, log: silentLogger });
   await heartbeat.run(() => undefined, ended.signal);
   return waitedMs;
 }

@@ -58,6 +58,7 @@ export class AuditLog implements AsyncDisposable {
   #signedSequence: number;
   #signing: Promise<void> = Promise.resolve();
   #disposed: Promise<void> | undefined;
+  #failure: string | undefined;
 
   private constructor(options: AuditLogOptions, store: AuditStore, key: SigningKey, signedSequence: number) {
     this.#options = options;
@@ -87,10 +88,19 @@ export class AuditLog implements AsyncDisposable {
     return this.#store.head;
   }
 
+  /** Why the last records were not taken, as long as none were since. */
+  get failure(): string | undefined {
+    return this.#failure;
+  }
+
   /** Records entries in order, in one commit. They are durable when it resolves. Throws `limit` or `unavailable`. */
   async append(...entries: readonly AuditEntry[]): Promise<void> {
     const timeMs = this.#options.clock.now();
-    const head = await this.#store.append(entries.map((entry) => auditRow(entry, timeMs)));
+    const head = await this.#store.append(entries.map((entry) => auditRow(entry, timeMs))).catch((error: unknown) => {
+      this.#failure = describeError(error);
+      throw error;
+    });
+    this.#failure = undefined;
     if (head.sequence - this.#signedSequence >= (this.#options.checkpointRecords ?? 1000)) void this.checkpoint();
   }
 

@@ -1,9 +1,10 @@
-// The agent's local HTTP API. A port that can't be had is no failure of the agent: it is said, and tried again until it can.
+// The agent's local HTTP API, on a port, a unix socket or both. A place that can't be had is no failure of the agent: it is said, and
+// tried again until it can.
 import type { Clock } from '../../core/clock.ts';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { HttpConfig } from '../http-settings.ts';
-import { type HttpRoute, HttpServer } from './http-server.ts';
+import { type HttpPlace, type HttpRoute, HttpServer } from './http-server.ts';
 
 const TRY_AGAIN_MS = 15_000;
 
@@ -14,8 +15,9 @@ export class AgentHttp implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #stop = new AbortController();
-  #server: HttpServer | undefined;
-  #trying: Promise<void> | undefined;
+  readonly #servers = new Map<string, HttpServer>();
+  #opening: Promise<unknown> | undefined;
+  #trying: Promise<unknown> | undefined;
 
   constructor(config: HttpConfig, routes: readonly HttpRoute[], clock: Clock, log: Logger) {
     this.#config = config;
@@ -26,41 +28,51 @@ export class AgentHttp implements AsyncDisposable {
 
   /** Port that it listens on; undefined while it doesn't. */
   get port(): number | undefined {
-    return this.#server?.port;
+    return this.#servers.get('http.port')?.port;
   }
 
-  /** Binds, now if it can, else in the background as soon as it can. Never throws. Does nothing if the port is 0. */
+  /** Binds, now if it can, else in the background as soon as it can. Never throws. Does nothing if there is neither port nor socket. */
   async open(): Promise<void> {
-    if (this.#config.port === 0 || this.#trying !== undefined) return;
-    if (!(await this.#bind(true))) this.#trying = this.#keepTrying(this.#stop.signal);
+    this.#opening ??= this.#openAll();
+    await this.#opening;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    await this.#opening;
     await this.#trying;
-    await this.#server?.[Symbol.asyncDispose]();
-    this.#server = undefined;
+    await Promise.all([...this.#servers.values()].map((server) => server[Symbol.asyncDispose]()));
+    this.#servers.clear();
   }
 
-  async #keepTrying(signal: AbortSignal): Promise<void> {
+  async #openAll(): Promise<void> {
+    const { address: bindAddress, port: bindPort, socket: socketPath } = this.#config;
+    const places: [string, HttpPlace][] = [];
+    if (bindPort !== 0) places.push(['http.port', { bindAddress, bindPort }]);
+    if (socketPath !== undefined) places.push(['http.socket', { socketPath }]);
+    const bound = await Promise.all(places.map(async ([key, place]) => await this.#bind(key, place, true)));
+    const missing = places.filter((_, index) => !bound[index]);
+    this.#trying = Promise.all(missing.map(([key, place]) => this.#keepTrying(key, place, this.#stop.signal)));
+  }
+
+  async #keepTrying(key: string, place: HttpPlace, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.#clock.sleep(TRY_AGAIN_MS, signal).catch(() => undefined);
-      if (signal.aborted || (await this.#bind(false))) return;
+      if (signal.aborted || (await this.#bind(key, place, false))) return;
     }
   }
 
-  async #bind(first: boolean): Promise<boolean> {
-    const { address: bindAddress, port: bindPort, token } = this.#config;
-    const server = new HttpServer({ bindAddress, bindPort, routes: this.#routes, token, log: this.#log });
+  async #bind(key: string, place: HttpPlace, first: boolean): Promise<boolean> {
+    const server = new HttpServer({ ...place, routes: this.#routes, token: this.#config.token, log: this.#log });
     try {
       await server.open();
     } catch (error) {
       const facts = { err: describeError(error), retryMs: TRY_AGAIN_MS };
-      if (first) this.#log.warn('the local HTTP API is not served yet; http.port takes another port, 0 none', facts);
+      if (first) this.#log.warn(`the local HTTP API is not served yet; ${key} takes another place`, facts);
       return false;
     }
-    this.#server = server;
-    this.#log.info('the local HTTP API is served', { address: bindAddress, port: server.port });
+    this.#servers.set(key, server);
+    this.#log.info('the local HTTP API is served', { ...place, ...('bindPort' in place && { bindPort: server.port }) });
     return true;
   }
 }

@@ -1,5 +1,5 @@
 // What the agent's local HTTP API tells: a table, to which parts of the agent add theirs.
-//   /healthz    {"status": "ok"}, or 503 {"status": "unavailable", "detail": "…"}
+//   /healthz, /livez, /readyz and /status are told of where they are made, in health/health-routes.ts and status-route.ts
 //   /version    {"version", "build", "node", "platform", "agentId"}
 //   /programs   longline.local.v1.ListProgramsResponse in ProtoJSON: {"programs": [{"status": {…}, "figures": {…}}], …}
 //   /rollbacks  longline.local.v1.ListRollbacksResponse in ProtoJSON, newest first: {"rollbacks": [{…}]}
@@ -11,13 +11,6 @@ import { ProgramState, ProgramTelemetrySchema } from '#gen/longline/v1/program_p
 import { AGENT_BUILD, AGENT_VERSION } from '../version.ts';
 import { type HttpRoute, jsonAnswer } from './http-server.ts';
 
-/** Whether the agent does what it is for. */
-export interface AgentHealth {
-  readonly ok: boolean;
-  /** For people; told only if it doesn't. */
-  readonly detail: string;
-}
-
 /** Programs as the local API tells of them. */
 export interface ProgramLists {
   list(): Promise<MessageInitShape<typeof ListProgramsResponseSchema>>;
@@ -26,21 +19,11 @@ export interface ProgramLists {
 
 const ALL_FIELDS = { alwaysEmitImplicit: true } as const;
 
-/** Whether the agent works, and which one it is. Open to anybody who reaches the port. */
-export function openRoutes(agentId: string, health: () => Promise<AgentHealth>): readonly HttpRoute[] {
+/** Which agent it is. Open to anybody who reaches the port. */
+export function versionRoute(agentId: string): HttpRoute {
   const platform = `${process.platform}/${process.arch}`;
   const version = { version: AGENT_VERSION, build: AGENT_BUILD, node: process.version, platform, agentId };
-  return [
-    {
-      path: '/healthz',
-      open: true,
-      answer: async () => {
-        const { ok, detail } = await health();
-        return ok ? jsonAnswer(200, { status: 'ok' }) : jsonAnswer(503, { status: 'unavailable', detail });
-      },
-    },
-    { path: '/version', open: true, answer: async () => jsonAnswer(200, version) },
-  ];
+  return { path: '/version', open: true, answer: async () => jsonAnswer(200, version) };
 }
 
 /** Programs, what they do, and when they were rolled back. Not open: they say how the host is watched and guarded. */

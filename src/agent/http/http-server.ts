@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Secret } from '../../core/config/secret.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import { freeSocketPath } from '../local/socket-path.ts';
 
 const LIMIT_MS = 10_000;
 /** For a route to say what it tells. */
@@ -22,8 +23,10 @@ export interface HttpAnswer {
   readonly body: string;
 }
 
-/** What is said of a request. */
+/** Who reads, and what is said of a request. */
 export interface HttpAsk {
+  /** True for somebody on this host, and for whoever shows the token. */
+  readonly trusted: boolean;
   /** The header. */
   readonly accept: string | undefined;
 }
@@ -37,16 +40,22 @@ export interface HttpRoute {
   readonly answer: (ask: HttpAsk) => Promise<HttpAnswer>;
 }
 
+/** Where a server listens: on a port, or on a unix socket (0600), of which whoever may open it is trusted. */
+export type HttpPlace =
+  | {
+      /** Empty for all interfaces. */
+      readonly bindAddress: string;
+      readonly bindPort: number;
+    }
+  | { readonly socketPath: string };
+
 /** What a server is made from. */
-export interface HttpServerOptions {
-  /** Empty for all interfaces. */
-  readonly bindAddress: string;
-  readonly bindPort: number;
+export type HttpServerOptions = HttpPlace & {
   readonly routes: readonly HttpRoute[];
   /** Opens what isn't open to whoever shows it; without one that is told on loopback only. */
   readonly token?: Secret | undefined;
   readonly log: Logger;
-}
+};
 
 /** JSON, one line. */
 export function jsonAnswer(status: number, value: unknown): HttpAnswer {
@@ -77,19 +86,29 @@ export class HttpServer implements AsyncDisposable {
   /** Port that it listens on. */
   get port(): number {
     const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : this.#options.bindPort;
+    if (typeof address === 'object' && address !== null) return address.port;
+    return 'bindPort' in this.#options ? this.#options.bindPort : 0;
   }
 
   /** Binds. Throws `unavailable` if it can't. */
   async open(): Promise<void> {
-    const { bindAddress, bindPort } = this.#options;
+    const options = this.#options;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const onError = (error: Error) => {
-      const where = bindAddress === '' ? `port ${bindPort} of all interfaces` : `${bindAddress}:${bindPort}`;
-      reject(new LonglineError('unavailable', `http: can't listen on ${where}: ${error.message}`, { cause: error }));
+      const message = `http: can't listen on ${placeText(options)}: ${error.message}`;
+      reject(new LonglineError('unavailable', message, { cause: error }));
     };
+    if ('socketPath' in options) await freeSocketPath('http.socket', options.socketPath);
     this.#server.once('error', onError);
-    this.#server.listen({ port: bindPort, ...(bindAddress === '' ? {} : { host: bindAddress }) }, resolve);
+    if ('socketPath' in options) {
+      // Nobody else may reach it, not even between the two steps.
+      const previousMask = process.umask(0o177);
+      this.#server.listen({ path: options.socketPath }, resolve);
+      process.umask(previousMask);
+    } else {
+      const { bindAddress, bindPort } = options;
+      this.#server.listen({ port: bindPort, ...(bindAddress === '' ? {} : { host: bindAddress }) }, resolve);
+    }
     await promise;
     this.#server.off('error', onError);
     this.#server.on('error', (error) =>
@@ -123,10 +142,11 @@ export class HttpServer implements AsyncDisposable {
     if (method !== 'GET' && method !== 'HEAD') return plain(405, 'only GET is answered here');
     const route = this.#routes.get(url.split('?')[0]!);
     if (route === undefined) return plain(404, `there are ${[...this.#routes.keys()].join(', ')}`);
-    const refusal = route.open ? undefined : refusalOf(request, this.#options.token);
-    if (refusal !== undefined) return refusal;
+    // Who may open a unix socket is who the agent runs as.
+    const refusal = 'socketPath' in this.#options ? undefined : refusalOf(request, this.#options.token);
+    if (refusal !== undefined && !route.open) return refusal;
     try {
-      return await withinLimit(route.answer({ accept: request.headers.accept }));
+      return await withinLimit(route.answer({ trusted: refusal === undefined, accept: request.headers.accept }));
     } catch (error) {
       // What went wrong inside is for the log.
       this.#options.log.warn('an HTTP request could not be answered', { path: route.path, err: describeError(error) });
@@ -158,6 +178,12 @@ function isFromHere({ socket, headers }: IncomingMessage): boolean {
   if (headers.host === undefined) return true;
   const host = headers.host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
   return host.toLowerCase() === 'localhost' || isLoopback(host);
+}
+
+function placeText(place: HttpPlace): string {
+  if ('socketPath' in place) return place.socketPath;
+  const { bindAddress, bindPort } = place;
+  return bindAddress === '' ? `port ${bindPort} of all interfaces` : `${bindAddress}:${bindPort}`;
 }
 
 function isLoopback(address: string): boolean {

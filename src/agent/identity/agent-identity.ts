@@ -53,6 +53,11 @@ export class AgentIdentity implements TargetSource {
     return this.#current?.expiresAtMs;
   }
 
+  /** The life of the newest certificate, milliseconds since the epoch; undefined with an API key. */
+  get certificateLife(): { readonly obtainedAtMs: number; readonly expiresAtMs: number } | undefined {
+    return this.#candidate ?? this.#current;
+  }
+
   /** The controller's id as learnt at enrolment; undefined with an API key. */
   get controllerId(): string | undefined {
     return this.#store.facts.controllerId;

@@ -24,6 +24,8 @@ export interface AgentViewParts {
   readonly report: HostReport;
   readonly certificateExpiresAtMs: () => number | undefined;
   readonly reload: () => Promise<Reloaded>;
+  readonly health: LocalView['health'];
+  readonly setLogLevel: LocalView['setLogLevel'];
   /** The host as explanations see it, now. */
   readonly explaining: () => ExplainingHost & { readonly sessions: SessionsConfig };
 }
@@ -47,16 +49,9 @@ export function agentView(parts: AgentViewParts): LocalView {
         ...(expiresAtMs === undefined ? {} : { certificateExpireTime: timestampFromMs(expiresAtMs) }),
       };
     },
-    commands: async () => ({
-      commands: link.commands().map(({ id, capability, state, receivedAtMs }) =>
-        create(LocalCommandSchema, {
-          id,
-          capability,
-          state,
-          ...(receivedAtMs === undefined ? {} : { receiveTime: timestampFromMs(receivedAtMs) }),
-        }),
-      ),
-    }),
+    health: parts.health,
+    setLogLevel: parts.setLogLevel,
+    commands: async () => ({ commands: commandsOf(link) }),
     explain: async ({ spec, keyId, controllerId }) => {
       const signer = keyId === '' ? undefined : keyId;
       const answer = explainJob(parts.explaining(), {
@@ -92,4 +87,15 @@ export function agentView(parts: AgentViewParts): LocalView {
 
 function reasonOf(state: LinkState): string {
   return 'reason' in state ? state.reason : '';
+}
+
+function commandsOf(link: Link) {
+  return link.commands().map(({ id, capability, state, receivedAtMs }) =>
+    create(LocalCommandSchema, {
+      id,
+      capability,
+      state,
+      ...(receivedAtMs === undefined ? {} : { receiveTime: timestampFromMs(receivedAtMs) }),
+    }),
+  );
 }

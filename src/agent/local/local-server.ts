@@ -20,6 +20,8 @@ import {
   type ExplainSessionRequest,
   type ExplainSessionResponse,
   ExplainSessionResponseSchema,
+  type GetHealthResponse,
+  GetHealthResponseSchema,
   type GetStatusResponse,
   GetStatusResponseSchema,
   type ListCommandsResponse,
@@ -41,6 +43,9 @@ import {
   type RollBackProgramRequest,
   type RollBackProgramResponse,
   RollBackProgramResponseSchema,
+  type SetLogLevelRequest,
+  type SetLogLevelResponse,
+  SetLogLevelResponseSchema,
 } from '#gen/longline/local/v1/local_pb.js';
 import { describeError, GRPC_CODE, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { grpcServiceDefinition } from '../../core/grpc-definition.ts';
@@ -82,6 +87,9 @@ export interface LocalParts {
 /** What the service tells and does of an agent. */
 export interface LocalView {
   status(): Promise<Init<GetStatusResponse>>;
+  health(): Promise<Init<GetHealthResponse>>;
+  /** Throws `invalid` for a level that there isn't. */
+  setLogLevel(request: SetLogLevelRequest): Promise<Init<SetLogLevelResponse>>;
   commands(): Promise<Init<ListCommandsResponse>>;
   explain(request: ExplainJobRequest): Promise<Init<ExplainJobResponse>>;
   explainSession(request: ExplainSessionRequest): Promise<Init<ExplainSessionResponse>>;
@@ -151,6 +159,10 @@ export class LocalServer implements AsyncDisposable {
   #agentHandlers(view: LocalView): UntypedServiceImplementation {
     return {
       getStatus: this.#unary(async () => create(GetStatusResponseSchema, await view.status())),
+      getHealth: this.#unary(async () => create(GetHealthResponseSchema, await view.health())),
+      setLogLevel: this.#unary(async (request: SetLogLevelRequest) =>
+        create(SetLogLevelResponseSchema, await view.setLogLevel(request)),
+      ),
       listCommands: this.#unary(async () => create(ListCommandsResponseSchema, await view.commands())),
       explainJob: this.#unary(async (request: ExplainJobRequest) =>
         create(ExplainJobResponseSchema, await view.explain(request)),

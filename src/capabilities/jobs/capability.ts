@@ -10,6 +10,7 @@ import type {
   Capability,
   CapabilityCommand,
   CapabilityEvent,
+  CapabilityHealth,
   CapabilityHost,
   CommandContext,
   HealthChecked,
@@ -69,6 +70,7 @@ interface Active {
 }
 
 const REMOVALS_AT_ONCE = 4;
+const MEND_ENGINE = 'see whether the container engine runs: docker info';
 
 /** The jobs capability. */
 export class JobsCapability implements Capability, Anticipating, Recoverable, HealthChecked, InputConsumer {
@@ -156,7 +158,7 @@ export class JobsCapability implements Capability, Anticipating, Recoverable, He
     }
   }
 
-  async health(): Promise<{ readonly ok: boolean; readonly detail: string }> {
+  async health(): Promise<CapabilityHealth> {
     const services = this.#services;
     if (services === undefined) return { ok: false, detail: 'not opened' };
     try {
@@ -168,9 +170,9 @@ export class JobsCapability implements Capability, Anticipating, Recoverable, He
       const detail = `${facts.kind} ${facts.version}: ${running} of ${max} jobs run, ${queued} wait, ${pool}`;
       return left === 0
         ? { ok: true, detail }
-        : { ok: false, detail: `${detail}, ${left} containers can't be removed yet` };
+        : { ok: false, works: true, detail: `${detail}, ${left} containers can't be removed yet`, mend: MEND_ENGINE };
     } catch (error) {
-      return { ok: false, detail: describeError(error) };
+      return { ok: false, detail: describeError(error), mend: MEND_ENGINE };
     }
   }
 

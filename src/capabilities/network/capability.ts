@@ -7,6 +7,7 @@ import type {
   Capability,
   CapabilityCommand,
   CapabilityEvent,
+  CapabilityHealth,
   CapabilityHost,
   CommandContext,
   HealthChecked,
@@ -34,7 +35,7 @@ import { type NetworkOrder, strictOrder } from './order.ts';
 import type { BackendStatus, NetworkReports, NetworkSystem } from './ports.ts';
 import { NetworkRecords } from './record.ts';
 import type { NetworkServices } from './services.ts';
-import { type NetworkView, type Problem, withoutFigures } from './status.ts';
+import { type NetworkView, networksHealth, type Problem, withoutFigures } from './status.ts';
 import { encodeStateDetail, encodeTelemetry, type NetworkSpecMessage, statusMessage } from './wire.ts';
 
 /** What the capability is made from. */
@@ -193,11 +194,8 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     return views.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  async health(): Promise<{ readonly ok: boolean; readonly detail: string }> {
-    const views = [...this.#networks.values()].map((network) => network.view());
-    const bad = views.filter(({ state }) => state === 'failed');
-    const detail = views.map(({ name, state }) => `${name} ${state}`).join(', ') || 'no networks';
-    return { ok: bad.length === 0, detail };
+  async health(): Promise<CapabilityHealth> {
+    return networksHealth([...this.#networks.values()].map((network) => network.view()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

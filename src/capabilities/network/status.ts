@@ -1,4 +1,5 @@
 // A network as it is observed, in plain values: what is found, joined to what is wanted. Pure.
+import type { CapabilityHealth } from '../../core/capability.ts';
 import type { Backend, NetworkSpec } from '../../core/network/network-spec.ts';
 import type { FoundDevice, FoundPeer } from './device.ts';
 import type { PeerHealth } from './health.ts';
@@ -122,4 +123,24 @@ function peerView(peer: FoundPeer, name: string | undefined, health: PeerHealth)
 export function withoutFigures(view: NetworkView): NetworkView {
   const counts = { active: 0, idle: 0, suspect: 0, stale: 0 };
   return { ...view, counts, receivedBytes: 0, sentBytes: 0, reconciledAtMs: undefined, passes: NO_PASSES };
+}
+
+/** How the networks of a host are, in a few words. */
+export function networksHealth(views: readonly NetworkView[]): CapabilityHealth {
+  const works = views.every(({ state }) => state !== 'failed');
+  const well = views.every(({ state, counts }) => state !== 'degraded' && counts.stale === 0);
+  return {
+    ok: works && well,
+    works,
+    detail: views.map(healthText).join(', ') || 'no networks',
+    mend: 'see longline network show; where peers are silent, whether their hosts are up',
+  };
+}
+
+function healthText({ name, state, problems, counts }: NetworkView): string {
+  const why = problems.filter(({ harmless }) => !harmless).slice(0, 1);
+  const parts = why.map(({ field, message }) => `${field}: ${message}`);
+  const all = Object.values(counts).reduce((sum, one) => sum + one, 0);
+  if (counts.stale > 0) parts.push(`no handshake lately with ${counts.stale} of ${all} peers`);
+  return parts.length === 0 ? `${name} ${state}` : `${name} ${state} (${parts.join('; ')})`;
 }

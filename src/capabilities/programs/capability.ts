@@ -8,6 +8,7 @@ import type {
   Capability,
   CapabilityCommand,
   CapabilityEvent,
+  CapabilityHealth,
   CapabilityHost,
   CommandContext,
   HealthChecked,
@@ -22,6 +23,7 @@ import { carryOut } from './commands.ts';
 import { orderOf } from './order.ts';
 import type { AnnouncedRollback, FoundProgram, KernelSupport, RollbackRequest } from './ports.ts';
 import { Program } from './program.ts';
+import { programsHealth } from './program-health.ts';
 import type { Quarantined } from './quarantine.ts';
 import type { ProgramRecord } from './record.ts';
 import { isAbout, RefusalLog } from './refusal-log.ts';
@@ -201,20 +203,8 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
     return released;
   }
 
-  async health(): Promise<{ readonly ok: boolean; readonly detail: string }> {
-    const views = this.look();
-    const { registry } = this.#parts ?? {};
-    const parts = views.map(({ name, life, problems }) => {
-      return problems.length === 0
-        ? `${name} ${life.kind}`
-        : `${name} ${life.kind} (${problems[0]!.field}: ${problems[0]!.error.message})`;
-    });
-    const trouble = registry?.trouble === undefined ? [] : [`registry: ${registry.trouble}`];
-    const isWell = ({ life, problems }: ProgramView) => life.kind !== 'failed' && problems.length === 0;
-    return {
-      ok: views.every(isWell) && trouble.length === 0,
-      detail: [...parts, ...trouble].join(', ') || 'no programs',
-    };
+  async health(): Promise<CapabilityHealth> {
+    return programsHealth(this.look(), this.#parts?.registry?.trouble);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

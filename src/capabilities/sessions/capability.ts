@@ -7,6 +7,7 @@ import type {
   Capability,
   CapabilityCommand,
   CapabilityEvent,
+  CapabilityHealth,
   CapabilityHost,
   CommandContext,
   HealthChecked,
@@ -181,14 +182,14 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     return false;
   }
 
-  async health(): Promise<{ readonly ok: boolean; readonly detail: string }> {
+  async health(): Promise<CapabilityHealth> {
     try {
       const { kind, version } = await this.#options.engine.sessionFacts();
       const { running, asleep, reserved, limits } = this.counts();
       const room = `${reserved.cpus} of ${limits.maxCpus} cores reserved`;
       return { ok: true, detail: `${kind} ${version}: ${running} sessions run, ${asleep} sleep, ${room}` };
     } catch (error) {
-      return { ok: false, detail: describeError(error) };
+      return { ok: false, detail: describeError(error), mend: 'see whether the container engine runs: docker info' };
     }
   }
 

@@ -5,6 +5,7 @@ import { LonglineError } from '../../core/errors.ts';
 import { addConfigOptions } from '../config-options.ts';
 import { InterruptGuard } from '../interrupt.ts';
 import type { CliIo } from '../io.ts';
+import { registerLogLevel } from './agent-log-level.ts';
 
 export type { AgentConfig } from '../../agent/config.ts';
 /** The agent's settings, for commands that print or check them. */
@@ -25,6 +26,7 @@ export function registerAgentCommands(program: Command, io: CliIo): void {
     .description('Run the agent of this host. It enrols with --token at its first start and needs none later.')
     .addHelpText('after', EXAMPLES);
   const options = addConfigOptions(agent, agentConfig, io);
+  registerLogLevel(agent, io);
   agent.action(async () => {
     const read = async () => (await options.load()).config;
     await start(await read(), read, io);

@@ -1,6 +1,7 @@
 // `longline doctor`: what works on this host and on the way to the controller, and what mends what does not.
 import type { Command } from 'commander';
 import { LocalService } from '#gen/longline/local/v1/local_pb.js';
+import { LonglineError } from '../../core/errors.ts';
 import { type CheckResult, type CheckStatus, resultsOf } from '../doctor/check.ts';
 import { checkController } from '../doctor/controller-checks.ts';
 import {
@@ -15,6 +16,7 @@ import {
 import { globalOptions } from '../global-options.ts';
 import { type CliIo, type Color, EXIT, toJson } from '../io.ts';
 import { LocalClient, localSocketPath } from '../local-client.ts';
+import { healthResults } from '../local-health.ts';
 import { defaultContextPath, readContext } from '../operator-context.ts';
 import { plainText } from '../table.ts';
 
@@ -59,7 +61,7 @@ async function runChecks(io: CliIo, options: DoctorOptions, command: Command): P
     async () => [await checkCgroups()],
     async () => [await checkDataFolder(dataDir), await checkDisk(dataDir)],
     async () => [await checkBusybox(options.warmInit)],
-    async () => [await checkLocalAgent(socket)],
+    async () => await checkLocalAgent(socket),
     async () => await checkContext(globalOptions(command, io).contextPath ?? defaultContextPath(io.env)),
   ];
   const results: CheckResult[] = [];
@@ -76,17 +78,29 @@ async function checkContext(path: string): Promise<readonly CheckResult[]> {
   }
 }
 
-async function checkLocalAgent(path: string): Promise<CheckResult> {
+async function checkLocalAgent(path: string): Promise<readonly CheckResult[]> {
   const result = resultsOf('agent');
   using client = new LocalClient(path, LOCAL_LIMIT_MS);
   try {
     const status = await client.call(LocalService.method.getStatus, {});
     const detail = `${status.agentId}, link ${status.linkState}${status.linkReason === '' ? '' : ` (${status.linkReason})`}`;
-    return status.linkState === 'open'
-      ? result.ok(detail)
-      : result.warn(detail, 'see the log of the agent; it goes on trying');
+    const link =
+      status.linkState === 'open'
+        ? result.ok(detail)
+        : result.warn(detail, 'see the log of the agent; it goes on trying');
+    return [link, ...(await checkHealth(client))];
   } catch (error) {
-    return result.warn((error as Error).message, 'start it: longline agent --controller URL --token TOKEN');
+    return [result.warn((error as Error).message, 'start it: longline agent --controller URL --token TOKEN')];
+  }
+}
+
+/** An agent of an earlier version has no such call, and is none the worse for it. */
+async function checkHealth(client: LocalClient): Promise<readonly CheckResult[]> {
+  try {
+    return healthResults(await client.call(LocalService.method.getHealth, {}));
+  } catch (error) {
+    if (error instanceof LonglineError && error.reason === 'unsupported') return [];
+    throw error;
   }
 }
 

@@ -5,6 +5,7 @@ import { ageOf } from '../age.ts';
 import { globalOptions } from '../global-options.ts';
 import { type CliIo, toJson } from '../io.ts';
 import { LocalClient, localSocketPath } from '../local-client.ts';
+import { showHealth } from '../local-health.ts';
 import { plainText } from '../table.ts';
 import { timeView, usageView } from '../views.ts';
 
@@ -26,10 +27,12 @@ export function registerStatusCommands(program: Command, io: CliIo): void {
       `data folder of the agent, to find its socket (env LONGLINE_DATA_DIR, default ${DEFAULT_DATA_DIR})`,
     )
     .option('--commands', 'list the commands it has not finished instead')
+    .option('--health', 'show every check of its health instead; exits with 1 if one has failed')
     .addHelpText('after', '\nExamples:\n  longline status\n  longline status --data-dir ./agent --commands --json')
-    .action(async (options: StatusOptions & { commands?: boolean }, command: Command) => {
+    .action(async (options: StatusOptions & { commands?: boolean; health?: boolean }, command: Command) => {
       using client = openLocal(io, options, globalOptions(command, io).timeoutMs);
       if (options.commands) await showCommands(io, client);
+      else if (options.health) await showHealth(io, client);
       else await showStatus(io, client);
     });
 }

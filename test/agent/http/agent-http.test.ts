@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { request } from 'node:http';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { create, fromJson } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { ListProgramsResponseSchema, ListRollbacksResponseSchema } from '#gen/longline/local/v1/local_pb.js';
 import { ProgramRollbackTrigger, ProgramState } from '#gen/longline/v1/program_pb.js';
 import { AgentHttp } from '../../../src/agent/http/agent-http.ts';
-import { openRoutes, programRoutes } from '../../../src/agent/http/agent-routes.ts';
+import { programRoutes, versionRoute } from '../../../src/agent/http/agent-routes.ts';
 import { httpSettings } from '../../../src/agent/http-settings.ts';
 import { resolveConfig } from '../../../src/core/config/resolve.ts';
 import { defineConfig } from '../../../src/core/config/setting.ts';
@@ -33,9 +37,9 @@ async function read(port: number, path: string) {
   return { status: response.status, json: (await response.json()) as Record<string, unknown> };
 }
 
-function agentHttp(port: number, log: Logger = silentLogger, health = { ok: true, detail: '' }): AgentHttp {
-  const routes = [...openRoutes('agent-1', async () => health), ...programRoutes(lists)];
-  return new AgentHttp({ port, address: '127.0.0.1', token: undefined }, routes, fastClock(1000), log);
+function agentHttp(port: number, log: Logger = silentLogger, socket?: string): AgentHttp {
+  const routes = [versionRoute('agent-1'), ...programRoutes(lists)];
+  return new AgentHttp({ port, address: '127.0.0.1', socket, token: undefined }, routes, fastClock(1000), log);
 }
 
 /** A port that is free until `release`. */
@@ -54,12 +58,11 @@ async function takePort() {
 }
 
 describe('local HTTP API', () => {
-  it('tells health, version, programs, rollbacks and telemetry', async () => {
+  it('tells version, programs, rollbacks and telemetry', async () => {
     const { port, release } = await takePort();
     await release();
     await using http = agentHttp(port);
     await http.open();
-    assert.deepEqual(await read(port, '/healthz'), { status: 200, json: { status: 'ok' } });
     const { json: version } = await read(port, '/version');
     assert.deepEqual(Object.keys(version), ['version', 'build', 'node', 'platform', 'agentId']);
     assert.equal(version['agentId'], 'agent-1');
@@ -75,13 +78,24 @@ describe('local HTTP API', () => {
     assert.equal(only!['figures']!['errors'], '0', 'nothing is left out for being nothing');
   });
 
-  it('is 503 where the agent does not work, and says why', async () => {
-    const { port, release } = await takePort();
-    await release();
-    await using http = agentHttp(port, silentLogger, { ok: false, detail: 'the disk is full' });
+  it('is served on a unix socket too, where whoever may open it reads everything', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'longline-http-'));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const socket = join(folder, 'http.sock');
+    await using http = agentHttp(0, silentLogger, socket);
     await http.open();
-    const expected = { status: 503, json: { status: 'unavailable', detail: 'the disk is full' } };
-    assert.deepEqual(await read(port, '/healthz'), expected);
+    assert.equal(http.port, undefined);
+    assert.equal((await stat(socket)).mode & 0o777, 0o600);
+    const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+    // Behind a proxy a port would trust nobody.
+    const headers = { 'x-forwarded-for': '192.0.2.1' };
+    request({ socketPath: socket, path: '/programs', headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    })
+      .on('error', reject)
+      .end();
+    assert.equal(await promise, 200);
   });
 
   it('waits for a port that is taken, and does not hold up who opens it', async () => {
@@ -97,13 +111,10 @@ describe('local HTTP API', () => {
     await using http = agentHttp(port, log);
     await http.open();
     assert.equal(http.port, undefined);
-    assert.match(
-      warnings.join(),
-      new RegExp(`http\\.port takes another port, 0 none: .*127\\.0\\.0\\.1:${port}.*EADDRINUSE`),
-    );
+    assert.match(warnings.join(), new RegExp(`http\\.port takes another place: .*127\\.0\\.0\\.1:${port}.*EADDRINUSE`));
     await release();
     await served;
-    assert.equal((await read(port, '/healthz')).status, 200);
+    assert.equal((await read(port, '/version')).status, 200);
     assert.equal(warnings.length, 1, 'said once');
   });
 
@@ -124,7 +135,7 @@ describe('local HTTP API', () => {
       const result = resolveConfig(schema, { env, file: { path: 'a.toml', text }, readSecret: () => '' });
       return result.ok ? result.config.http : result.problems.map(({ key }) => key);
     };
-    const plain = { port: 8080, address: '127.0.0.1', token: undefined };
+    const plain = { port: 8080, address: '127.0.0.1', socket: undefined, token: undefined };
     assert.deepEqual(resolved({}), plain);
     assert.deepEqual(resolved({ AGENT_HTTP_PORT: '9090', AGENT_HTTP_ADDRESS: '::' }), {
       ...plain,

@@ -4,7 +4,7 @@
 
 // The agent's own service on a unix socket of its host.
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { AgentFacts, AgentUsage } from "../../v1/agent_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
@@ -107,6 +107,163 @@ export declare type GetStatusResponse = Message<"longline.local.v1.GetStatusResp
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export declare const GetStatusResponseSchema: GenMessage<GetStatusResponse>;
+
+/**
+ * Asks for the health.
+ *
+ * @generated from message longline.local.v1.GetHealthRequest
+ */
+export declare type GetHealthRequest = Message<"longline.local.v1.GetHealthRequest"> & {
+};
+
+/**
+ * Describes the message longline.local.v1.GetHealthRequest.
+ * Use `create(GetHealthRequestSchema)` to create a new message.
+ */
+export declare const GetHealthRequestSchema: GenMessage<GetHealthRequest>;
+
+/**
+ * The health.
+ *
+ * @generated from message longline.local.v1.GetHealthResponse
+ */
+export declare type GetHealthResponse = Message<"longline.local.v1.GetHealthResponse"> & {
+  /**
+   * The worst of all checks.
+   *
+   * @generated from field: longline.local.v1.HealthState state = 1;
+   */
+  state: HealthState;
+
+  /**
+   * True once what runs outside the process was adopted and the link was open, and until the agent stops.
+   *
+   * @generated from field: bool ready = 2;
+   */
+  ready: boolean;
+
+  /**
+   * Why it isn't ready; empty if it is.
+   *
+   * @generated from field: string not_ready_reason = 3;
+   */
+  notReadyReason: string;
+
+  /**
+   * Every check, in a fixed order.
+   *
+   * @generated from field: repeated longline.local.v1.HealthCheck checks = 4;
+   */
+  checks: HealthCheck[];
+};
+
+/**
+ * Describes the message longline.local.v1.GetHealthResponse.
+ * Use `create(GetHealthResponseSchema)` to create a new message.
+ */
+export declare const GetHealthResponseSchema: GenMessage<GetHealthResponse>;
+
+/**
+ * One check.
+ *
+ * @generated from message longline.local.v1.HealthCheck
+ */
+export declare type HealthCheck = Message<"longline.local.v1.HealthCheck"> & {
+  /**
+   * "event_loop", "data_folder", "jobs", …
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What was found.
+   *
+   * @generated from field: longline.local.v1.HealthState state = 2;
+   */
+  state: HealthState;
+
+  /**
+   * For people: what is wrong, or how it is.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * For people: what to do; empty if nothing.
+   *
+   * @generated from field: string mend = 4;
+   */
+  mend: string;
+
+  /**
+   * Since when it is in this state, as far as this process has looked.
+   *
+   * @generated from field: google.protobuf.Timestamp since_time = 5;
+   */
+  sinceTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message longline.local.v1.HealthCheck.
+ * Use `create(HealthCheckSchema)` to create a new message.
+ */
+export declare const HealthCheckSchema: GenMessage<HealthCheck>;
+
+/**
+ * Asks for other log lines.
+ *
+ * @generated from message longline.local.v1.SetLogLevelRequest
+ */
+export declare type SetLogLevelRequest = Message<"longline.local.v1.SetLogLevelRequest"> & {
+  /**
+   * "debug", "info", "warn", "error"; empty to leave the part as the whole is.
+   *
+   * @generated from field: string level = 1;
+   */
+  level: string;
+
+  /**
+   * Part of the agent, as in the field "part" or "capability" of its lines; empty for the whole.
+   *
+   * @generated from field: string part = 2;
+   */
+  part: string;
+};
+
+/**
+ * Describes the message longline.local.v1.SetLogLevelRequest.
+ * Use `create(SetLogLevelRequestSchema)` to create a new message.
+ */
+export declare const SetLogLevelRequestSchema: GenMessage<SetLogLevelRequest>;
+
+/**
+ * What is logged now.
+ *
+ * @generated from message longline.local.v1.SetLogLevelResponse
+ */
+export declare type SetLogLevelResponse = Message<"longline.local.v1.SetLogLevelResponse"> & {
+  /**
+   * Level of the whole.
+   *
+   * @generated from field: string level = 1;
+   */
+  level: string;
+
+  /**
+   * Level by part, where that is another.
+   *
+   * @generated from field: map<string, string> parts = 2;
+   */
+  parts: { [key: string]: string };
+};
+
+/**
+ * Describes the message longline.local.v1.SetLogLevelResponse.
+ * Use `create(SetLogLevelResponseSchema)` to create a new message.
+ */
+export declare const SetLogLevelResponseSchema: GenMessage<SetLogLevelResponse>;
 
 /**
  * Asks for commands.
@@ -740,6 +897,46 @@ export declare type ReleaseQuarantineResponse = Message<"longline.local.v1.Relea
 export declare const ReleaseQuarantineResponseSchema: GenMessage<ReleaseQuarantineResponse>;
 
 /**
+ * How something is.
+ *
+ * @generated from enum longline.local.v1.HealthState
+ */
+export enum HealthState {
+  /**
+   * Not known.
+   *
+   * @generated from enum value: HEALTH_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * As it should be.
+   *
+   * @generated from enum value: HEALTH_STATE_OK = 1;
+   */
+  OK = 1,
+
+  /**
+   * It works, but not all is as it should be.
+   *
+   * @generated from enum value: HEALTH_STATE_DEGRADED = 2;
+   */
+  DEGRADED = 2,
+
+  /**
+   * It doesn't work.
+   *
+   * @generated from enum value: HEALTH_STATE_FAILED = 3;
+   */
+  FAILED = 3,
+}
+
+/**
+ * Describes the enum longline.local.v1.HealthState.
+ */
+export declare const HealthStateSchema: GenEnum<HealthState>;
+
+/**
  * What the agent is doing, for people and programs on the host.
  *
  * @generated from service longline.local.v1.LocalService
@@ -754,6 +951,26 @@ export declare const LocalService: GenService<{
     methodKind: "unary";
     input: typeof GetStatusRequestSchema;
     output: typeof GetStatusResponseSchema;
+  },
+  /**
+   * What is checked on this host, what was found, and what mends it.
+   *
+   * @generated from rpc longline.local.v1.LocalService.GetHealth
+   */
+  getHealth: {
+    methodKind: "unary";
+    input: typeof GetHealthRequestSchema;
+    output: typeof GetHealthResponseSchema;
+  },
+  /**
+   * Changes which lines the agent logs, until it reads its settings anew or ends.
+   *
+   * @generated from rpc longline.local.v1.LocalService.SetLogLevel
+   */
+  setLogLevel: {
+    methodKind: "unary";
+    input: typeof SetLogLevelRequestSchema;
+    output: typeof SetLogLevelResponseSchema;
   },
   /**
    * Commands that are accepted and not yet acknowledged.
