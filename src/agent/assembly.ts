@@ -20,7 +20,6 @@ import type { Foundation } from './foundation.ts';
 import type { AgentHealth } from './health/agent-health.ts';
 import { healthMessage } from './health/health-message.ts';
 import { healthRoutes } from './health/health-routes.ts';
-import { LoopPulse } from './health/loop-pulse.ts';
 import { makeHealth } from './health-setup.ts';
 import { hostReport } from './host-report.ts';
 import { AgentHttp } from './http/agent-http.ts';
@@ -104,13 +103,9 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   );
   const calls = { networks: networkCalls(networks, base.clock), programs: programCalls(programs.capability) };
   const passes = new Progress('capabilities', base.clock);
-  const health = makeHealth({
-    ...{ config: base.config, dataFolder: folder.path, clock: base.clock },
-    ...{ link, identity, audit, registry, capabilities: capabilities.all },
-    pulse: stack.use(new LoopPulse(() => base.clock.monotonic())),
-    tasks: [passes],
-    serving: () => holder.local?.serving ?? false,
-  });
+  const serving = () => holder.local?.serving ?? false;
+  const looked = { link, identity, audit, registry, capabilities: capabilities.all, tasks: [passes], serving };
+  const health = makeHealth({ ...base, ...looked }, stack);
   const view = makeView(base, { identity, link, report, reload, health });
   const local = stack.use(makeLocalServer(base, { view, ...calls }));
   holder.local = local;
