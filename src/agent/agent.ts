@@ -15,6 +15,7 @@ import type { Foundation } from './foundation.ts';
 import { LiveSettings } from './live-settings.ts';
 import { applyLevels } from './log-levels.ts';
 import { openRules } from './rules.ts';
+import { ServiceVoice } from './service/service-voice.ts';
 import { AGENT_BUILD, AGENT_VERSION } from './version.ts';
 
 /** How often an unavailable capability is tried again. */
@@ -35,6 +36,9 @@ export async function runAgent(
 ): Promise<void> {
   const clock = systemClock;
   const log = createLogger({ level: config.log.level, name: 'agent' });
+  await using voice = new ServiceVoice({ environment, clock, log });
+  const stop = () => voice.stopping();
+  signal.addEventListener('abort', stop, { once: true });
   await using stack = new AsyncDisposableStack();
   const resource = { [ATTRIBUTE.agentId]: config.agentId };
   const { tracer } = stack.use(
@@ -45,13 +49,11 @@ export async function runAgent(
   const settings = new LiveSettings(config, reread, (next) => applyLevels(log, next));
   const { jobs } = settings;
   const rules = await openRules(config, folder, jobs);
-  await serve(
-    await assemble({ config, settings, clock, log, levels: log, tracer, folder, jobs, environment, ...rules }, stack, signal),
-    signal,
-  );
+  const base = { config, settings, clock, log, levels: log, tracer, folder, jobs, environment, ...rules };
+  await serve(await assemble(base, stack, signal), voice, signal);
 }
 
-async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
+async function serve(agent: Agent, voice: ServiceVoice, signal: AbortSignal): Promise<void> {
   const { config, clock, log, identity, link, registry, local, http, programs, passes } = agent;
   await local.open();
   await openControl(agent);
@@ -60,7 +62,7 @@ async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
   programs.begin();
   await link.resume(({ id, attempt }) => agent.sessions.followsLog(id, attempt));
   await using tasks = new TaskGroup(signal);
-  using _ = reloadOnHangup(agent);
+  using _ = reloadOnHangup(agent, voice);
   tasks.spawn((stop) => link.run(stop));
   tasks.spawn((stop) => identity.keepRenewed(() => link.reconnect('the certificate was renewed'), stop));
   tasks.spawn(async (stop) => {
@@ -71,6 +73,7 @@ async function serve(agent: Agent, signal: AbortSignal): Promise<void> {
     }
   });
   local.setServing(true);
+  voice.ready({ tasks: () => [...link.progress, passes], status: () => `link ${link.status().state.kind}` });
   const { agentId, controllerUrl: controller } = config;
   log.info('agent is running', { agentId, controller, version: AGENT_VERSION, build: AGENT_BUILD });
   await tasks.wait();
@@ -88,9 +91,11 @@ async function openControl({ config, control, log }: Agent): Promise<void> {
   }
 }
 
-function reloadOnHangup({ reload, log }: Agent): Disposable {
+function reloadOnHangup({ reload, log }: Agent, voice: ServiceVoice): Disposable {
   const onHangup = () => {
-    reload().catch((error: unknown) => log.error('reload refused; all stays as it was', { err: describeError(error) }));
+    voice
+      .reload(reload)
+      .catch((error: unknown) => log.error('reload refused; all stays as it was', { err: describeError(error) }));
   };
   process.on('SIGHUP', onHangup);
   return { [Symbol.dispose]: () => process.off('SIGHUP', onHangup) };

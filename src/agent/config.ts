@@ -159,6 +159,15 @@ const files = {
   }),
 } as const;
 
+const stopping = {
+  shutdownLimitMs: setting(type.duration({ min: SECOND, max: 10 * MINUTE }), {
+    key: 'shutdown.limit',
+    group: LOG,
+    default: 20 * SECOND,
+    description: 'How long an orderly end may take; after that the process ends by force, with exit code 124.',
+  }),
+} as const;
+
 const spool = {
   maxBytes: setting(type.bytes({ min: MIB, max: 16 * TIB }), {
     key: 'spool.max_bytes',
@@ -226,6 +235,7 @@ export const agentConfig = defineConfig(
     ...link,
     ...host,
     ...files,
+    ...stopping,
     http: httpSettings,
     jobs: jobSettings,
     sessions: sessionSettings,

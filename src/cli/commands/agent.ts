@@ -5,6 +5,7 @@ import { LonglineError } from '../../core/errors.ts';
 import { addConfigOptions } from '../config-options.ts';
 import { InterruptGuard } from '../interrupt.ts';
 import type { CliIo } from '../io.ts';
+import { ShutdownLimit } from '../shutdown-limit.ts';
 import { registerLogLevel } from './agent-log-level.ts';
 
 export type { AgentConfig } from '../../agent/config.ts';
@@ -41,6 +42,7 @@ async function start(config: AgentConfig, reread: () => Promise<AgentConfig>, io
     );
   }
   using interrupt = new InterruptGuard();
+  using _ = new ShutdownLimit(interrupt.signal, config.shutdownLimitMs, 'shutdown.limit');
   const { runAgent } = await import('../../agent/agent.ts');
   try {
     await runAgent(config, reread, interrupt.signal, io.env);

@@ -7,9 +7,12 @@ import * as type from '../../core/config/value-type.ts';
 import { addConfigOptions } from '../config-options.ts';
 import { InterruptGuard } from '../interrupt.ts';
 import { type CliIo, toJson } from '../io.ts';
+import { ShutdownLimit } from '../shutdown-limit.ts';
 
 const SECOND = 1000;
 const DAY = 86_400 * SECOND;
+/** To close stores and files once all are drained. */
+const CLOSING_MS = 20 * SECOND;
 const ADDRESS = 'Addresses';
 const STATE = 'State';
 const AGENTS = 'Agents';
@@ -171,6 +174,8 @@ function optionsOf(config: Resolved<typeof controllerConfig.table>): ControllerO
 
 async function serve(io: CliIo, options: ControllerOptions): Promise<void> {
   using interrupt = new InterruptGuard();
+  const limitMs = (options.drainWindowMs ?? 0) + CLOSING_MS;
+  using _ = new ShutdownLimit(interrupt.signal, limitMs, 'drain_window');
   const { runController } = await import('../../controller/controller.ts');
   await using controller = await runController(options, {}, io.env);
   await io.stdout.line(toJson({ ready: true, url: controller.url, context: controller.contextPath }));

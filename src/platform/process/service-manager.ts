@@ -4,15 +4,30 @@ import { closeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { LonglineError } from '../../core/errors.ts';
 
-const [AF_UNIX, SOCK_DGRAM, SOCK_CLOEXEC, MSG_NOSIGNAL] = [1, 2, 0o2000000, 0x4000];
+const [AF_UNIX, SOCK_DGRAM, SOCK_CLOEXEC, SOCK_NONBLOCK, MSG_NOSIGNAL] = [1, 2, 0o2000000, 0o4000, 0x4000];
 /** What sockaddr_un has room for. */
 const LONGEST_PATH = 107;
+/** More than anybody reads in one line. */
+const LONGEST_STATUS = 512;
 
 /** What can be told. */
-export type ServiceState = 'READY=1' | 'RELOADING=1' | 'STOPPING=1';
+export type ServiceState =
+  | 'READY=1'
+  | 'RELOADING=1'
+  | 'STOPPING=1'
+  | 'WATCHDOG=1'
+  | `STATUS=${string}`
+  | `EXTEND_TIMEOUT_USEC=${number}`;
 
-/** Tells the service manager, if there is one that asked. Throws `unavailable` if it can't be told. */
-export function tellServiceManager(notifySocket: string | undefined, state: ServiceState): void {
+interface Calls {
+  readonly socket: (...args: number[]) => number;
+  readonly sendto: (...args: (number | Buffer)[]) => number;
+}
+
+let calls: Calls | undefined;
+
+/** Tells the service manager, if there is one that asked. Throws `unavailable` if it can't be told now. */
+export function tellServiceManager(notifySocket: string | undefined, ...states: readonly ServiceState[]): void {
   if (notifySocket === undefined || notifySocket === '' || process.platform !== 'linux') return;
   // "@" at the front stands for the NUL of a socket that is in no file system.
   const path = Buffer.from(notifySocket.replace(/^@/, '\0'));
@@ -20,9 +35,12 @@ export function tellServiceManager(notifySocket: string | undefined, state: Serv
   const family = Buffer.alloc(2);
   family.writeUInt16LE(AF_UNIX);
   const address = Buffer.concat([family, path]);
-  const text = Buffer.from(`${state}\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}\n`);
-  const { socket, sendto } = load();
-  const descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const lines = states.map((state) => state.replaceAll(/\p{Cc}/gu, ' ').slice(0, LONGEST_STATUS));
+  const text = Buffer.from([...lines, `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`, ''].join('\n'));
+  calls ??= load();
+  const { socket, sendto } = calls;
+  // A manager that doesn't read must not hold up whom it watches.
+  const descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (descriptor < 0) throw new LonglineError('unavailable', 'no socket could be opened for the service manager');
   try {
     const sent = sendto(descriptor, text, text.length, MSG_NOSIGNAL, address, address.length);
@@ -32,13 +50,13 @@ export function tellServiceManager(notifySocket: string | undefined, state: Serv
   }
 }
 
-function load() {
+function load(): Calls {
   const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
   const library = koffi.load(null);
   return {
-    socket: library.func('int socket(int domain, int type, int protocol)') as (...args: number[]) => number,
-    sendto: library.func('intptr_t sendto(int fd, void *data, size_t length, int flags, void *address, uint size)') as (
-      ...args: (number | Buffer)[]
-    ) => number,
+    socket: library.func('int socket(int domain, int type, int protocol)') as Calls['socket'],
+    sendto: library.func(
+      'intptr_t sendto(int fd, void *data, size_t length, int flags, void *address, uint size)',
+    ) as Calls['sendto'],
   };
 }
