@@ -35,7 +35,7 @@ export async function runAgent(
   environment: Foundation['environment'] = {},
 ): Promise<void> {
   const clock = systemClock;
-  const log = createLogger({ level: config.log.level, name: 'agent' });
+  const log = createLogger({ level: config.log.level, name: 'agent', journal: environment['JOURNAL_STREAM'] });
   await using voice = new ServiceVoice({ environment, clock, log });
   const stop = () => voice.stopping();
   signal.addEventListener('abort', stop, { once: true });

@@ -1,7 +1,9 @@
 // Logger on pino: one JSON object a line on standard error. Secrets that reach it by accident are struck out, by the name
 // of the field and by the look of the text; callers must not rely on that. It never throws.
 import pino, { type DestinationStream, type Logger as PinoLogger } from 'pino';
+import { Secret } from '../core/config/secret.ts';
 import type { LogFields, Logger } from '../core/logger.ts';
+import { isJournal, journalStream } from './journal-stream.ts';
 import { currentIds } from './tracing/current-span.ts';
 
 /** Levels, from most to least. */
@@ -17,14 +19,19 @@ export interface LoggerOptions {
   readonly name: string;
   /** Standard error if undefined. Gets whole lines. */
   readonly destination?: DestinationStream;
+  /** JOURNAL_STREAM of the environment: lines for the journal begin with their priority. */
+  readonly journal?: string | undefined;
 }
 
 const STRUCK = '[redacted]';
+/** Of a name in words that are parted by "_". */
 const SECRET_NAME =
-  /^(authorization|cookie|password|passphrase|secret|token|api_?key|private_?key|preshared_?key|pem)$/i;
+  /(^|_)(authorization|cookie|password|passwd|passphrase|secret|secret_id|token|api_?key|private_?key|preshared_?key|pem)$/;
 const SECRET_TEXT = [
   /\bll[ea]1\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]+)?/g,
   /\b(bearer|basic) +[A-Za-z0-9._~+/=-]{8,}/gi,
+  // Of an URL.
+  /(?<=\b[a-z][a-z0-9+.-]{0,20}:\/\/)[^\s/@"'?#]+(?=@)/gi,
   /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)/g,
 ];
 const MAX_DEPTH = 5;
@@ -46,7 +53,8 @@ export interface LeveledLogger extends Logger, LogLevels {}
 
 /** A logger that writes synchronously, so that the last lines before a crash are there. */
 export function createLogger(options: LoggerOptions): LeveledLogger {
-  const destination = options.destination ?? pino.destination({ fd: 2, sync: true });
+  const plain = options.destination ?? pino.destination({ fd: 2, sync: true });
+  const destination = isJournal(options.journal) ? journalStream(plain) : plain;
   const base = pino(
     {
       // What is logged is decided here: a child of pino's keeps the level that its parent had when it was made.
@@ -116,14 +124,20 @@ export function redact(value: unknown, depth = 0): unknown {
   if (typeof value !== 'object' || value === null) return value;
   if (depth >= MAX_DEPTH) return '[deeper]';
   if (value instanceof Error) return redactError(value, depth);
+  if (value instanceof Secret) return STRUCK;
   if (ArrayBuffer.isView(value)) return `[${value.byteLength} bytes]`;
   if (value instanceof Date) return value.toISOString();
   if (Array.isArray(value)) return value.slice(0, MAX_ITEMS).map((item) => redact(item, depth + 1));
   const copy: Record<string, unknown> = {};
   for (const [name, item] of Object.entries(value).slice(0, MAX_ITEMS)) {
-    copy[name] = SECRET_NAME.test(name) && item !== undefined ? STRUCK : redact(item, depth + 1);
+    copy[name] = isSecretName(name) && item !== undefined ? STRUCK : redact(item, depth + 1);
   }
   return copy;
+}
+
+function isSecretName(name: string): boolean {
+  const words = name.replaceAll(/([a-z0-9])([A-Z])/g, '$1_$2').replaceAll(/[-. ]/g, '_');
+  return SECRET_NAME.test(words.toLowerCase());
 }
 
 function redactError(error: Error, depth: number): Record<string, unknown> {

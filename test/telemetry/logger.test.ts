@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { Secret } from '../../src/core/config/secret.ts';
 import { LonglineError } from '../../src/core/errors.ts';
 import { createLogger, type LogLevel, redact } from '../../src/telemetry/logger.ts';
 
@@ -83,4 +84,38 @@ it('takes another level while it runs, its children too', () => {
     lines.map((line) => line['msg']),
     ['heard'],
   );
+});
+
+it('strikes out secrets under whatever name has them, and leaves what only sounds like one', () => {
+  const { log, lines } = recording();
+  const value = 'hidden-value';
+  const names = [
+    'http.token',
+    'sessionToken',
+    'vault_secret_id',
+    'natsPassword',
+    'registration-token',
+    'API_KEY',
+    'pem',
+  ];
+  log.info('settings', { config: Object.fromEntries(names.map((name) => [name, value])), secret: new Secret(value) });
+  log.info('ids', { tokenId: 'id-1', keyId: 'id-2', publicKey: 'id-3', secret_name: 'id-4' });
+  assert.doesNotMatch(JSON.stringify(lines), /hidden-value/);
+  assert.deepEqual(
+    ['tokenId', 'keyId', 'publicKey', 'secret_name'].map((name) => lines[1]?.[name]),
+    ['id-1', 'id-2', 'id-3', 'id-4'],
+  );
+});
+
+it('strikes user and password out of URLs, wherever they stand', () => {
+  const { log, lines } = recording();
+  log.error('cannot reach nats://agent:hunter2@nats.example.net:4222', {
+    url: 'https://hunter2@registry.example.net/v2',
+    err: new Error('connect redis://:hunter2@10.0.0.1:6379/0 failed'),
+    mail: 'ops@example.net',
+  });
+  const text = JSON.stringify(lines);
+  assert.doesNotMatch(text, /hunter2/);
+  assert.match(text, /nats:\/\/\[redacted\]@nats\.example\.net:4222/);
+  assert.equal(lines[0]?.['mail'], 'ops@example.net');
 });

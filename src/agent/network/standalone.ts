@@ -59,7 +59,7 @@ export async function runStandalone(
   signal: AbortSignal,
 ): Promise<void> {
   const clock = systemClock;
-  const log = createLogger({ level: options.logLevel, name: 'network' });
+  const log = createLogger({ level: options.logLevel, name: 'network', journal: options.env['JOURNAL_STREAM'] });
   await using stack = new AsyncDisposableStack();
   const seen = await fingerprint(options.file);
   const first = await readFiled(options.file);
