@@ -37,11 +37,11 @@ export async function makeCapabilities(
   { link, controller, meter }: CapabilitySurroundings,
   stack: AsyncDisposableStack,
 ): Promise<Capabilities> {
-  const { config, folder, paths } = base;
+  const { config, folder, paths, tracer } = base;
   const logs = { open: (executionId: string) => link()!.logs.open(executionId) };
-  const sessions = openSessions(config, folder.instanceId, link, meter, stack);
+  const sessions = openSessions(config, folder.instanceId, { link, meter, tracer }, stack);
   const { images } = sessions;
-  const jobs = openJobs(config, base.jobs, folder.instanceId, { logs, paths, images }, stack);
+  const jobs = openJobs(config, base.jobs, folder.instanceId, { logs, paths, images, tracer }, stack);
   const { dnsmasqPidFile: pidFile, dnsmasqServersFile: serversFile, ...network } = config.network;
   const reports = networkReports(link);
   const networks = openNetworks({ ...base, config: network, reports, dnsmasq: { pidFile, serversFile } });

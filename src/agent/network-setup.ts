@@ -7,6 +7,7 @@ import type { EnvironmentKey } from '../capabilities/network/keys.ts';
 import type { NetworkReports, NetworkSystem } from '../capabilities/network/ports.ts';
 import type { StateStore } from '../core/capability.ts';
 import { storedRecord } from '../core/stored-record.ts';
+import type { Tracer } from '../core/tracer.ts';
 import type { Link } from '../link/link.ts';
 import type { DnsmasqPlace } from '../platform/dns/dnsmasq.ts';
 import { DEFAULT_DNSMASQ, hostNameServers } from '../platform/dns/host-name-servers.ts';
@@ -29,17 +30,19 @@ export interface NetworkSetup {
   readonly config: NetworkConfig;
   readonly environment: Environment;
   readonly reports: NetworkReports;
+  readonly tracer?: Tracer;
   /** Where a dnsmasq of the host is. */
   readonly dnsmasq?: DnsmasqPlace;
 }
 
 /** The capability on this host. */
 export function openNetworks(setup: NetworkSetup): NetworkCapability {
-  const { config, environment, reports } = setup;
+  const { config, environment, reports, tracer } = setup;
   return new NetworkCapability({
     systemOn: (state) => networkSystem(state, setup),
     environmentKey: environmentKeys(environment),
     reports,
+    tracer,
     config,
   });
 }

@@ -7,6 +7,7 @@ import { ProgramTelemetrySchema } from '#gen/longline/v1/program_pb.js';
 import { ProgramsCapability } from '../capabilities/programs/capability.ts';
 import type { Announcements, ArtifactOrigin, Kernel, RollbackHandler } from '../capabilities/programs/ports.ts';
 import type { ArtifactSource } from '../core/programs/artifact-source.ts';
+import type { Tracer } from '../core/tracer.ts';
 import type { Link } from '../link/link.ts';
 import type { LinkTarget } from '../link/ports.ts';
 import { BpfKernel } from '../platform/ebpf/bpf-kernel.ts';
@@ -18,6 +19,7 @@ import { AGENT_VERSION } from './version.ts';
 
 /** What it is made from. */
 export interface ProgramsSetup extends Pick<Foundation, 'config' | 'folder' | 'clock' | 'log'> {
+  readonly tracer?: Tracer;
   readonly link: () => Link | undefined;
   /** What the link dials with. */
   readonly controller: () => Promise<LinkTarget>;
@@ -36,7 +38,7 @@ const NOBODY: Announcements = { measured: () => undefined, changed: () => undefi
 
 /** All of it but the capability is the stack's to dispose, after the capability. Throws `invalid` for settings that can't be used. */
 export async function openPrograms(setup: ProgramsSetup, stack: AsyncDisposableStack): Promise<Programs> {
-  const { config, folder, clock, log, link } = setup;
+  const { config, folder, clock, log, link, tracer } = setup;
   const { programs } = config;
   const keysLog = log.child({ part: 'artifact keys' });
   const copyPath = folder.file('artifact-keys.json');
@@ -53,6 +55,7 @@ export async function openPrograms(setup: ProgramsSetup, stack: AsyncDisposableS
     announcements: nats ?? NOBODY,
     reports: { measured: (figures) => link()?.programTelemetry([fromBinary(ProgramTelemetrySchema, figures)]) },
     config: programs.limits,
+    ...(tracer && { tracer }),
     // Of the clock that goes on while the host sleeps.
     bootMs: () => uptime() * 1000,
   });

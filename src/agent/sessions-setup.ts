@@ -6,6 +6,7 @@ import { type SessionStatus, SessionStatusSchema, SessionTelemetrySchema } from 
 import { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import type { SessionsConfig } from '../capabilities/sessions/config.ts';
 import type { SessionMeter, SessionReports } from '../capabilities/sessions/ports.ts';
+import type { Tracer } from '../core/tracer.ts';
 import type { Link } from '../link/link.ts';
 import { parseEngineAddress } from '../platform/docker/engine-address.ts';
 import { DockerSessionEngine } from '../platform/docker/session-engine.ts';
@@ -19,12 +20,18 @@ export function sessionsConfigOf({ sessions }: AgentConfig): SessionsConfig {
   return sessions;
 }
 
+/** What sessions use of the agent around them. */
+export interface SessionsSurroundings {
+  readonly link: () => Link | undefined;
+  readonly meter: SessionMeter;
+  readonly tracer: Tracer;
+}
+
 /** The capability on the configured engine. The engine is the stack's to dispose, after the capability. */
 export function openSessions(
   config: AgentConfig,
   instanceId: string,
-  link: () => Link | undefined,
-  meter: SessionMeter,
+  { link, meter, tracer }: SessionsSurroundings,
   stack: AsyncDisposableStack,
 ): SessionsCapability {
   const engine = stack.use(new DockerSessionEngine(parseEngineAddress(config.dockerHost)));
@@ -34,6 +41,7 @@ export function openSessions(
     credentials: new RegistryCredentialFile(config.jobs.credentialsFile),
     reports: reportsTo(link),
     meter,
+    tracer,
     instanceId,
     bootId: hostBootId(),
     config: sessionsConfigOf(config),

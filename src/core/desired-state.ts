@@ -26,8 +26,6 @@ export interface StateChange {
 export interface StateContext {
   /** Aborts when the agent stops. A change that isn't durable by then may be left out: it comes again. */
   readonly signal: AbortSignal;
-  /** W3C trace context for what brings it about; undefined or empty if nothing is traced. */
-  readonly traceparent?: string;
 }
 
 /** An item that could not be brought about. */

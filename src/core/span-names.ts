@@ -23,8 +23,24 @@ export const SPAN = {
   result: 'result',
   /** Agent: a desired state, from its receipt to its being durable. */
   state: 'desired state',
-  /** Agent: a desired state is checked by its capability and becomes durable. */
-  keep: 'keep',
+  /** Agent: the pass over one network or program after a change, which brings it about. */
+  apply: 'apply',
+  /** Agent: waiting for a place among the jobs of the host. */
+  queue: 'queue',
+  /** Agent: an image is had. */
+  pull: 'pull',
+  /** Agent: a container is made. */
+  create: 'create',
+  /** Agent: a container is started, or one that waits is given its command. */
+  start: 'start',
+  /** Agent: from a container's start to its end and its last output. */
+  container: 'container',
+  /** Agent: an artifact is fetched and verified. */
+  prepare: 'prepare',
+  /** Agent: a revision of a program is put into the kernel. */
+  load: 'load',
+  /** Agent: a place of a program is taken, or handed over. */
+  attach: 'attach',
 } as const;
 
 /** Attributes. */
@@ -36,6 +52,7 @@ export const ATTRIBUTE = {
   exceptionType: 'exception.type',
   exceptionMessage: 'exception.message',
   containerId: 'container.id',
+  exitCode: 'process.exit.code',
   imageName: 'container.image.name',
   agentId: 'longline.agent.id',
   commandId: 'longline.command.id',
@@ -50,6 +67,11 @@ export const ATTRIBUTE = {
   generation: 'longline.state.generation',
   /** Generation that a delta is to; left out for a full state. */
   baseGeneration: 'longline.state.base_generation',
+  warm: 'longline.job.warm',
+  /** Number of a program's revision. */
+  revision: 'longline.program.revision',
+  /** What a step is about: a port, a volume, a place. */
+  subject: 'longline.subject',
   /** A name within a desired state: an interface, a program. */
   item: 'longline.state.item',
   commandLine: 'longline.cli.command',

@@ -41,6 +41,8 @@ export interface Tracer {
   start(name: string, options?: SpanOptions): Span;
   /** W3C trace context of the current span; empty if there is none. */
   current(): string;
+  /** Does `work` with no span current: for what goes on long after whatever began it. */
+  apart<T>(work: () => T): T;
 }
 
 /** A span that nobody looks at. */
@@ -53,7 +55,7 @@ export const noSpan: Span = {
 };
 
 /** Traces nothing. */
-export const noTracer: Tracer = { start: () => noSpan, current: () => '' };
+export const noTracer: Tracer = { start: () => noSpan, current: () => '', apart: (work) => work() };
 
 /** Does `work` in a span of its own, which fails if that throws. */
 export async function traced<T>(

@@ -180,8 +180,7 @@ export class DesiredStates implements AsyncDisposable {
       );
       recorded = false;
       await this.#useNonce(admitted, received);
-      const context = { signal: this.#closing.signal, traceparent: span.traceparent };
-      await traced(tracer, SPAN.keep, {}, () => host.apply(kind, { generation, baseGeneration, body }, context));
+      await host.apply(kind, { generation, baseGeneration, body }, { signal: this.#closing.signal });
       admission.taken(received);
       // Nothing changes, so nothing is observed.
       if (generation === held?.generation) this.#repeat(kind);

@@ -1,8 +1,13 @@
 // One trace for each thing asked for: command line, controller and agent as processes of their own, all sending to one collector.
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type Fleet, startFleet } from '../fixtures/fleet.ts';
 import { OtlpReceiver, type SeenSpan } from '../fixtures/otlp-receiver.ts';
+import { bpfMissing, PrivateBpffs } from '../fixtures/private-bpffs.ts';
+import { newAuthor, testArtifact } from '../fixtures/test-artifact.ts';
 
 const NAMES: Readonly<Record<string, string>> = {
   controller: 'longline-controller',
@@ -45,6 +50,21 @@ class Trace {
   }
 }
 
+/** The trace with a span of this name that came since `from`, once `last` are there. */
+async function traceOf(
+  receiver: OtlpReceiver,
+  name: string,
+  last: readonly (readonly [string, string])[],
+  from: number,
+): Promise<Trace> {
+  return await receiver.until(`a trace of ${name}`, (spans) => {
+    const span = spans.slice(from).find((one) => one.name === name);
+    if (span === undefined) return undefined;
+    const trace = new Trace(spans.filter(({ traceId }) => traceId === span.traceId));
+    return last.every((one) => trace.find(...one) !== undefined) ? trace : undefined;
+  });
+}
+
 describe('tracing of commands without an engine', () => {
   let receiver: OtlpReceiver;
   let fleet: Fleet;
@@ -60,21 +80,11 @@ describe('tracing of commands without an engine', () => {
     await receiver?.[Symbol.asyncDispose]();
   });
 
-  /** The trace with a span of this name that came since `from`, once `last` are there. */
-  async function traceOf(name: string, last: readonly (readonly [string, string])[], from: number): Promise<Trace> {
-    return await receiver.until(`a trace of ${name}`, (spans) => {
-      const span = spans.slice(from).find((one) => one.name === name);
-      if (span === undefined) return undefined;
-      const trace = new Trace(spans.filter(({ traceId }) => traceId === span.traceId));
-      return last.every((one) => trace.find(...one) !== undefined) ? trace : undefined;
-    });
-  }
-
   it('tells a failed command from the call to its acknowledgement, and nothing of what was in it', async () => {
     const from = receiver.spans.length;
     const outcome = await fleet.longline('job', 'run', '--agent', 'a', '--env', 'KEY=hunter2', '--', 'echo', 'sesame');
     assert.notEqual(outcome.code, 0);
-    const trace = await traceOf(RUN_JOB, ENDS, from);
+    const trace = await traceOf(receiver, RUN_JOB, ENDS, from);
     const command = ['agent', 'command'] as const;
     trace.chain(['controller', RUN_JOB], ['controller', 'store']);
     trace.chain(['controller', RUN_JOB], ['controller', 'dispatch'], command, ['agent', 'verify']);
@@ -98,5 +108,36 @@ describe('tracing of commands without an engine', () => {
     assert.equal(trace.get('controller', RUN_JOB).attributes['rpc.response.status_code'], 'OK');
     const all = JSON.stringify(receiver.spans, (_, value) => (typeof value === 'bigint' ? String(value) : value));
     assert.doesNotMatch(all, /hunter2|sesame|lle1\.|lla1\./);
+  });
+});
+
+describe('tracing of what is wanted of an agent', { skip: bpfMissing() ?? false }, () => {
+  it('tells a program from the call to its place in the kernel', async () => {
+    await using stack = new AsyncDisposableStack();
+    const receiver = stack.use(await OtlpReceiver.start());
+    const folder = await mkdtemp(join(tmpdir(), 'll-traced-'));
+    stack.defer(async () => await rm(folder, { recursive: true, force: true }));
+    const bpffs = stack.use(new PrivateBpffs());
+    await bpffs.mount();
+    const author = newAuthor();
+    const [trusted, file] = [join(folder, 'author.pub'), join(folder, 'artifact.tar.zst')];
+    await writeFile(trusted, author.publicPem);
+    await writeFile(file, await testArtifact('tracepoint', author));
+    const fleet = stack.use(await startFleet({ environment: receiver.environment() }));
+    await fleet.enrolled('a', ['--programs-key-file', trusted, '--programs-bpf-fs', bpffs.mountPoint]);
+    const point = 'tracepoint:sched:sched_process_exit';
+    const loaded = await fleet.longline('program', 'load', '--agent', 'a', '--artifact', file, '--attach', point);
+    assert.equal(loaded.code, 0, loaded.stderr);
+    const trace = await traceOf(receiver, 'longline.fleet.v1.ProgramService/PutProgram', [['agent', 'apply']], 0);
+    const call = ['controller', 'longline.fleet.v1.ProgramService/PutProgram'] as const;
+    trace.chain(call, ['controller', 'store']);
+    trace.chain(call, ['controller', 'dispatch'], ['agent', 'desired state'], ['agent', 'verify']);
+    const apply = ['agent', 'apply'] as const;
+    trace.chain(['agent', 'desired state'], apply);
+    for (const step of ['prepare', 'load', 'attach']) trace.chain(apply, ['agent', step]);
+    assert.equal(trace.get(...apply).status, 'STATUS_CODE_UNSET');
+    assert.equal(trace.get('agent', 'attach').attributes['longline.subject'], point);
+    // What goes on by itself after that is in no trace.
+    assert.equal(trace.spans.filter(({ name }) => name === 'apply').length, 1);
   });
 });

@@ -19,6 +19,7 @@ import type {
 } from '../../core/capability.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { type ImageLedger, ImagePuller } from '../../core/images/image-puller.ts';
+import { noTracer, type Tracer } from '../../core/tracer.ts';
 import type { JobsConfig } from './config.ts';
 import { ContainerReaper } from './container-reaper.ts';
 import { EngineWatch } from './engine-watch.ts';
@@ -44,6 +45,8 @@ export interface JobsCapabilityOptions {
   /** Identifies this agent's containers among all others; the same for as long as its data folder lives. */
   readonly instanceId: string;
   readonly config: JobsConfig;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer;
 }
 
 /** How busy it is. */
@@ -194,13 +197,13 @@ export class JobsCapability implements Capability, Anticipating, Recoverable, He
   };
 
   #serve(host: CapabilityHost): JobServices {
-    const { engine, logs, credentials, paths, images, instanceId, config } = this.#options;
+    const { engine, logs, credentials, paths, images, instanceId, config, tracer = noTracer } = this.#options;
     const { clock, log, state } = host;
     const reaper = new ContainerReaper(engine, clock, log);
     this.#hostSignal = host.signal;
     host.signal.addEventListener('abort', this.#letGo, { once: true });
     return {
-      ...{ engine, logs, paths, clock, log, config, instanceId, reaper },
+      ...{ engine, logs, paths, clock, log, tracer, config, instanceId, reaper },
       records: new RunRecords(state),
       queue: new JobQueue(config.maxConcurrent, config.maxQueued),
       puller: new ImagePuller({ engine, credentials, clock, settings: config.pull, ...(images && { ledger: images }) }),

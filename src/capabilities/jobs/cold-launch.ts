@@ -23,12 +23,12 @@ export interface ColdLaunchParts {
 /** The running container. Throws an EarlyEnd, or `unavailable` or `already_exists` for whoever looks what is there. */
 export async function launchCold(parts: ColdLaunchParts): Promise<LiveContainer> {
   const { services, state, executionId, spec, signal } = parts;
-  const { engine, records, clock, log } = services;
+  const { engine, records, clock, log, tracer } = services;
   const recorder = parts.openLog();
   recorder.catch(() => undefined);
   try {
     const { inputDone } = state;
-    return await launch({ engine, records, clock, log, spec, recorder, executionId, inputDone, signal });
+    return await launch({ engine, records, clock, log, tracer, spec, recorder, executionId, inputDone, signal });
   } catch (error) {
     if (error instanceof LonglineError && (error.reason === 'unavailable' || error.reason === 'already_exists'))
       throw error;

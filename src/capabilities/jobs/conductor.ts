@@ -4,6 +4,8 @@
 import type { CapabilityCommand } from '../../core/capability.ts';
 import { LonglineError } from '../../core/errors.ts';
 import { OutputRecorder } from '../../core/output/output-recorder.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { traced } from '../../core/tracer.ts';
 import { launchCold } from './cold-launch.ts';
 import { keepLogBytes } from './config.ts';
 import { EngineLoss } from './engine-loss.ts';
@@ -18,7 +20,7 @@ import { early, type Preparation } from './preparation.ts';
 import { EarlyEnd, type RunControl } from './run-control.ts';
 import type { RunState } from './run-state.ts';
 import type { JobServices } from './services.ts';
-import { recordKept, supervise } from './supervision.ts';
+import { recordKept, type Supervised, supervise } from './supervision.ts';
 import { judge, stoppedUnstarted, unknown, unstarted, unstoppable } from './verdict.ts';
 import { launchWarm } from './warm-launch.ts';
 
@@ -127,7 +129,7 @@ export class Conductor {
   }
 
   async #attend(live: LiveContainer): Promise<Verdict | Course> {
-    const { services, control, state, input, tell } = this.#parts;
+    const { control, state, input, tell } = this.#parts;
     const spec = state.spec!;
     state.phase = { kind: 'running', containerId: live.id };
     state.ran = { containerId: live.id, startedAtMs: live.startedAtMs, warm: live.warm };
@@ -135,13 +137,7 @@ export class Conductor {
     if (!state.foundAgain) tell({ kind: 'started', containerId: live.id, atMs: live.startedAtMs, warm: live.warm });
     const given = input.give(live);
     try {
-      const supervised = await supervise({
-        ...{ services, control, live, tell },
-        recorder: state.recorder!,
-        noticed: state.noticed,
-        stopGraceMs: spec.stopGraceMs,
-        keptLogBytes: keepLogBytes(spec.outputBytes),
-      });
+      const supervised = await this.#supervise(live);
       if (supervised.kind === 'refused') return await this.#afterRefusal(supervised.why);
       if (supervised.kind === 'stuck') return unstoppable(live.id, control.cause!);
       return await this.#conclude(supervised.exitCode);
@@ -149,6 +145,23 @@ export class Conductor {
       live.close();
       await given;
     }
+  }
+
+  async #supervise(live: LiveContainer): Promise<Supervised> {
+    const { services, control, state, tell } = this.#parts;
+    const { stopGraceMs, outputBytes } = state.spec!;
+    const attributes = { [ATTRIBUTE.containerId]: live.id, [ATTRIBUTE.warm]: live.warm };
+    return await traced(services.tracer, SPAN.container, { attributes }, async (span) => {
+      const supervised = await supervise({
+        ...{ services, control, live, tell, stopGraceMs },
+        recorder: state.recorder!,
+        noticed: state.noticed,
+        keptLogBytes: keepLogBytes(outputBytes),
+      });
+      if (supervised.kind === 'ended') span.set({ [ATTRIBUTE.exitCode]: supervised.exitCode });
+      else span.fail('the container could not be made to run the job, or to end', supervised.kind);
+      return supervised;
+    });
   }
 
   async #conclude(exitCode: number | undefined): Promise<Verdict> {

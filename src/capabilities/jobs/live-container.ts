@@ -2,6 +2,8 @@
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
 import { type OutputRecorder, unseen } from '../../core/output/output-recorder.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { type Tracer, traced } from '../../core/tracer.ts';
 import { type PumpEnd, pumpOutput } from './output-pump.ts';
 import { LAUNCH, type LaunchStep, UNDO } from './plan.ts';
 import type { Attachment, ContainerEngine, ContainerExit, ContainerSpec, OutputPiece } from './ports.ts';
@@ -35,6 +37,7 @@ export interface LaunchParts {
   readonly engine: ContainerEngine;
   readonly records: RunRecords;
   readonly clock: Clock;
+  readonly tracer: Tracer;
   readonly executionId: string;
   readonly spec: ContainerSpec;
   /** False if input is still to be given to it. */
@@ -83,10 +86,10 @@ class Launch {
   }
 
   async perform(step: LaunchStep): Promise<void> {
-    const { engine, records, clock, executionId, spec } = this.#parts;
+    const { engine, records, clock, executionId, spec, tracer } = this.#parts;
     switch (step) {
       case 'create':
-        this.#id = await engine.createContainer(spec);
+        this.#id = await traced(tracer, SPAN.create, {}, () => engine.createContainer(spec));
         return;
       case 'record': {
         const record: RunRecord = {
@@ -107,7 +110,9 @@ class Launch {
         return;
       case 'start':
         this.#pump = pumpOutput(this.#attachment!.output, await this.#parts.recorder);
-        await engine.start(this.#id);
+        await traced(tracer, SPAN.start, { attributes: { [ATTRIBUTE.containerId]: this.#id } }, () =>
+          engine.start(this.#id),
+        );
         this.#startedAtMs = clock.now();
         return;
     }

@@ -2,6 +2,8 @@
 // has to launch again.
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { PullFailed } from '../../core/images/image-puller.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { traced } from '../../core/tracer.ts';
 import type { JobStep, Verdict } from './events.ts';
 import type { Place } from './job-queue.ts';
 import type { ImageFacts } from './ports.ts';
@@ -59,13 +61,13 @@ export class Preparation implements Disposable {
   /** Waits for a place. `known` jobs were accepted before and are not refused for a full line. */
   async place(known: boolean): Promise<void> {
     this.#control.early.throwIfAborted();
-    const { queue, clock } = this.#services;
+    const { queue, clock, tracer } = this.#services;
     this.#place ??= queue.tryTake();
     if (this.#place !== undefined) return;
     const sinceMs = clock.monotonic();
     try {
       const moved = (position: number) => this.#tell({ kind: 'queued', position });
-      this.#place = await queue.take(moved, this.#control.early, known);
+      this.#place = await traced(tracer, SPAN.queue, {}, () => queue.take(moved, this.#control.early, known));
     } catch (error) {
       throw early(error, (cause) => unstarted('failed', 'host_limit', cause));
     } finally {
@@ -75,7 +77,7 @@ export class Preparation implements Disposable {
 
   /** Resolves the image, pulling it if need be. `unavailable` is thrown on: the engine may come back. */
   async resolveImage(spec: JobSpec): Promise<ImageFacts> {
-    const { engine, pool, puller } = this.#services;
+    const { engine, pool, puller, tracer } = this.#services;
     const reference = spec.image.text;
     if (spec.pullPolicy !== 'always') this.#image ??= pool.imageFacts(reference);
     if (this.#image !== undefined) return this.#image;
@@ -87,11 +89,14 @@ export class Preparation implements Disposable {
         return found;
       }
       await this.committed();
-      this.#image = await puller.ensure(
-        reference,
-        spec.pullPolicy,
-        (report) => this.#tell({ kind: 'pulling', image: reference, ...report }),
-        this.#control.early,
+      const attributes = { [ATTRIBUTE.imageName]: reference };
+      this.#image = await traced(tracer, SPAN.pull, { attributes }, () =>
+        puller.ensure(
+          reference,
+          spec.pullPolicy,
+          (report) => this.#tell({ kind: 'pulling', image: reference, ...report }),
+          this.#control.early,
+        ),
       );
       return this.#image;
     } catch (error) {

@@ -2,6 +2,7 @@
 import type { Clock } from '../../core/clock.ts';
 import type { ImagePuller } from '../../core/images/image-puller.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { JobsConfig } from './config.ts';
 import type { ContainerReaper } from './container-reaper.ts';
 import type { EngineWatch } from './engine-watch.ts';
@@ -22,6 +23,7 @@ export interface JobServices {
   readonly reaper: ContainerReaper;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer: Tracer;
   readonly config: JobsConfig;
   readonly instanceId: string;
   readonly paths: HostPaths;

@@ -1,5 +1,7 @@
 // Runs a job in a container that waits for it. This is the path on which milliseconds count: all that is waited for before
 // the command is sent are the syncs of record, journal and audit, made side by side, with the log opened beside them.
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { traced } from '../../core/tracer.ts';
 import type { LiveContainer } from './live-container.ts';
 import type { ContainerSpec, ImageFacts } from './ports.ts';
 import type { RunState } from './run-state.ts';
@@ -23,7 +25,7 @@ export interface WarmLaunchParts {
 /** The running container; undefined if none waits in the job's shape or the job needs a cold one. */
 export async function launchWarm(parts: WarmLaunchParts): Promise<LiveContainer | undefined> {
   const { services, state, executionId } = parts;
-  const { pool, records, clock, reaper } = services;
+  const { pool, records, clock, reaper, tracer } = services;
   const { argv, env, workingDir, input, image } = state.spec!;
   // Streamed input can't be given twice, should the init refuse and the job run cold.
   if (input.kind === 'stream' && workingDir !== '') return undefined;
@@ -38,9 +40,12 @@ export async function launchWarm(parts: WarmLaunchParts): Promise<LiveContainer 
     // All are waited for in any case, so that what is undone below is done by then.
     // The record first: its sync goes on while the log's folder is made.
     const steps = [parts.committed(), records.put(executionId, record), parts.openLog()];
-    const outcomes = await Promise.allSettled(steps);
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    const attributes = { [ATTRIBUTE.containerId]: id, [ATTRIBUTE.warm]: true };
+    await traced(tracer, SPAN.start, { attributes }, async () => {
+      const outcomes = await Promise.allSettled(steps);
+      const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+    });
     parts.signal.throwIfAborted();
   } catch (error) {
     // It got no command: it goes as if it had never been taken.

@@ -22,6 +22,7 @@ import { draftOf } from '../../core/network/network-message.ts';
 import { MAX_PEERS, type NetworkSpec } from '../../core/network/network-spec.ts';
 import { StateTeller } from '../../core/state-teller.ts';
 import { storedRecord } from '../../core/stored-record.ts';
+import { noTracer, type Tracer } from '../../core/tracer.ts';
 import { Turns } from '../../core/turns.ts';
 import { type Arrangement, arrange, refuseClash } from './arrangement.ts';
 import type { NetworkConfig } from './config.ts';
@@ -45,6 +46,8 @@ export interface NetworkCapabilityOptions {
   readonly environmentKey: EnvironmentKey;
   readonly reports: NetworkReports;
   readonly config: NetworkConfig;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** What came of asking for a network. */
@@ -232,7 +235,7 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
   }
 
   async #load(host: CapabilityHost): Promise<void> {
-    const { environmentKey, config } = this.#options;
+    const { environmentKey, config, tracer = noTracer } = this.#options;
     const { clock, log, state } = host;
     const system = this.#options.systemOn(state);
     const held = new HeldState(state, NETWORK_FORM);
@@ -242,7 +245,7 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
       log.error('a network that was asked for on this host is refused now', { network, err: describeError(error) });
     });
     const services: NetworkServices = {
-      ...{ system, clock, log, state, config },
+      ...{ system, clock, log, tracer, state, config },
       keys: new HostKeys(system.keys, system.ownKeys, environmentKey),
       forwarding: new Forwarding(system.firewall, system.sysctls, storedRecord(state, 'forwarding', NO_FORWARDING)),
       nameResolution: new NameResolution(system.nameServers, storedRecord(state, 'dns', NO_NAME_RESOLUTION)),

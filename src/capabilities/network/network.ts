@@ -4,6 +4,7 @@
 import { Backoff } from '../../core/backoff.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { NetworkSpec } from '../../core/network/network-spec.ts';
+import { PassTrace } from '../../core/pass-trace.ts';
 import { WakeableSleep } from '../../core/wakeable-sleep.ts';
 import { type BroughtUp, bringUp, type PassMemory } from './bring-up.ts';
 import { InterfaceHold } from './interface-hold.ts';
@@ -43,6 +44,7 @@ export class Network implements AsyncDisposable {
   readonly #observation: Observation;
   readonly #sleep: WakeableSleep;
   readonly #backoff = new Backoff(RETRY);
+  readonly #trace: PassTrace;
   readonly #stop = new AbortController();
   #waiters: { readonly asked: number; readonly resolve: () => void }[] = [];
   /** How often something else was asked for. */
@@ -68,6 +70,7 @@ export class Network implements AsyncDisposable {
     this.#names = new Names(services.system.resolver, services.clock);
     this.#observation = new Observation(name, services.events, this.#names, services.clock);
     this.#sleep = new WakeableSleep(services.clock);
+    this.#trace = new PassTrace(services.tracer, name);
   }
 
   /** What it is to be; undefined if it is to go. */
@@ -77,13 +80,14 @@ export class Network implements AsyncDisposable {
 
   /** Says what it is to be, or that it is to go. Resolves after a whole pass over that, however it went, or at the end. */
   async want(order: NetworkOrder | undefined): Promise<void> {
+    this.#trace.asked();
     this.#order = order;
     this.#asked += 1;
     if (order === undefined) this.#state = 'removing';
     this.#backoff.reset();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiters.push({ asked: this.#asked, resolve });
-    this.#loop ??= this.#run();
+    this.#loop ??= this.#trace.begin(() => this.#run());
     this.#sleep.ring();
     await promise;
   }
@@ -149,7 +153,8 @@ export class Network implements AsyncDisposable {
     while (!signal.aborted) {
       const asked = this.#asked;
       const order = this.#order;
-      const isGone = await this.#pass(order, signal);
+      const failed = () => (this.#state === 'failed' ? (this.#result.refused.at(-1)?.error ?? 'failed') : undefined);
+      const isGone = await this.#trace.pass(() => this.#pass(order, signal), failed);
       if (signal.aborted) break;
       this.#answer(asked);
       if (isGone && asked === this.#asked) {

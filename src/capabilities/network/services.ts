@@ -3,6 +3,7 @@ import type { StateStore } from '../../core/capability.ts';
 import type { Clock } from '../../core/clock.ts';
 import type { HostEvents } from '../../core/host-events.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { Turns } from '../../core/turns.ts';
 import type { NetworkConfig } from './config.ts';
 import type { Forwarding } from './forwarding.ts';
@@ -24,6 +25,7 @@ export interface NetworkServices {
   readonly state: StateStore;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer: Tracer;
   readonly config: NetworkConfig;
   /** Interfaces by the network that has them, so that two never work on one. */
   readonly interfaces: Map<string, string>;

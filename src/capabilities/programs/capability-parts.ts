@@ -4,6 +4,7 @@ import { describeError } from '../../core/errors.ts';
 import { HeldState } from '../../core/held-state.ts';
 import { HostEvents } from '../../core/host-events.ts';
 import { StateTeller } from '../../core/state-teller.ts';
+import { noTracer, type Tracer } from '../../core/tracer.ts';
 import { Announcer } from './announcer.ts';
 import { ArtifactVerifier } from './artifact-verifier.ts';
 import type { ProgramsConfig } from './config.ts';
@@ -42,6 +43,8 @@ export interface ProgramsCapabilityOptions {
   readonly announcements: Announcements;
   readonly reports: ProgramReports;
   readonly config: ProgramsConfig;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer;
   /** Milliseconds since the host booted, also while it sleeps. */
   readonly bootMs: () => number;
 }
@@ -74,7 +77,7 @@ export async function loadParts(
   hooks: PartsHooks,
 ): Promise<CapabilityParts> {
   const { clock, log, state } = host;
-  const { kernel, config, announcements, reports, registry: port, bootMs } = options;
+  const { kernel, config, announcements, reports, registry: port, bootMs, tracer = noTracer } = options;
   const damaged = (what: string) => (item: string, error: unknown) => {
     log.error(`a record of ${what} can not be read`, { item, err: describeError(error) });
   };
@@ -102,7 +105,7 @@ export async function loadParts(
     ...{ allowUnsigned: config.allowUnsigned, clock, support },
   });
   const services: ProgramServices = {
-    ...{ kernel, clock, log, config, support, quarantine, history, makeRoom: hooks.makeRoom },
+    ...{ kernel, clock, log, tracer, config, support, quarantine, history, makeRoom: hooks.makeRoom },
     listing: new Listing(kernel, clock),
     preparation: new Preparation({ artifacts: options.artifacts, verifier, support }),
     records: new ProgramRecords(state),

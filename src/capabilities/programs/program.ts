@@ -2,6 +2,7 @@
 // away. All it does is done by one loop, in passes that can be begun anew at any point; what it is to be may change at any time. Failing
 // is no end: it is told, and tried again at growing intervals. Disposing leaves everything as it is.
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
+import { PassTrace } from '../../core/pass-trace.ts';
 import { WakeableSleep } from '../../core/wakeable-sleep.ts';
 import { Course } from './course.ts';
 import { decide, type Move } from './decision.ts';
@@ -61,6 +62,7 @@ export class Program implements AsyncDisposable {
   readonly #waiters = new Waiters();
   readonly #rollbacks: RollbackRequests;
   readonly #expiry = new Expiry();
+  readonly #trace: PassTrace;
   #order: ProgramOrder | undefined;
   #replacedBy: string | undefined;
   #preparing: AbortController | undefined;
@@ -82,6 +84,7 @@ export class Program implements AsyncDisposable {
     this.#listener = listener;
     this.#record = new HeldRecord(name, record, services, () => listener.changed(this));
     this.#sleep = new WakeableSleep(services.clock);
+    this.#trace = new PassTrace(services.tracer, name);
     this.#rollbacks = new RollbackRequests(name);
     this.#trouble = new Trouble(services.clock, TRY_AGAIN);
     this.#footing = new Trouble(services.clock, STAND_AGAIN);
@@ -112,6 +115,7 @@ export class Program implements AsyncDisposable {
   /** Says what it is to be, or that it is to go. Resolves after a whole pass over that, however it went, or at the end. */
   async want(order: ProgramOrder | undefined): Promise<void> {
     if (order?.whole !== this.#order?.whole) {
+      this.#trace.asked();
       this.#preparing?.abort(new LonglineError('cancelled', 'something else is asked for'));
     }
     this.#order = order;
@@ -173,7 +177,7 @@ export class Program implements AsyncDisposable {
 
   async #ask(): Promise<void> {
     const asked = this.#waiters.ask();
-    this.#loop ??= this.#run();
+    this.#loop ??= this.#trace.begin(() => this.#run());
     this.#sleep.ring();
     await asked;
   }
@@ -182,7 +186,10 @@ export class Program implements AsyncDisposable {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       const asked = this.#waiters.asked;
-      const pauseMs = await this.#pass(signal);
+      const pauseMs = await this.#trace.pass(
+        () => this.#pass(signal),
+        () => this.view().problems[0]?.error,
+      );
       if (signal.aborted) break;
       this.#waiters.answer(asked);
       if (pauseMs === 'ended' && asked === this.#waiters.asked) {

@@ -1,6 +1,8 @@
 // Gets one program what its next revision is loaded from: the artifact, the verdict on it, and a place among the programs of the host. All
 // of it before anything is done, and given up at once when something else is asked for.
 import { LonglineError } from '../../core/errors.ts';
+import { SPAN } from '../../core/span-names.ts';
+import { traced } from '../../core/tracer.ts';
 import { ProgramFault } from './fault.ts';
 import type { HeldRecord } from './held-record.ts';
 import { orderOf, type ProgramOrder } from './order.ts';
@@ -30,11 +32,13 @@ export class Provision {
     found: FoundProgram | undefined,
     signal: AbortSignal,
   ): Promise<RevisionRecord> {
-    const { preparation, support, clock } = this.#services;
+    const { preparation, support, clock, tracer } = this.#services;
     const record = this.#record;
-    const bytes = await preparation.fetch(order.spec.artifact, order.source, signal);
-    if (!record.isRunning) record.reached('fetched');
-    const prepared = await preparation.verify(bytes, order.spec, signal);
+    const prepared = await traced(tracer, SPAN.prepare, {}, async () => {
+      const bytes = await preparation.fetch(order.spec.artifact, order.source, signal);
+      if (!record.isRunning) record.reached('fetched');
+      return await preparation.verify(bytes, order.spec, signal);
+    });
     if (!record.isRunning) record.reached('verified');
     await this.#claimRoom(signal);
     signal.throwIfAborted();
@@ -52,11 +56,13 @@ export class Provision {
     const had = this.#had;
     this.#had = undefined;
     if (had?.key === keyOf(revision)) return had.prepared;
-    const { preparation } = this.#services;
+    const { preparation, tracer } = this.#services;
     const { source } = this.#record.now;
     const { spec } = orderOf(source, decodeSpec(Buffer.from(revision.spec, 'base64')));
-    const bytes = await preparation.fetch(revision.artifact, source, signal);
-    return await preparation.verify(bytes, spec, signal);
+    return await traced(tracer, SPAN.prepare, {}, async () => {
+      const bytes = await preparation.fetch(revision.artifact, source, signal);
+      return await preparation.verify(bytes, spec, signal);
+    });
   }
 
   /** Objects may be large, and are not needed any more. */

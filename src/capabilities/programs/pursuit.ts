@@ -2,6 +2,8 @@
 // the one before. Whatever fails leaves something that the next try can go on from.
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { attachText } from '../../core/programs/attach-point.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { traced } from '../../core/tracer.ts';
 import { faultOf, ProgramFault } from './fault.ts';
 import type { Place } from './place.ts';
 import { nextStage, type PlannedRevision, type Step, type Wanted } from './plan.ts';
@@ -28,11 +30,11 @@ export interface PursuitManner {
 /** One per program. */
 export class Pursuit {
   readonly #name: string;
-  readonly #services: Pick<ProgramServices, 'kernel' | 'listing' | 'log'>;
+  readonly #services: Pick<ProgramServices, 'kernel' | 'listing' | 'log' | 'tracer'>;
   #found: FoundProgram | undefined;
   #isFresh = false;
 
-  constructor(name: string, services: Pick<ProgramServices, 'kernel' | 'listing' | 'log'>) {
+  constructor(name: string, services: Pick<ProgramServices, 'kernel' | 'listing' | 'log' | 'tracer'>) {
     this.#name = name;
     this.#services = services;
   }
@@ -102,17 +104,20 @@ export class Pursuit {
   }
 
   async #perform(step: Step, wanted: WantedRevisions, manner: PursuitManner, signal: AbortSignal): Promise<void> {
-    const { kernel, log } = this.#services;
+    const { kernel, log, tracer } = this.#services;
     const program = this.#name;
     switch (step.kind) {
       case 'load':
-        return await this.#load(step.revision, wanted, manner, signal);
+        return await traced(tracer, SPAN.load, { attributes: { [ATTRIBUTE.revision]: step.revision.number } }, () =>
+          this.#load(step.revision, wanted, manner, signal),
+        );
       case 'attach':
       case 'replace': {
         const { place, revision } = step;
         const order = { ...place, place: { program, revision: revision.number } };
         try {
-          await kernel[step.kind](order, signal);
+          const attributes = { [ATTRIBUTE.subject]: attachText(place.point), [ATTRIBUTE.revision]: revision.number };
+          await traced(tracer, SPAN.attach, { attributes }, async () => await kernel[step.kind](order, signal));
         } catch (error) {
           throw faultOf('attach', placeField(place, revision), error);
         }

@@ -1,6 +1,7 @@
 // What the parts of the capability share.
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { Announcer } from './announcer.ts';
 import type { ProgramsConfig } from './config.ts';
 import type { Moment } from './lifetime.ts';
@@ -26,6 +27,7 @@ export interface ProgramServices {
   readonly surveillance: Surveillance;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer: Tracer;
   readonly config: ProgramsConfig;
   /** As it was probed last. */
   readonly support: () => KernelSupport;

@@ -18,6 +18,7 @@ import { describeError, LonglineError, toLonglineError } from '../../core/errors
 import type { CredentialSource } from '../../core/images/image.ts';
 import { type ImageLedger, ImagePuller } from '../../core/images/image-puller.ts';
 import type { SessionAccess, SessionFacts, SessionVisit, VisitOptions } from '../../core/session-access.ts';
+import { noTracer, type Tracer } from '../../core/tracer.ts';
 import { admit, type HostLimits, NOTHING, type Share, total } from './admission.ts';
 import { type CommandOptions, hibernateSession, startSession, stopSession, wakeSession } from './commands.ts';
 import type { SessionsConfig } from './config.ts';
@@ -43,6 +44,8 @@ export interface SessionsCapabilityOptions {
   readonly credentials: CredentialSource;
   readonly reports: SessionReports;
   readonly meter?: SessionMeter | undefined;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
   /** Identifies this agent's containers among all others; the same for as long as its data folder lives. */
   readonly instanceId: string;
   /** Changes when the host boots. */
@@ -212,6 +215,7 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
     const services: SessionServices = {
       ...{ engine, logs, clock, log, config, instanceId, bootId, records },
       meter: this.#options.meter ?? NO_METER,
+      tracer: this.#options.tracer ?? noTracer,
       puller: new ImagePuller({ engine, credentials, clock, settings: config.pull, ledger: collector }),
       emit: (event) => host.emit(event),
       nextReport: () => ++this.#report,

@@ -3,6 +3,7 @@ import type { HostEvent } from '../../core/capability.ts';
 import type { Clock } from '../../core/clock.ts';
 import type { ImagePuller } from '../../core/images/image-puller.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { SessionsConfig } from './config.ts';
 import type { SessionEngine, SessionLogs, SessionMeter } from './ports.ts';
 import type { SessionRecords } from './record.ts';
@@ -16,6 +17,7 @@ export interface SessionServices {
   readonly meter: SessionMeter;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer: Tracer;
   readonly config: SessionsConfig;
   readonly instanceId: string;
   /** Changes when the host boots. */

@@ -2,6 +2,8 @@
 // begins and how it ended. Ends by throwing the failure of the step, with what it means for the session.
 import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { PullFailed } from '../../core/images/image-puller.ts';
+import { ATTRIBUTE } from '../../core/span-names.ts';
+import { traced } from '../../core/tracer.ts';
 import { containerSpecOf, LABEL, type SessionNames, type Step, type StepReport, standingOf, UNDO } from './plan.ts';
 import type { ProbeTarget, SessionContainerFacts } from './ports.ts';
 import type { SessionServices } from './services.ts';
@@ -82,7 +84,7 @@ export class StepRunner {
       tell('begun');
       try {
         options.signal.throwIfAborted();
-        const outcome = await this.#take(step, options);
+        const outcome = await this.#traced(step, options);
         if (outcome === 'done') made.push(step);
         tell(outcome);
       } catch (thrown) {
@@ -107,6 +109,13 @@ export class StepRunner {
         this.#services.log.warn('a step could not be undone yet', { ...step, err: toLonglineError(error) });
       }
     }
+  }
+
+  /** A step's span has its name: "pull", "create", "start", and so on. */
+  async #traced(step: Step, options: StepOptions): Promise<'done' | 'found'> {
+    const { sessionId } = this.#session;
+    const attributes = { [ATTRIBUTE.sessionId]: sessionId, [ATTRIBUTE.subject]: step.subject };
+    return await traced(this.#services.tracer, step.step, { attributes }, () => this.#take(step, options));
   }
 
   async #take(step: Step, options: StepOptions): Promise<'done' | 'found'> {

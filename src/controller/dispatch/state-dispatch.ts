@@ -200,9 +200,15 @@ export class StateDispatch {
     baseGeneration: bigint,
     bytes: Uint8Array,
   ): DesiredState {
-    const { kind, generation } = record;
+    const { kind, generation, traceparent } = record;
     const statement = this.#permit(body, generation, baseGeneration, bytes);
-    const state = create(DesiredStateSchema, { kind, generation, baseGeneration, ...(statement && { statement }) });
+    const state = create(DesiredStateSchema, {
+      kind,
+      generation,
+      baseGeneration,
+      traceparent,
+      ...(statement && { statement }),
+    });
     state.body = body.field(body.decode(bytes));
     return state;
   }

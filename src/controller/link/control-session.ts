@@ -10,6 +10,7 @@ import {
   type ControllerMessage,
   ControllerMessageSchema,
   type DesiredState,
+  DesiredStateKind,
   type Hello,
   OpenTunnelSchema,
   type StateReport,
@@ -102,6 +103,15 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
   }
 
   sendDesiredState(state: DesiredState): void {
+    const { kind, generation, traceparent: parent } = state;
+    if (parent !== '') {
+      const attributes = { [ATTRIBUTE.agentId]: this.agentId, [ATTRIBUTE.generation]: Number(generation) };
+      const { tracer = noTracer } = this.#needs;
+      const span = tracer.start(SPAN.dispatch, { parent, kind: 'producer', attributes });
+      span.set({ [ATTRIBUTE.stateKind]: DesiredStateKind[kind]?.toLowerCase() });
+      state.traceparent = span.traceparent || parent;
+      span.end();
+    }
     this.#write({ case: 'desiredState', value: state });
   }
 

@@ -1,6 +1,7 @@
 // Changes of the networks of one agent: what is wanted of it, and what is noted of each, as one step. Fails as ItemChanges does.
 import { DesiredStateKind } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { Bus } from '../bus/bus.ts';
 import { networksTopic } from '../bus/topics.ts';
 import { ItemChanges, type ItemEdit, type NextBody } from '../states/item-changes.ts';
@@ -26,13 +27,15 @@ export interface NetworkChangesParts {
   readonly store: Pick<Store, 'desiredStates' | 'networks'>;
   readonly bus: Bus;
   readonly clock: Clock;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** The way to change networks. Stateless: every replica may have one. */
 export class NetworkChanges extends ItemChanges<NetworkRecord, NetworkPut> {
-  constructor({ store, bus, clock }: NetworkChangesParts) {
+  constructor({ store, bus, clock, tracer }: NetworkChangesParts) {
     super(
-      { desiredStates: store.desiredStates, bus, clock },
+      { desiredStates: store.desiredStates, bus, clock, tracer },
       {
         stateKind: DesiredStateKind.NETWORK,
         topic: networksTopic,

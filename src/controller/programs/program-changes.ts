@@ -5,6 +5,7 @@ import { DesiredStateKind } from '#gen/longline/link/v1/link_pb.js';
 import type { ProgramSpec } from '#gen/longline/v1/program_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { Bus } from '../bus/bus.ts';
 import { programsTopic } from '../bus/topics.ts';
 import { ItemChanges, type ItemEdit, type NextBody } from '../states/item-changes.ts';
@@ -32,6 +33,8 @@ export interface ProgramChangesParts {
   readonly store: Pick<Store, 'desiredStates'> & { readonly programs: Pick<ProgramRepository, 'ofAgent' | 'commit'> };
   readonly bus: Bus;
   readonly clock: Clock;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** SHA-256 of a spec, serialised as it is in a full state. */
@@ -41,9 +44,9 @@ export function programHash(spec: ProgramSpec): Uint8Array {
 
 /** The way to change programs. Stateless: every replica may have one. */
 export class ProgramChanges extends ItemChanges<ProgramRecord, ProgramPut> {
-  constructor({ store, bus, clock }: ProgramChangesParts) {
+  constructor({ store, bus, clock, tracer }: ProgramChangesParts) {
     super(
-      { desiredStates: store.desiredStates, bus, clock },
+      { desiredStates: store.desiredStates, bus, clock, tracer },
       {
         stateKind: DesiredStateKind.PROGRAMS,
         topic: programsTopic,

@@ -3,6 +3,8 @@
 // Fails as `not_found` for an unknown agent, as `limit` for more than an agent can be sent, and with whatever the change throws.
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
+import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
+import { noTracer, type Tracer, traced } from '../../core/tracer.ts';
 import type { Bus, Topic } from '../bus/bus.ts';
 import type { DesiredStateRepository, DesiredStateUpdate, PutStateOutcome } from '../store/desired-state.ts';
 import { announceState, MAX_ATTEMPTS, nextGeneration, tooManyChanges } from './state-update.ts';
@@ -45,6 +47,8 @@ export interface ItemChangesParts {
   readonly desiredStates: Pick<DesiredStateRepository, 'heads' | 'get'>;
   readonly bus: Bus;
   readonly clock: Clock;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** The way to change items of a kind. Stateless: every replica may have one. */
@@ -62,7 +66,7 @@ export class ItemChanges<R extends ItemRecord, P extends { readonly kind: 'put';
    * and is called anew when somebody else was quicker.
    */
   async apply(agentId: string, decide: (items: readonly R[]) => readonly ItemEdit<P>[]): Promise<boolean> {
-    const { desiredStates, clock } = this.#parts;
+    const { desiredStates, clock, tracer = noTracer } = this.#parts;
     const { stateKind: kind } = this.#kind;
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
       // First, so that what is read after it is at least as new: else the generation that is expected is another one by then.
@@ -73,8 +77,10 @@ export class ItemChanges<R extends ItemRecord, P extends { readonly kind: 'put';
       const stored = await desiredStates.get(agentId, kind);
       const next = this.#kind.next(stored?.body, edits);
       const expected = head?.generation ?? 0n;
-      const state = nextGeneration({ agentId, kind, expected, ...next, nowMs: clock.now() });
-      const outcome = await this.#kind.commit(state, edits, before);
+      const traceparent = tracer.current();
+      const state = nextGeneration({ agentId, kind, expected, ...next, nowMs: clock.now(), traceparent });
+      const attributes = { [ATTRIBUTE.agentId]: agentId, [ATTRIBUTE.generation]: Number(expected) + 1 };
+      const outcome = await traced(tracer, SPAN.store, { attributes }, () => this.#kind.commit(state, edits, before));
       if (outcome.kind === 'missing') throw new LonglineError('not_found', `no agent has id ${agentId}`);
       if (outcome.kind === 'moved') continue;
       this.#publish(agentId, edits);

@@ -20,6 +20,8 @@ export interface DesiredStateHead {
 export interface DesiredStateRecord extends DesiredStateHead {
   /** Full state, serialised in canonical form. */
   readonly body: Uint8Array;
+  /** W3C trace context of the latest change; empty if none. */
+  readonly traceparent: string;
 }
 
 /** A state by generation and digest. */
@@ -47,6 +49,8 @@ export interface DesiredStateUpdate {
   /** Delta that leads back to the generation before; undefined if it isn't worth keeping. */
   readonly undo: Uint8Array | undefined;
   readonly nowMs: number;
+  /** W3C trace context of the change; undefined or empty if none. */
+  readonly traceparent?: string;
 }
 
 /** What became of a next generation. */

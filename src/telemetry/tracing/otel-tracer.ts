@@ -43,6 +43,7 @@ export function tracerOn(otel: OtelTracer): Tracer {
       const store = currentSpan.getStore();
       return store === undefined ? '' : formatted(store);
     },
+    apart: (work) => currentSpan.exit(work),
   };
 }
 

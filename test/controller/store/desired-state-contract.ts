@@ -39,12 +39,13 @@ export function desiredStateContract(name: string, factory: () => Promise<StoreU
       const states = store.desiredStates;
       const outcomes = await Promise.all([states.put(update(0)), states.put(update(0, { body: bytes('late') }))]);
       assert.deepEqual(outcomes, [{ kind: 'stored', generation: 1n }, { kind: 'moved' }]);
-      assert.deepEqual(await states.put(update(1)), { kind: 'stored', generation: 2n });
+      const traceparent = '00-trace';
+      assert.deepEqual(await states.put(update(1, { traceparent })), { kind: 'stored', generation: 2n });
       assert.deepEqual(await states.put(update(0, { kind: 2 })), { kind: 'stored', generation: 1n });
       under = await under.reopen();
       const record = await under.store.desiredStates.get('a', 1);
       const expected = { agentId: 'a', kind: 1, generation: 2n, body: bytes('body 2'), digest: bytes('digest') };
-      assert.deepEqual(record, { ...expected, changedAtMs: NOW, refusal: undefined });
+      assert.deepEqual(record, { ...expected, changedAtMs: NOW, refusal: undefined, traceparent });
       const heads = await under.store.desiredStates.heads('a');
       assert.deepEqual(
         heads.map(({ kind, generation }) => [kind, generation]),

@@ -36,6 +36,8 @@ export const DESIRED_STATES_MIGRATION = `
   ) STRICT;
 `;
 
+export const STATE_TRACES_MIGRATION = "ALTER TABLE desired_states ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''";
+
 /** How far back undos are kept: beyond, a full state is sent, which then isn't much more. */
 const KEPT_UNDOS = { generations: 64, bytes: 1024 * 1024 } as const;
 
@@ -70,7 +72,7 @@ function toHead(row: Row): DesiredStateHead {
 }
 
 function toRecord(row: Row): DesiredStateRecord {
-  return { ...toHead(row), body: blob(row, 'body') };
+  return { ...toHead(row), body: blob(row, 'body'), traceparent: text(row, 'traceparent') };
 }
 
 /** Forgets all desired states of an agent; part of the transaction that forgets the agent. */
@@ -190,22 +192,24 @@ function storable(told: bigint): bigint {
 /** Puts a next generation; part of a transaction that others share. */
 export function putDesiredState(
   sql: Sql,
-  { agentId, kind, expected, body, digest, undo, nowMs }: DesiredStateUpdate,
+  { agentId, kind, expected, body, digest, undo, nowMs, traceparent = '' }: DesiredStateUpdate,
 ): PutStateOutcome {
   if (sql.one('SELECT 1 FROM agents WHERE id = ?', agentId) === undefined) return { kind: 'missing' };
   const latest = sql.one(`SELECT generation FROM desired_states WHERE ${OF}`, agentId, kind);
   if (BigInt(latest === undefined ? 0 : number(latest, 'generation')) !== expected) return { kind: 'moved' };
   const generation = expected + 1n;
   sql.run(
-    `INSERT INTO desired_states (agent_id, kind, generation, digest, body, changed_at_ms) VALUES (?, ?, ?, ?, ?, ?)
+    `INSERT INTO desired_states (agent_id, kind, generation, digest, body, changed_at_ms, traceparent)
+       VALUES (?, ?, ?, ?, ?, ?, ?)
        ON CONFLICT (agent_id, kind) DO UPDATE SET generation = excluded.generation, digest = excluded.digest,
-         body = excluded.body, changed_at_ms = excluded.changed_at_ms`,
+         body = excluded.body, changed_at_ms = excluded.changed_at_ms, traceparent = excluded.traceparent`,
     agentId,
     kind,
     generation,
     digest,
     body,
     nowMs,
+    traceparent,
   );
   if (undo === undefined) sql.run(`DELETE FROM desired_state_undos WHERE ${OF}`, agentId, kind);
   else keepUndo(sql, agentId, kind, generation, undo);

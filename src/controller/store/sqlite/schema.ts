@@ -3,7 +3,7 @@
 
 import { EVENTS_MIGRATION } from './agent-events.ts';
 import { ASSIGNMENTS_MIGRATION } from './assignment-schema.ts';
-import { DESIRED_STATES_MIGRATION } from './desired-states.ts';
+import { DESIRED_STATES_MIGRATION, STATE_TRACES_MIGRATION } from './desired-states.ts';
 import { MESHES_MIGRATION } from './meshes.ts';
 import { NETWORKS_MIGRATION } from './networks.ts';
 import { PROGRAMS_MIGRATION } from './program-schema.ts';
@@ -169,4 +169,5 @@ export const MIGRATIONS: readonly string[] = [
   NETWORKS_MIGRATION + MESHES_MIGRATION,
   PROGRAMS_MIGRATION,
   ASSIGNMENTS_MIGRATION,
+  STATE_TRACES_MIGRATION,
 ];
