@@ -126,6 +126,22 @@ describe('programs, end to end', { skip: netnsMissing() ?? bpfMissing() ?? false
     assert.ok(released.json<{ released: string[] }>().released.length >= 1);
   });
 
+  test('on the host itself, asked of its agent without a controller', async () => {
+    const good = await load(await host.artifact('xdp-counter', { version: '6.0.0' }));
+    assert.equal(good.code, 0, good.stderr);
+    const local = async (...args: string[]) =>
+      await host.program('local', ...args, '--data-dir', host.agent.dataFolder, '--json');
+    const { programs } = (await local('ls')).json<{ programs: { name: string; current: { version: string } }[] }>();
+    assert.deepEqual(
+      programs.map(({ current, name }) => [name, current.version]),
+      [[NAME, '6.0.0']],
+    );
+    const back = await local('rollback', NAME, '--reason', 'no way to the controller');
+    assert.equal(back.json<{ to: { version: string } }>().to.version, '2.0.0', back.stderr);
+    assert.equal((await local('rollback', 'none')).code, 3);
+    assert.equal((await local('release')).json<{ released: string[] }>().released.length, 1);
+  });
+
   test('one that an unknown key signed is refused with the key, and nothing is loaded', async () => {
     const stranger = newAuthor();
     const file = join(host.folder, 'stranger.tar.zst');

@@ -5,6 +5,7 @@ import { registerArtifacts } from '../program/artifacts.ts';
 import { registerAssignments } from '../program/assign.ts';
 import { registerInspect } from '../program/inspect.ts';
 import { registerLoad } from '../program/load.ts';
+import { registerLocal } from '../program/local.ts';
 import { registerPack } from '../program/pack.ts';
 import { registerReading } from '../program/reading.ts';
 import { registerRollback } from '../program/rollback.ts';
@@ -13,6 +14,7 @@ import { registerUnload } from '../program/unload.ts';
 import { registerVerify } from '../program/verify.ts';
 
 const FLEET = 'Agents of a fleet:';
+const HOST = 'This host:';
 const ASSIGNMENTS = 'A whole fleet:';
 const FILES = 'Artifacts as files:';
 const ARTIFACTS = 'Artifacts on a controller:';
@@ -38,6 +40,8 @@ export function registerProgramCommands(program: Command, io: CliIo): void {
   registerUnload(group, io);
   registerReading(group, io);
   registerRollback(group, io);
+  group.commandsGroup(HOST);
+  registerLocal(group, io);
   group.commandsGroup(ASSIGNMENTS);
   registerAssignments(group, io);
   registerRollouts(group, io);

@@ -31,11 +31,14 @@ function registerRollBack(group: Command, io: CliIo): void {
         fleet.programs.rollBackProgram({ agentId, name, reason, artifact }),
       );
       if (rollback?.error !== undefined) io.exitCode = EXIT.failed;
-      await io.result({ agent_id: agentId, ...rollbackView(rollback!) }, () => plainText(summary(agentId, rollback!)));
+      await io.result({ agent_id: agentId, ...rollbackView(rollback!) }, () =>
+        plainText(rollbackSummary(agentId, rollback!)),
+      );
     });
 }
 
-function summary(agentId: string, { error, from, program, to }: ProgramRollback): string {
+/** What came of a rollback, on one line. */
+export function rollbackSummary(agentId: string, { error, from, program, to }: ProgramRollback): string {
   if (error !== undefined) return `${agentId} ${program}: not rolled back: ${error.message}`;
   if (to === undefined) return `${agentId} ${program}: ${revisionText(from)} unloaded; there was none before it`;
   return `${agentId} ${program}: from ${revisionText(from)} back to ${revisionText(to)}`;
