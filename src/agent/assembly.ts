@@ -220,7 +220,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
     states: { host: states, admission: new DesiredStateAdmission(gate) },
     tunnelTargets: holder.tunnelTargets,
     clock,
-    log,
+    log: log.child({ part: 'link' }),
     tracer,
     limits: {
       backoffCapMs: config.reconnectCapMs,

@@ -164,7 +164,7 @@ const stopping = {
     key: 'shutdown.limit',
     group: LOG,
     default: 20 * SECOND,
-    description: 'How long an orderly end may take; after that the process ends by force, with exit code 124.',
+    description: 'How long an orderly end may take; after that the process is killed.',
   }),
 } as const;
 

@@ -11,7 +11,11 @@ export class InterruptGuard implements Disposable {
 
   constructor() {
     this.#listener = () => {
-      if (this.#aborter.signal.aborted) process.exit(EXIT.interrupted);
+      if (this.#aborter.signal.aborted) {
+        // An exit waits for file operations that hang; a third signal then does what it does to any process.
+        this[Symbol.dispose]();
+        process.exit(EXIT.interrupted);
+      }
       this.#aborter.abort(new LonglineError('cancelled', 'interrupted'));
     };
     for (const name of SIGNALS) process.on(name, this.#listener);

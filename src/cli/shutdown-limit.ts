@@ -1,9 +1,8 @@
 // The end of a process that was asked to end and doesn't: what it holds up is written to disk already or is found by the next one.
 import { writeSync } from 'node:fs';
 import { formatDuration } from '../core/clock.ts';
-import { EXIT } from './exit-code.ts';
 
-/** Ends the process with EXIT.timeout if this isn't disposed within the limit after the signal aborted. */
+/** Kills the process if this isn't disposed within the limit after the signal aborted. */
 export class ShutdownLimit implements Disposable {
   readonly #signal: AbortSignal;
   readonly #onAbort: () => void;
@@ -15,11 +14,9 @@ export class ShutdownLimit implements Disposable {
     this.#onAbort = () => {
       this.#timer = setTimeout(() => {
         // Nothing that waits for its turn can be relied on any more.
-        writeSync(
-          2,
-          `longline: did not end in order within ${formatDuration(limitMs)} (${setting}); it is ended by force\n`,
-        );
-        process.exit(EXIT.timeout);
+        writeSync(2, `longline: did not end in order within ${formatDuration(limitMs)} (${setting}); it is killed\n`);
+        // Not exit, which waits for file operations that hang.
+        process.kill(process.pid, 'SIGKILL');
       }, limitMs);
       this.#timer.unref();
     };

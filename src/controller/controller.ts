@@ -9,11 +9,12 @@ import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
 import manifest from '../../package.json' with { type: 'json' };
 import { type Clock, systemClock } from '../core/clock.ts';
+import { describeError } from '../core/errors.ts';
 import { DescriptorIndex } from '../core/grpc-reflection.ts';
 import { HealthState } from '../core/health-state.ts';
 import type { Logger } from '../core/logger.ts';
 import type { Tracer } from '../core/tracer.ts';
-import { createLogger } from '../telemetry/logger.ts';
+import { createLogger, type LogLevels } from '../telemetry/logger.ts';
 import { type Environment, startTracing } from '../telemetry/tracing/tracing.ts';
 import {
   type ControllerConfig,
@@ -39,6 +40,7 @@ import { tokenRoutes } from './identity/token-routes.ts';
 import { meteredEnrollment } from './metrics/api-meter.ts';
 import { ControllerMetrics } from './metrics/controller-metrics.ts';
 import { MetricsListener, metricsPages } from './metrics/metrics-pages.ts';
+import { changesOf } from './reload.ts';
 import { openServices } from './services/open-services.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import type { Store } from './store/store.ts';
@@ -52,6 +54,8 @@ export interface Controller extends AsyncDisposable {
   /** File for LONGLINE_CONTEXT. */
   readonly contextPath: string;
   readonly controllerId: string;
+  /** Takes over what can change while it runs, and logs what can't. Never throws: of settings that are bad none is taken. */
+  reload(read: () => Promise<ControllerOptions>): Promise<void>;
   /** Port of the plaintext listener; undefined if there is none. */
   readonly plaintextPort: number | undefined;
   /** Port for scrapers; undefined if there is none. */
@@ -89,7 +93,8 @@ export async function runController(
   environment: Environment = {},
 ): Promise<Controller> {
   const config = compileControllerOptions(options);
-  const { clock = systemClock, log = createLogger({ level: config.logLevel, name: 'controller' }) } = seams;
+  const ownLog = createLogger({ level: config.logLevel, name: 'controller', journal: environment['JOURNAL_STREAM'] });
+  const { clock = systemClock, log = ownLog } = seams;
   await using stack = new AsyncDisposableStack();
   const { tracer } = stack.use(
     await startTracing({ environment, service: 'longline-controller', version: VERSION, clock, log }),
@@ -136,7 +141,24 @@ export async function runController(
   const facts = { url, ca: identity.authority.certificatePem, controller_id: controllerId };
   const contextPath = await writeAdminContext(directory, facts, apiTokens, log);
   log.info('controller is ready', { url, controllerId, dataDir: directory.path, plaintextPort, metricsPort });
-  return assembled(foundation, front, stack.move(), { url, contextPath, controllerId, plaintextPort, metricsPort });
+  const reload = reloader(config, ownLog, log);
+  return assembled(foundation, front, stack.move(), {
+    ...{ url, contextPath, controllerId, plaintextPort, metricsPort, reload },
+  });
+}
+
+function reloader(config: ControllerConfig, levels: LogLevels, log: Logger): Controller['reload'] {
+  return async (read) => {
+    try {
+      const next = compileControllerOptions(await read());
+      const { applied, refused } = changesOf({ ...config, logLevel: levels.level }, next);
+      levels.setLevel(next.logLevel);
+      log.info('settings were read anew', { settings: applied });
+      if (refused.length > 0) log.warn('changed settings take effect at the next start only', { settings: refused });
+    } catch (error) {
+      log.error('reload refused; all stays as it was', { err: describeError(error) });
+    }
+  };
 }
 
 /** The port for scrapers, if one is asked for. */

@@ -157,8 +157,8 @@ export function registerControllerCommands(program: Command, io: CliIo): void {
     .addHelpText('after', EXAMPLES);
   const options = addConfigOptions(controller, controllerConfig, io);
   controller.action(async () => {
-    const { config } = await options.load();
-    await serve(io, optionsOf(config));
+    const read = async () => optionsOf((await options.load()).config);
+    await serve(io, await read(), read);
   });
 }
 
@@ -172,12 +172,15 @@ function optionsOf(config: Resolved<typeof controllerConfig.table>): ControllerO
   };
 }
 
-async function serve(io: CliIo, options: ControllerOptions): Promise<void> {
+async function serve(io: CliIo, options: ControllerOptions, read: () => Promise<ControllerOptions>): Promise<void> {
   using interrupt = new InterruptGuard();
   const limitMs = (options.drainWindowMs ?? 0) + CLOSING_MS;
   using _ = new ShutdownLimit(interrupt.signal, limitMs, 'drain_window');
   const { runController } = await import('../../controller/controller.ts');
   await using controller = await runController(options, {}, io.env);
+  const onHangup = () => void controller.reload(read);
+  process.on('SIGHUP', onHangup);
   await io.stdout.line(toJson({ ready: true, url: controller.url, context: controller.contextPath }));
   if (!interrupt.signal.aborted) await once(interrupt.signal, 'abort');
+  process.off('SIGHUP', onHangup);
 }
