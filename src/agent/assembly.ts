@@ -87,9 +87,8 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     sessions,
     spoolBytes: () => holder.link?.status().spoolBytes ?? 0,
   });
-  const link = stack.use(
-    await openLink(base, { audit, identity, registry, states, report, sessions, holder, metrics }),
-  );
+  const linked = { audit, identity, registry, states, report, sessions, holder, metrics };
+  const link = stack.use(await openLink(base, linked));
   holder.link = link;
   // Disposed before the link: the registry's capabilities write to its logs, and it carries their results.
   stack.use(registry);
@@ -117,6 +116,7 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     status: () => holder.link?.status(),
     certificateExpiresAtMs: () => identity.expiresAtMs,
   });
+  stack.use(await metrics.send(base.environment, config.agentId, log));
   const routes = [
     ...healthRoutes({ health, networks: () => networks.look(), clock: base.clock }),
     statusRoute({ view, programs: calls.programs, health, now: () => base.clock.now() }),

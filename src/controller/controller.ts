@@ -136,6 +136,7 @@ export async function runController(
   const { port } = await front.listen(config.listen.host, config.listen.port);
   const plaintextPort =
     config.plaintextListen === undefined ? undefined : await front.listenPlaintext(config.plaintextListen);
+  stack.use(await metrics.send(environment, log));
   const metricsPort = await listenForScrapers(foundation, stack);
   const url = controllerUrl(config, port);
   const facts = { url, ca: identity.authority.certificatePem, controller_id: controllerId };

@@ -6,6 +6,9 @@ import type { SessionMeter } from '../../capabilities/sessions/ports.ts';
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { MetricRegistry } from '../../core/metrics/metric-registry.ts';
+import { ATTRIBUTE } from '../../core/span-names.ts';
+import { startMetricsExport } from '../../telemetry/metrics/otlp-export.ts';
+import type { Environment } from '../../telemetry/metrics/otlp-settings.ts';
 import { openProcessMetrics } from '../../telemetry/metrics/process-metrics.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { CapabilityRegistry } from '../capability-registry.ts';
@@ -62,6 +65,12 @@ export class AgentMetrics implements Disposable {
       ),
     );
     registry.add(programsCollector(parts.programs));
+  }
+
+  /** Sends figures where the environment asks for it, until it is disposed. */
+  async send(environment: Environment, agentId: string, log: Logger): Promise<AsyncDisposable> {
+    const what = { service: 'longline-agent', version: AGENT_VERSION, resource: { [ATTRIBUTE.agentId]: agentId } };
+    return await startMetricsExport({ ...what, environment, registry: this.registry, clock: this.#clock, log });
   }
 
   /** Not open: names of networks, peers and programs are in it. */

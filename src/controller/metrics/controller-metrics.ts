@@ -7,6 +7,8 @@ import type { Logger } from '../../core/logger.ts';
 import { family, figure } from '../../core/metrics/metric.ts';
 import type { MetricRegistry } from '../../core/metrics/metric-registry.ts';
 import { FRONT_METRICS, STORE_METRICS } from '../../telemetry/metrics/controller-names.ts';
+import { startMetricsExport } from '../../telemetry/metrics/otlp-export.ts';
+import type { Environment } from '../../telemetry/metrics/otlp-settings.ts';
 import { openProcessMetrics } from '../../telemetry/metrics/process-metrics.ts';
 import type { FleetCountRepository } from '../store/fleet-counts.ts';
 import { apiMeter } from './api-meter.ts';
@@ -72,6 +74,12 @@ export class ControllerMetrics implements Disposable {
   /** Asks for connections too. */
   measureConnections(connections: () => number): void {
     this.registry.add({ name: 'front', collect: () => [figure(FRONT_METRICS.connections, connections())] });
+  }
+
+  /** Sends figures where the environment asks for it, until it is disposed. */
+  async send(environment: Environment, log: Logger): Promise<AsyncDisposable> {
+    const what = { service: 'longline-controller', version: manifest.version };
+    return await startMetricsExport({ ...what, environment, registry: this.registry, clock: this.#clock, log });
   }
 
   [Symbol.dispose](): void {
