@@ -38,7 +38,7 @@ export class LinkSlot {
 
   /** All slots of a folder, in order, after repair() of those that need it. */
   static all(folder: string): readonly LinkSlot[] {
-    const names = namesIn(folder);
+    const names = namesIn(folder).filter((name) => !removeEmpty(join(folder, name)));
     const halfDone = new Set(names.flatMap((name) => /^(.*)-(?:new|old)$/.exec(name)?.[1] ?? []));
     if (halfDone.size === 0) return names.map((name) => new LinkSlot(join(folder, name)));
     for (const name of halfDone) new LinkSlot(join(folder, name)).repair();
@@ -132,6 +132,13 @@ export class LinkSlot {
   #entry(suffix: string): Stats | undefined {
     return entryOf(this.#path + suffix);
   }
+}
+
+/** Takes away what a kill left of a slot of several pins that was ended, all but the folder itself. True if it was that. */
+function removeEmpty(path: string): boolean {
+  if (entryOf(path)?.isDirectory() !== true || namesIn(path).length > 0) return false;
+  rmdirSync(path);
+  return true;
 }
 
 /** Ends what is pinned there, and takes the pin away. What is ended doesn't run any more when this returns. */

@@ -217,6 +217,13 @@ describe('attachments at interfaces', { skip: missing }, () => {
     assert.equal(counter.number(), 2n);
   });
 
+  test('clsact: takes away what a kill in the middle of its end left', () => {
+    mkdirSync(at());
+    mkdirSync(at('main-old'));
+    assert.deepEqual(list(), []);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
   test('clsact: takes nobody else for its own', async () => {
     using counter = new LoadedObject('tc-counter');
     using theirs = new LoadedObject('tc-counter');
