@@ -6,12 +6,15 @@ import { systemClock } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import { ATTRIBUTE } from '../core/span-names.ts';
 import { TaskGroup } from '../core/task-group.ts';
-import { createLogger } from '../telemetry/logger.ts';
+import { noTracer, type Tracer } from '../core/tracer.ts';
+import { createLogger, type LeveledLogger } from '../telemetry/logger.ts';
 import { startTracing } from '../telemetry/tracing/tracing.ts';
-import { type Agent, assemble } from './assembly.ts';
+import { type Agent, assemble, tendIdentity } from './assembly.ts';
 import type { AgentConfig } from './config.ts';
 import { openDataFolder } from './data-folder.ts';
 import type { Foundation } from './foundation.ts';
+import { EpochRecord, epochFolder } from './ha/epoch-record.ts';
+import type { Leadership } from './ha/leadership.ts';
 import { LiveSettings } from './live-settings.ts';
 import { applyLevels } from './log-levels.ts';
 import { openRules } from './rules.ts';
@@ -34,23 +37,70 @@ export async function runAgent(
   signal: AbortSignal,
   environment: Foundation['environment'] = {},
 ): Promise<void> {
-  const clock = systemClock;
   const log = createLogger({ level: config.log.level, name: 'agent', journal: environment['JOURNAL_STREAM'] });
-  await using voice = new ServiceVoice({ environment, clock, log });
+  await using voice = new ServiceVoice({ environment, clock: systemClock, log });
   const stop = () => voice.stopping();
   signal.addEventListener('abort', stop, { once: true });
+  const start: Start = { config, reread, environment, log, voice };
+  if (config.ha.enabled) return await runAsReplica(start, signal);
+  // Once there were replicas, the controller takes nobody of an earlier epoch.
+  await runAlone(start, { epoch: await EpochRecord.read(epochFolder(config)) }, signal);
+}
+
+interface Start {
+  readonly config: AgentConfig;
+  readonly reread: () => Promise<AgentConfig>;
+  readonly environment: Foundation['environment'];
+  readonly log: LeveledLogger;
+  readonly voice: ServiceVoice;
+}
+
+async function runAsReplica(start: Start, signal: AbortSignal): Promise<void> {
+  const { config, log, voice } = start;
+  const { runElected } = await import('./ha/elected-agent.ts');
+  await runElected({
+    ...{ config, clock: systemClock, log, signal },
+    lead: async (leadership, term) => await runAlone(start, leadership, term),
+    tend: async (stop) => await tend(start, stop),
+    // A standby does what it is for.
+    onStandby: () => voice.ready({ tasks: () => [], status: () => 'this replica stands by' }),
+  });
+}
+
+async function runAlone(start: Start, leadership: Leadership, signal: AbortSignal): Promise<void> {
   await using stack = new AsyncDisposableStack();
+  const { config, environment, log } = start;
   const resource = { [ATTRIBUTE.agentId]: config.agentId };
-  const { tracer } = stack.use(
-    await startTracing({ environment, service: 'longline-agent', version: AGENT_VERSION, resource, clock, log }),
+  const tracing = { environment, service: 'longline-agent', version: AGENT_VERSION, resource, clock: systemClock, log };
+  const { tracer } = stack.use(await startTracing(tracing));
+  await serve(
+    await assemble(await openFoundation(start, leadership, tracer, stack), stack, signal),
+    start.voice,
+    signal,
   );
+}
+
+/** Of a replica that stands by. */
+async function tend(start: Start, signal: AbortSignal): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  await tendIdentity(await openFoundation(start, { epoch: 0n }, noTracer, stack), signal);
+}
+
+async function openFoundation(
+  { config, reread, environment, log }: Start,
+  leadership: Leadership,
+  tracer: Tracer,
+  stack: AsyncDisposableStack,
+): Promise<Foundation> {
   const folder = stack.use(await openDataFolder(config.dataDir));
   applyLevels(log, config.log);
   const settings = new LiveSettings(config, reread, (next) => applyLevels(log, next));
   const { jobs } = settings;
   const rules = await openRules(config, folder, jobs);
-  const base = { config, settings, clock, log, levels: log, tracer, folder, jobs, environment, ...rules };
-  await serve(await assemble(base, stack, signal), voice, signal);
+  return {
+    ...{ config, settings, clock: systemClock, log, levels: log, tracer, folder, jobs, environment, leadership },
+    ...rules,
+  };
 }
 
 async function serve(agent: Agent, voice: ServiceVoice, signal: AbortSignal): Promise<void> {
@@ -58,6 +108,8 @@ async function serve(agent: Agent, voice: ServiceVoice, signal: AbortSignal): Pr
   await local.open();
   await openControl(agent);
   await http.open();
+  // Opening adopts what earlier leaders left, which is for the present one alone.
+  if (agent.leadership.mayAct?.() === false) return;
   await registry.open(() => link.unfinishedIds);
   programs.begin();
   await link.resume(({ id, attempt }) => agent.sessions.followsLog(id, attempt));

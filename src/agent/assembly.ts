@@ -128,6 +128,14 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   return { ...base, identity, link, registry, sessions, programs, local, http, control, reload, health, passes };
 }
 
+/** Enrols, or renews what is due, and lets go of all again: for a replica that stands by. */
+export async function tendIdentity(base: Foundation, signal: AbortSignal): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const identity = makeIdentity(base, await openAudit(base, {}, stack));
+  await identity.open(signal);
+  await identity.renewIfDue(signal);
+}
+
 async function openAudit({ config, clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
   const audit = await AuditLog.open({
     dataDir: folder.path,
@@ -139,7 +147,7 @@ async function openAudit({ config, clock, log, folder }: Foundation, holder: Hol
   return stack.use(audit);
 }
 
-function makeIdentity({ config, clock, log, folder, trust }: Foundation, audit: AuditLog): AgentIdentity {
+function makeIdentity({ config, clock, log, folder, trust, leadership }: Foundation, audit: AuditLog): AgentIdentity {
   const { caFile } = config;
   return new AgentIdentity({
     folder: folder.file('identity'),
@@ -147,6 +155,7 @@ function makeIdentity({ config, clock, log, folder, trust }: Foundation, audit: 
     agentId: config.agentId,
     instanceId: folder.instanceId,
     bootId: randomUUID(),
+    leaderEpoch: () => leadership.epoch,
     token: config.token?.reveal(),
     apiKey: config.apiKey?.reveal(),
     trustedCertificates: async () => (caFile === undefined ? undefined : await readFile(caFile, 'utf8')),
@@ -193,6 +202,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
   const { config, clock, log, folder, tracer } = base;
   const { trust, policy, paths, jobs, settings } = base;
   const { audit, identity, registry, states, report, sessions, holder, metrics } = parts;
+  const { mayAct } = base.leadership;
   const gate = {
     ...{ trust, policy, audit, clock },
     nameplate: () => nameplateOf(config, identity),
@@ -219,6 +229,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
     report,
     states: { host: states, admission: new DesiredStateAdmission(gate) },
     tunnelTargets: holder.tunnelTargets,
+    ...(mayAct === undefined ? {} : { mayAct }),
     clock,
     log: log.child({ part: 'link' }),
     tracer,
@@ -253,7 +264,7 @@ function nameplateOf(config: AgentConfig, identity: AgentIdentity) {
 type ViewParts = Pick<Agent, 'identity' | 'link' | 'reload' | 'health'> & { readonly report: HostReport };
 
 function makeView(
-  { config, clock, folder, jobs, levels, trust, policy }: Foundation,
+  { config, clock, folder, jobs, levels, trust, policy, leadership }: Foundation,
   { identity, link, report, reload, health }: ViewParts,
 ): LocalView {
   return agentView({
@@ -273,6 +284,7 @@ function makeView(
     controllerUrl: config.controllerUrl ?? '',
     startedAtMs: clock.now(),
     certificateExpiresAtMs: () => identity.expiresAtMs,
+    leadership: leadership.view,
   });
 }
 

@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import { type ConfigConflict, defineConfig, type Resolved, secret, setting } from '../core/config/setting.ts';
 import * as type from '../core/config/value-type.ts';
 import { AGENT_ID } from '../core/ids.ts';
+import { haConflicts, haSettings } from './ha-settings.ts';
 import { httpSettings } from './http-settings.ts';
 import { jobSettings } from './job-settings.ts';
 import { networkSettings } from './network-settings.ts';
@@ -237,6 +238,7 @@ export const agentConfig = defineConfig(
     ...files,
     ...stopping,
     http: httpSettings,
+    ha: haSettings,
     jobs: jobSettings,
     sessions: sessionSettings,
     network: networkSettings,
@@ -259,6 +261,7 @@ type Values = Resolved<
       jobs: typeof jobSettings;
       sessions: typeof sessionSettings;
       programs: typeof programSettings;
+      ha: typeof haSettings;
       spool: typeof spool;
     }
 >;
@@ -289,5 +292,5 @@ function conflicts(config: Values): ConfigConflict[] {
     const description = 'has more than host and port; it must look like https://HOST:PORT';
     found.push({ key: 'controller', description });
   }
-  return [...found, ...programConflicts(config.programs, config.controllerUrl)];
+  return [...found, ...haConflicts(config.ha), ...programConflicts(config.programs, config.controllerUrl)];
 }

@@ -18,8 +18,11 @@ export interface DataFolder extends Disposable {
   file(name: string): string;
 }
 
+/** Another process has the folder, for as long as it runs. */
+export class FolderInUse extends LonglineError {}
+
 /**
- * Opens the folder, making it if needed. Throws `unavailable` if it can't be written, `already_exists` if in use; `option` is
+ * Opens the folder, making it if needed. Throws `unavailable` if it can't be written, FolderInUse if another process has it; `option` is
  * what whoever reads that has to change.
  */
 export async function openDataFolder(path: string, option = 'data-dir'): Promise<DataFolder> {
@@ -32,7 +35,7 @@ export async function openDataFolder(path: string, option = 'data-dir'): Promise
       cause: error,
     });
   }
-  const lock: FolderLock = lockFolder(path);
+  const lock = lockOf(path);
   try {
     const instanceId = await readInstanceId(join(path, 'instance-id'));
     const holding = await holdInstance(instanceId, path, option);
@@ -48,6 +51,15 @@ export async function openDataFolder(path: string, option = 'data-dir'): Promise
   } catch (error) {
     lock[Symbol.dispose]();
     throw error;
+  }
+}
+
+function lockOf(path: string): FolderLock {
+  try {
+    return lockFolder(path);
+  } catch (error) {
+    if (!(error instanceof LonglineError) || error.reason !== 'already_exists') throw error;
+    throw new FolderInUse(error.reason, error.message, { cause: error });
   }
 }
 

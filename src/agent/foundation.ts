@@ -6,6 +6,7 @@ import type { Tracer } from '../core/tracer.ts';
 import type { LogLevels } from '../telemetry/logger.ts';
 import type { AgentConfig } from './config.ts';
 import type { DataFolder } from './data-folder.ts';
+import type { Leadership } from './ha/leadership.ts';
 import type { LiveSettings } from './live-settings.ts';
 import type { Rules } from './rules.ts';
 
@@ -20,5 +21,7 @@ export interface Foundation extends Rules {
   readonly levels: LogLevels;
   readonly folder: DataFolder;
   readonly jobs: JobsConfig;
+  /** Whether, and in which epoch, this replica leads. */
+  readonly leadership: Leadership;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }

@@ -31,6 +31,7 @@ export async function openRules(config: AgentConfig, folder: DataFolder, jobs: J
     config.jobs.credentialsFile,
     config.caFile,
     config.localSocket,
+    config.ha.lockFile,
     config.network.controlSocket,
     ...config.programs.keys.files,
     config.programs.registry.keyFile,

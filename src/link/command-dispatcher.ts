@@ -2,11 +2,12 @@
 // audit → Received → effect → journal → Result, repeated until acknowledged. The executor prepares while both are written. It doesn't know transports, signatures or
 // capabilities. A refusal travels as Rejected, a failure as Result; nothing that a controller sends makes it throw.
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
-import { type Clock, formatDuration } from '../core/clock.ts';
+import type { Clock } from '../core/clock.ts';
 import { invalid, LonglineError, toLonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import { SPAN } from '../core/span-names.ts';
 import { noTracer, type Tracer } from '../core/tracer.ts';
+import { checkExpiry } from './command-expiry.ts';
 import { CommandRun, receivedMessage } from './command-run.ts';
 import { CommandTraces } from './command-traces.ts';
 import type { Journal } from './journal.ts';
@@ -33,6 +34,8 @@ export interface DispatcherOptions {
   readonly maxReplyBytes: number;
   /** Epoch of this replica; 0 where there is no leader election. */
   readonly leaderEpoch: () => bigint;
+  /** False once another replica may lead: commands are left to it, untold. */
+  readonly mayAct?: () => boolean;
 }
 
 const COMMAND_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
@@ -41,8 +44,6 @@ const BACKLOG_RETRY_MS = 5000;
 const DISPOSE_LIMIT_MS = 5000;
 /** How long a rejected command is remembered when it names no expiry. */
 const DEFAULT_MEMORY_MS = 24 * 3600 * 1000;
-/** Clocks that differ by more are worth a word where a command is late. */
-const SKEW_NOTE_MS = 5000;
 
 /** A command between its first sight and the journal. */
 interface InAdmission {
@@ -95,7 +96,7 @@ export class CommandDispatcher implements AsyncDisposable {
 
   /** Takes a command; everything that becomes of it goes to the outbox. */
   take(command: Command): void {
-    if (this.#closing.signal.aborted) return;
+    if (this.#closing.signal.aborted || this.#superseded()) return;
     this.#track(this.#take(command));
   }
 
@@ -165,6 +166,8 @@ export class CommandDispatcher implements AsyncDisposable {
       if (full !== undefined) throw full;
       await this.#begin(await this.#admit(command, admission), admission);
     } catch (error) {
+      // Not refused, only left: the next leader gets it, or has it in its journal.
+      if (this.#superseded()) return;
       if (!admission.refusedByAdmission) this.#options.admission.refused(command, toLonglineError(error));
       await this.#reject(command, error);
     } finally {
@@ -222,6 +225,7 @@ export class CommandDispatcher implements AsyncDisposable {
 
   /** Resolves when the command is durable and its receipt on its way; rejects if it was not taken. */
   async #begin({ received, recorded }: AdmittedAndRecorded, admission: InAdmission): Promise<void> {
+    this.#demandTurn();
     const { journal, outbox } = this.#options;
     const written = this.#traces.step(SPAN.journal, () =>
       Promise.all([
@@ -232,7 +236,11 @@ export class CommandDispatcher implements AsyncDisposable {
         }),
       ]),
     );
-    const durable = written.then(() => outbox.putReply(received.id, receivedMessage(received)));
+    const durable = written.then(() => {
+      // Effects wait for this, and writing took time.
+      this.#demandTurn();
+      outbox.putReply(received.id, receivedMessage(received));
+    });
     const run = this.#start(received, durable);
     if (admission.cancelReason !== undefined) run.cancel(admission.cancelReason);
     try {
@@ -244,8 +252,8 @@ export class CommandDispatcher implements AsyncDisposable {
   }
 
   async #admit(command: Command, progress: InAdmission): Promise<AdmittedAndRecorded> {
-    const { journal, admission, clock, maxUnfinished } = this.#options;
-    const expiresAtMs = this.#checkTimes(command);
+    const { journal, admission, clock, maxUnfinished, clockSkewMs } = this.#options;
+    const expiresAtMs = checkExpiry(command, clock.now(), clockSkewMs?.());
     this.#checkEpoch(command.leaderEpoch);
     if (journal.unfinishedCount + this.#inAdmission.size > maxUnfinished) {
       throw new LonglineError(
@@ -260,7 +268,7 @@ export class CommandDispatcher implements AsyncDisposable {
       throw error;
     });
     // Admission took time: the command may have expired meanwhile.
-    this.#checkTimes(command);
+    checkExpiry(command, clock.now(), clockSkewMs?.());
     const received = {
       id: command.id,
       seq: String(command.seq),
@@ -275,18 +283,12 @@ export class CommandDispatcher implements AsyncDisposable {
     return { received, recorded: admitted.recorded };
   }
 
-  #checkTimes(command: Command): number {
-    const expiresAtMs = timeMs(command.expireTime);
-    if (expiresAtMs === undefined || Number.isNaN(expiresAtMs)) {
-      const description = 'is missing; give the time after which the command must not start';
-      throw invalid([{ field: 'command.expire_time', description }]);
-    }
-    const nowMs = this.#options.clock.now();
-    if (expiresAtMs <= nowMs) {
-      const late = `the command expired at ${new Date(expiresAtMs).toISOString()}; it is ${new Date(nowMs).toISOString()} here`;
-      throw new LonglineError('late', `${late}${skewNote(this.#options.clockSkewMs?.())}`);
-    }
-    return expiresAtMs;
+  #superseded(): boolean {
+    return this.#options.mayAct?.() === false;
+  }
+
+  #demandTurn(): void {
+    if (this.#superseded()) throw new LonglineError('stale', 'this replica no longer leads');
   }
 
   #checkEpoch(epoch: bigint): void {
@@ -301,7 +303,7 @@ export class CommandDispatcher implements AsyncDisposable {
     const progress = outbox.putProgress.bind(outbox);
     const run = new CommandRun(command, { executor, clock, log, tracer, progress }, durable);
     this.#runs.set(command.id, run);
-    if (!this.#closing.signal.aborted) this.#track(this.#finish(run, durable === undefined));
+    if (!this.#closing.signal.aborted && !this.#superseded()) this.#track(this.#finish(run, durable === undefined));
     return run;
   }
 
@@ -385,11 +387,4 @@ export class CommandDispatcher implements AsyncDisposable {
       .finally(() => this.#tasks.delete(tracked));
     this.#tasks.add(tracked);
   }
-}
-
-/** What a refusal for lateness adds when the clocks are the reason to suspect. */
-function skewNote(skewMs: number | undefined): string {
-  if (skewMs === undefined || Math.abs(skewMs) < SKEW_NOTE_MS) return '';
-  const side = skewMs < 0 ? 'ahead of' : 'behind';
-  return `, where the clock is ${formatDuration(Math.abs(skewMs))} ${side} the controller's: set both right`;
 }

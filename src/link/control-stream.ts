@@ -26,6 +26,8 @@ export interface ControlStreamOptions {
   readonly dispatcher: CommandDispatcher;
   readonly states: Pick<DesiredStates, 'take'>;
   readonly report: HostReport;
+  /** False once another replica may lead: what would be sent stays in the outbox, and the stream ends. */
+  readonly mayAct?: () => boolean;
   readonly clock: Clock;
   readonly log: Logger;
   /** Hears of each heartbeat. */
@@ -66,7 +68,7 @@ export class ControlStream {
 
   /** Takes from the outbox and writes, until the signal aborts; throws why the stream can't be written. */
   async write(signal: AbortSignal): Promise<void> {
-    const { outbox, call } = this.#options;
+    const { outbox, call, mayAct } = this.#options;
     while (!signal.aborted) {
       await outbox.whenFilled(signal);
       if (signal.aborted) return;
@@ -74,6 +76,10 @@ export class ControlStream {
       if (message === undefined) continue;
       const fitting = this.#fit(message);
       if (fitting === undefined) continue;
+      if (mayAct?.() === false) {
+        outbox.giveBack(message);
+        throw new LonglineError('stale', 'this replica no longer leads');
+      }
       try {
         await call.write(fitting);
       } catch (error) {

@@ -34,6 +34,8 @@ export interface DesiredStatesOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly tracer?: Tracer | undefined;
+  /** False once another replica may lead: states that come are left to it. */
+  readonly mayAct?: (() => boolean) | undefined;
 }
 
 /** Deltas of one kind that may wait for the one before; a full state takes the place of all that wait. */
@@ -66,7 +68,7 @@ export class DesiredStates implements AsyncDisposable {
 
   /** Takes a desired state; everything that becomes of it goes to the outbox. `body` as in ReceivedMessage. */
   take(state: DesiredState, body: Uint8Array | undefined): void {
-    if (this.#closing.signal.aborted) return;
+    if (this.#left()) return;
     const kind = stateKindOf(state);
     const { keeping } = this.#options;
     if (kind === undefined || keeping === undefined) {
@@ -147,7 +149,7 @@ export class DesiredStates implements AsyncDisposable {
   async #drain(lane: Lane): Promise<void> {
     for (let next = lane.waiting.shift(); next !== undefined; next = lane.waiting.shift()) {
       lane.bytes -= next.body.length;
-      if (!this.#closing.signal.aborted) await this.#traced(next);
+      if (!this.#left()) await this.#traced(next);
     }
     lane.taking = undefined;
   }
@@ -180,17 +182,23 @@ export class DesiredStates implements AsyncDisposable {
       );
       recorded = false;
       await this.#useNonce(admitted, received);
+      if (this.#left()) return;
       await host.apply(kind, { generation, baseGeneration, body }, { signal: this.#closing.signal });
       admission.taken(received);
       // Nothing changes, so nothing is observed.
       if (generation === held?.generation) this.#repeat(kind);
     } catch (error) {
       // Nobody is told of what was only interrupted: it comes again.
-      if (this.#closing.signal.aborted) return;
+      if (this.#left()) return;
       span.fail(error);
       if (!recorded) admission.refused(received, toLonglineError(error));
       this.#refuse(state, error);
     }
+  }
+
+  /** Nothing is begun any more. */
+  #left(): boolean {
+    return this.#closing.signal.aborted || this.#options.mayAct?.() === false;
   }
 
   #nonceSeen(nonce: Uint8Array, received: ReceivedState): boolean {

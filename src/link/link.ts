@@ -50,6 +50,8 @@ export interface LinkOptions {
   /** Traces nothing if undefined. */
   readonly tracer?: Tracer | undefined;
   readonly limits?: Partial<LinkLimits>;
+  /** False from when another replica of this agent may lead: asked before each effect, and nothing is begun, told or sent. */
+  readonly mayAct?: () => boolean;
   /** The controller stored an audit checkpoint. */
   readonly onCheckpointAck?: (chainId: string, sequence: bigint) => void;
 }
@@ -90,7 +92,8 @@ export class Link implements AsyncDisposable {
       clockSkewMs: () => this.#keeper.status().clockSkewMs,
     });
     this.#beats = new Progress('link', clock);
-    this.#states = new DesiredStates({ keeping: options.states, journal, outbox, clock, log, tracer });
+    const { mayAct } = options;
+    this.#states = new DesiredStates({ keeping: options.states, journal, outbox, clock, log, tracer, mayAct });
     this.#inputs = new InputRelay(options.executor, options.log, () => this.#keeper.session?.wakeLogs());
     this.#keeper = new SessionKeeper({ host: this.#sessionHost(), targets: options.targets, journal, limits });
   }
@@ -250,11 +253,12 @@ export class Link implements AsyncDisposable {
   }
 
   #sessionHost(): SessionHost {
-    const { clock, log, report, onCheckpointAck } = this.#options;
+    const { clock, log, report, onCheckpointAck, mayAct } = this.#options;
     return {
       clock,
       log,
       report,
+      mayAct: mayAct ?? (() => true),
       outbox: this.#outbox,
       dispatcher: this.#dispatcher,
       states: this.#states,

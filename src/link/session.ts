@@ -34,6 +34,8 @@ export interface SessionHost {
   readonly clock: Clock;
   readonly log: Logger;
   readonly report: HostReport;
+  /** As LinkOptions.mayAct. */
+  readonly mayAct: () => boolean;
   readonly outbox: Outbox;
   readonly dispatcher: CommandDispatcher;
   readonly states: DesiredStates;

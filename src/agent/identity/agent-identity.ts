@@ -23,6 +23,8 @@ export interface IdentityOptions {
   readonly agentId: string;
   readonly instanceId: string;
   readonly bootId: string;
+  /** Epoch of this replica; 0 where there never was a leader election. Throws if it doesn't lead. */
+  readonly leaderEpoch: () => bigint;
   /** Registration token; used only when there is no valid certificate for this controller and id. */
   readonly token: string | undefined;
   /** Instead of a certificate: 64 hex characters. */
@@ -131,9 +133,23 @@ export class AgentIdentity implements TargetSource {
     }
   }
 
+  /**
+   * For a replica that stands by, whose certificate must not lapse meanwhile: renews it if that is due. A renewal over a
+   * candidate proves it as well as a connection. Throws what stood in the way.
+   */
+  async renewIfDue(signal: AbortSignal): Promise<void> {
+    if (this.#options.apiKey !== undefined || this.#renewalDueInMs() > 0) return;
+    const offered = this.#candidate ?? this.#current!;
+    const renewed = await renew(this.#options, offered, signal);
+    if (offered === this.#candidate) await this.#store.promote(offered.set);
+    await this.#store.propose(renewed);
+    await this.#load();
+    this.#options.log.info('certificate renewed', { expiresAt: new Date(this.#candidate!.expiresAtMs).toISOString() });
+  }
+
   async current(): Promise<LinkTarget> {
     const { controllerUrl: url, agentId, instanceId, bootId, apiKey, trustedCertificates } = this.#options;
-    const target = { url, agentId, instanceId, bootId, leaderEpoch: 0n };
+    const target = { url, agentId, instanceId, bootId, leaderEpoch: this.#options.leaderEpoch() };
     if (apiKey !== undefined) {
       return { ...target, credentials: { kind: 'api_key', apiKey, trustedCertificates: await trustedCertificates() } };
     }

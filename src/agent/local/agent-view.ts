@@ -2,13 +2,20 @@
 
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { LocalCommandSchema, PolicyDecisionSchema, RefusedSettingSchema } from '#gen/longline/local/v1/local_pb.js';
+import {
+  type GetStatusResponse,
+  LeadershipSchema,
+  LocalCommandSchema,
+  PolicyDecisionSchema,
+  RefusedSettingSchema,
+} from '#gen/longline/local/v1/local_pb.js';
 import { JobSpecSchema } from '#gen/longline/v1/job_pb.js';
 import { SessionSpecSchema } from '#gen/longline/v1/session_pb.js';
 import type { SessionsConfig } from '../../capabilities/sessions/config.ts';
 import type { Link } from '../../link/link.ts';
 import type { LinkState } from '../../link/link-state.ts';
 import type { HostReport } from '../../link/ports.ts';
+import type { LeadershipView } from '../ha/leadership.ts';
 import { type ExplainingHost, explainJob } from '../policy/job-explanation.ts';
 import { explainSession } from '../policy/session-explanation.ts';
 import type { Reloaded } from '../rules.ts';
@@ -26,6 +33,8 @@ export interface AgentViewParts {
   readonly reload: () => Promise<Reloaded>;
   readonly health: LocalView['health'];
   readonly setLogLevel: LocalView['setLogLevel'];
+  /** Undefined without leader election. */
+  readonly leadership: (() => LeadershipView) | undefined;
   /** The host as explanations see it, now. */
   readonly explaining: () => ExplainingHost & { readonly sessions: SessionsConfig };
 }
@@ -38,14 +47,13 @@ export function agentView(parts: AgentViewParts): LocalView {
       const { state } = link.status();
       const expiresAtMs = parts.certificateExpiresAtMs();
       return {
-        agentId,
-        instanceId,
-        controller,
+        ...{ agentId, instanceId, controller },
         linkState: state.kind,
         linkReason: reasonOf(state),
         facts: report.facts(),
         usage: await report.usage(),
         startTime: timestampFromMs(parts.startedAtMs),
+        ...leadershipOf(parts.leadership),
         ...(expiresAtMs === undefined ? {} : { certificateExpireTime: timestampFromMs(expiresAtMs) }),
       };
     },
@@ -83,6 +91,11 @@ export function agentView(parts: AgentViewParts): LocalView {
       return { files: [...files], settings: [...settings], refused: kept };
     },
   };
+}
+
+/** As status has it; nothing where there is no election. */
+export function leadershipOf(view: (() => LeadershipView) | undefined): Pick<GetStatusResponse, 'leadership'> | object {
+  return view === undefined ? {} : { leadership: create(LeadershipSchema, view()) };
 }
 
 function reasonOf(state: LinkState): string {

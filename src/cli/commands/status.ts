@@ -61,10 +61,17 @@ async function showStatus(io: CliIo, client: LocalClient): Promise<void> {
       mend,
     })),
     usage: status.usage === undefined ? null : usageView(status.usage),
+    leadership: leadershipView(status),
     started_at: timeView(status.startTime),
     certificate_expires_at: timeView(status.certificateExpireTime),
   };
   await io.result(view, () => describe(io, status));
+}
+
+function leadershipView({ leadership }: GetStatusResponse) {
+  if (leadership === undefined) return null;
+  const { role, epoch, leader, backend, problem } = leadership;
+  return { role, epoch: Number(epoch), leader: leader || null, backend, problem: problem || null };
 }
 
 function describe(io: CliIo, status: GetStatusResponse): string {
@@ -77,6 +84,14 @@ function describe(io: CliIo, status: GetStatusResponse): string {
     `link         ${state}${status.linkReason === '' ? '' : `: ${plainText(status.linkReason)}`}`,
     `certificate  ends ${ageOf(status.certificateExpireTime, nowMs)}`,
   ];
+  const { leadership } = status;
+  if (leadership !== undefined) {
+    const leader = leadership.leader === '' ? 'nobody that is known' : plainText(leadership.leader);
+    const problem = leadership.problem === '' ? '' : `: ${plainText(leadership.problem)}`;
+    lines.push(
+      `replica      ${leadership.role} (epoch ${leadership.epoch}, led by ${leader}, ${leadership.backend}${problem})`,
+    );
+  }
   if (usage !== undefined) {
     lines.push(`jobs         ${usage.runningJobs} of ${usage.maxJobs} run, ${usage.queuedJobs} wait`);
   }

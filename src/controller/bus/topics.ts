@@ -13,8 +13,8 @@ export type AgentSignal =
   | { readonly kind: 'open_tunnel'; readonly message: Uint8Array }
   /** The agent was revoked: end its streams. */
   | { readonly kind: 'revoked' }
-  /** Another replica serves a newer stream of this agent. */
-  | { readonly kind: 'replaced'; readonly connectionId: string };
+  /** There is a newer stream of this agent, of a leader with this epoch, in decimal digits; streams of earlier epochs are over. */
+  | { readonly kind: 'replaced'; readonly connectionId: string; readonly leaderEpoch: string };
 
 /** To whoever holds an agent's log stream: standard input of an execution. May be repeated. */
 export type InputSignal = {

@@ -59,6 +59,7 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
   #heardBeat = 0n;
   #pendingWrites = 0;
   #missingIds: readonly string[] = [];
+  #leaderEpoch = 0n;
   #flushScheduled = false;
 
   constructor(needs: LinkDependencies, call: ControlCall, agentId: string) {
@@ -94,7 +95,7 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
     const span = tracer.start(SPAN.dispatch, { parent, kind: 'producer', startedAtMs: createdAtMs, attributes });
     // Where nothing is traced here, the caller's trace still reaches the agent.
     const traceparent = span.traceparent || parent;
-    this.#write({ case: 'command', value: commandMessage({ ...command, traceparent }) });
+    this.#write({ case: 'command', value: commandMessage({ ...command, traceparent }, this.#leaderEpoch) });
     span.end();
   }
 
@@ -238,6 +239,7 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
       return;
     }
     this.#listening = listening;
+    this.#leaderEpoch = hello.leaderEpoch;
     const { welcome, missingIds } = await greet(this.#needs, hello, this.connectionId);
     if (this.#state !== 'greeting') {
       // The stream ended meanwhile: its leaving may have been stored before its coming.
@@ -267,10 +269,16 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
       if (serving) this.#write({ case: 'openTunnel', value: fromBinary(OpenTunnelSchema, message) });
     } else if (event.message.kind === 'revoked')
       this.#end(new LonglineError('identity', `agent ${this.agentId} was revoked`));
-    else if (event.message.kind === 'replaced' && event.message.connectionId !== this.connectionId) this.#replaced();
+    else if (event.message.kind === 'replaced' && event.message.connectionId !== this.connectionId)
+      this.#replaced(BigInt(event.message.leaderEpoch));
   }
 
-  #replaced(): void {
+  #replaced(leaderEpoch: bigint): void {
+    // Of a replica that led before, nothing more is heard: what it says may be older than what the new leader does.
+    if (leaderEpoch > this.#leaderEpoch && this.#state !== 'greeting') {
+      this.#end(new LonglineError('stale', `leader epoch ${this.#leaderEpoch} is over: epoch ${leaderEpoch} is here`));
+      return;
+    }
     if (this.#state !== 'serving') return;
     this.#dispatch.close();
     this.#states.close();

@@ -95,7 +95,7 @@ function refuse(outcome: Exclude<ConnectOutcome, { kind: 'connected' }>, connect
     case 'fenced':
       throw new LonglineError(
         'stale',
-        `agent ${agentId}: leader epoch ${connection.leaderEpoch} is over, epoch ${outcome.newestEpoch} was seen`,
+        `agent ${agentId}: leader epoch ${connection.leaderEpoch} is over, epoch ${outcome.newestEpoch} was seen; it must stand by, or start with the data folder of its last leader`,
       );
     case 'occupied':
       throw new LonglineError(
@@ -161,7 +161,7 @@ export async function greet(needs: LinkDependencies, hello: Hello, connectionId:
     needs.log.warn('agent refused', { agentId, instanceId, bootId, why: outcome.kind });
     refuse(outcome, connection);
   }
-  bus.publish(agentTopic(agentId), { kind: 'replaced', connectionId });
+  bus.publish(agentTopic(agentId), { kind: 'replaced', connectionId, leaderEpoch: `${hello.leaderEpoch}` });
   const { previous } = outcome;
   const { changes, missingIds } = await store.commands.resume({
     agentId,

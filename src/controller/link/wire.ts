@@ -232,10 +232,10 @@ export function errorFromWire(error: WireError): LonglineError {
 }
 
 /**
- * A stored command, to be encoded for its agent. Its statement is carried as the bytes that are stored, in place of the field:
+ * A stored command, to be encoded for its agent and the replica of it that leads in an epoch. Its statement is carried as the bytes that are stored, in place of the field:
  * thousands of agents may share one, and each decoding would be followed by an encoding.
  */
-export function commandMessage(command: ClaimedCommand): Command {
+export function commandMessage(command: ClaimedCommand, leaderEpoch: bigint): Command {
   const { id, seq, statement, traceparent, tracestate, createdAtMs, expiresAtMs } = command;
   const message = create(CommandSchema, {
     seq: BigInt(seq),
@@ -244,6 +244,7 @@ export function commandMessage(command: ClaimedCommand): Command {
     expireTime: timestampFromMs(expiresAtMs),
     traceparent,
     tracestate,
+    leaderEpoch,
   });
   const data = new BinaryWriter().bytes(statement).finish();
   message.$unknown = [{ no: CommandSchema.field.statement.number, wireType: WireType.LengthDelimited, data }];

@@ -14,7 +14,7 @@ test('a command goes out with the bytes of its statement as they are stored', ()
   });
   const stored = toBinary(SignedPayloadSchema, signed);
   const facts = { id: 'c1', seq: 9, createdAtMs: 1000, expiresAtMs: 2000, traceparent: 'p', tracestate: 's' };
-  const value = commandMessage({ ...facts, statement: stored });
+  const value = commandMessage({ ...facts, statement: stored }, 4n);
   // Neither decoded nor kept anew: what an agent gets is not what some version of the schema makes of it.
   assert.equal(value.statement, undefined);
   const sent = toBinary(
@@ -27,5 +27,6 @@ test('a command goes out with the bytes of its statement as they are stored', ()
   assert.deepEqual(message.value.statement, signed);
   const { id, seq, traceparent, tracestate, issueTime, expireTime } = message.value;
   assert.deepEqual([id, seq, traceparent, tracestate], ['c1', 9n, 'p', 's']);
+  assert.equal(message.value.leaderEpoch, 4n);
   assert.deepEqual([timestampDate(issueTime!).getTime(), timestampDate(expireTime!).getTime()], [1000, 2000]);
 });

@@ -100,6 +100,13 @@ export declare type GetStatusResponse = Message<"longline.local.v1.GetStatusResp
    * @generated from field: google.protobuf.Timestamp certificate_expire_time = 9;
    */
   certificateExpireTime?: Timestamp | undefined;
+
+  /**
+   * Where this replica stands among those of the agent; absent without leader election.
+   *
+   * @generated from field: longline.local.v1.Leadership leadership = 20;
+   */
+  leadership?: Leadership | undefined;
 };
 
 /**
@@ -107,6 +114,54 @@ export declare type GetStatusResponse = Message<"longline.local.v1.GetStatusResp
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export declare const GetStatusResponseSchema: GenMessage<GetStatusResponse>;
+
+/**
+ * A replica of an agent, of which several stand by and one leads.
+ *
+ * @generated from message longline.local.v1.Leadership
+ */
+export declare type Leadership = Message<"longline.local.v1.Leadership"> & {
+  /**
+   * "leader" or "standby".
+   *
+   * @generated from field: string role = 1;
+   */
+  role: string;
+
+  /**
+   * Epoch of the leader, as far as this replica knows.
+   *
+   * @generated from field: uint64 epoch = 2;
+   */
+  epoch: bigint;
+
+  /**
+   * Who leads; empty if that isn't known.
+   *
+   * @generated from field: string leader = 3;
+   */
+  leader: string;
+
+  /**
+   * What the replicas elect by: "file", "redis", "swarm" or "kubernetes".
+   *
+   * @generated from field: string backend = 4;
+   */
+  backend: string;
+
+  /**
+   * For people: why that can't be asked now; empty if it can.
+   *
+   * @generated from field: string problem = 5;
+   */
+  problem: string;
+};
+
+/**
+ * Describes the message longline.local.v1.Leadership.
+ * Use `create(LeadershipSchema)` to create a new message.
+ */
+export declare const LeadershipSchema: GenMessage<Leadership>;
 
 /**
  * Asks for the health.

@@ -16,7 +16,7 @@ import { file_longline_v1_session } from "../../v1/session_pb.js";
  * Describes the file longline/local/v1/local.proto.
  */
 export const file_longline_local_v1_local = /*@__PURE__*/
-  fileDesc("Ch1sb25nbGluZS9sb2NhbC92MS9sb2NhbC5wcm90bxIRbG9uZ2xpbmUubG9jYWwudjEiEgoQR2V0U3RhdHVzUmVxdWVzdCK0AgoRR2V0U3RhdHVzUmVzcG9uc2USEAoIYWdlbnRfaWQYASABKAkSEwoLaW5zdGFuY2VfaWQYAiABKAkSEgoKbGlua19zdGF0ZRgDIAEoCRITCgtsaW5rX3JlYXNvbhgEIAEoCRISCgpjb250cm9sbGVyGAUgASgJEiYKBWZhY3RzGAYgASgLMhcubG9uZ2xpbmUudjEuQWdlbnRGYWN0cxImCgV1c2FnZRgHIAEoCzIXLmxvbmdsaW5lLnYxLkFnZW50VXNhZ2USLgoKc3RhcnRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOwoXY2VydGlmaWNhdGVfZXhwaXJlX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhIKEEdldEhlYWx0aFJlcXVlc3QimwEKEUdldEhlYWx0aFJlc3BvbnNlEi0KBXN0YXRlGAEgASgOMh4ubG9uZ2xpbmUubG9jYWwudjEuSGVhbHRoU3RhdGUSDQoFcmVhZHkYAiABKAgSGAoQbm90X3JlYWR5X3JlYXNvbhgDIAEoCRIuCgZjaGVja3MYBCADKAsyHi5sb25nbGluZS5sb2NhbC52MS5IZWFsdGhDaGVjayKYAQoLSGVhbHRoQ2hlY2sSDAoEbmFtZRgBIAEoCRItCgVzdGF0ZRgCIAEoDjIeLmxvbmdsaW5lLmxvY2FsLnYxLkhlYWx0aFN0YXRlEg4KBnJlYXNvbhgDIAEoCRIMCgRtZW5kGAQgASgJEi4KCnNpbmNlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjEKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCRIMCgRwYXJ0GAIgASgJIpQBChNTZXRMb2dMZXZlbFJlc3BvbnNlEg0KBWxldmVsGAEgASgJEkAKBXBhcnRzGAIgAygLMjEubG9uZ2xpbmUubG9jYWwudjEuU2V0TG9nTGV2ZWxSZXNwb25zZS5QYXJ0c0VudHJ5GiwKClBhcnRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIVChNMaXN0Q29tbWFuZHNSZXF1ZXN0IkkKFExpc3RDb21tYW5kc1Jlc3BvbnNlEjEKCGNvbW1hbmRzGAEgAygLMh8ubG9uZ2xpbmUubG9jYWwudjEuTG9jYWxDb21tYW5kIm8KDExvY2FsQ29tbWFuZBIKCgJpZBgBIAEoCRISCgpjYXBhYmlsaXR5GAIgASgJEg0KBXN0YXRlGAMgASgJEjAKDHJlY2VpdmVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXgoRRXhwbGFpbkpvYlJlcXVlc3QSIgoEc3BlYxgBIAEoCzIULmxvbmdsaW5lLnYxLkpvYlNwZWMSDgoGa2V5X2lkGAIgASgJEhUKDWNvbnRyb2xsZXJfaWQYAyABKAkihAEKEkV4cGxhaW5Kb2JSZXNwb25zZRIPCgdhbGxvd2VkGAEgASgIEjQKCWRlY2lzaW9ucxgCIAMoCzIhLmxvbmdsaW5lLmxvY2FsLnYxLlBvbGljeURlY2lzaW9uEicKCWVmZmVjdGl2ZRgDIAEoCzIULmxvbmdsaW5lLnYxLkpvYlNwZWMiZgoVRXhwbGFpblNlc3Npb25SZXF1ZXN0EiYKBHNwZWMYASABKAsyGC5sb25nbGluZS52MS5TZXNzaW9uU3BlYxIOCgZrZXlfaWQYAiABKAkSFQoNY29udHJvbGxlcl9pZBgDIAEoCSKMAQoWRXhwbGFpblNlc3Npb25SZXNwb25zZRIPCgdhbGxvd2VkGAEgASgIEjQKCWRlY2lzaW9ucxgCIAMoCzIhLmxvbmdsaW5lLmxvY2FsLnYxLlBvbGljeURlY2lzaW9uEisKCWVmZmVjdGl2ZRgDIAEoCzIYLmxvbmdsaW5lLnYxLlNlc3Npb25TcGVjIkQKDlBvbGljeURlY2lzaW9uEgwKBHJ1bGUYASABKAkSDwoHYWxsb3dlZBgCIAEoCBITCgtleHBsYW5hdGlvbhgDIAEoCSIPCg1SZWxvYWRSZXF1ZXN0ImUKDlJlbG9hZFJlc3BvbnNlEg0KBWZpbGVzGAEgAygJEhAKCHNldHRpbmdzGAIgAygJEjIKB3JlZnVzZWQYAyADKAsyIS5sb25nbGluZS5sb2NhbC52MS5SZWZ1c2VkU2V0dGluZyItCg5SZWZ1c2VkU2V0dGluZxILCgNrZXkYASABKAkSDgoGcmVhc29uGAIgASgJIlQKE0FwcGx5TmV0d29ya1JlcXVlc3QSJgoEc3BlYxgBIAEoCzIYLmxvbmdsaW5lLnYxLk5ldHdvcmtTcGVjEhUKDXZhbGlkYXRlX29ubHkYAiABKAgicgoUQXBwbHlOZXR3b3JrUmVzcG9uc2USKwoHbmV0d29yaxgBIAEoCzIaLmxvbmdsaW5lLnYxLk5ldHdvcmtTdGF0dXMSLQoId2FybmluZ3MYAiADKAsyGy5sb25nbGluZS52MS5OZXR3b3JrUHJvYmxlbSIkChRSZW1vdmVOZXR3b3JrUmVxdWVzdBIMCgRuYW1lGAEgASgJIhcKFVJlbW92ZU5ldHdvcmtSZXNwb25zZSIVChNMaXN0TmV0d29ya3NSZXF1ZXN0IkQKFExpc3ROZXR3b3Jrc1Jlc3BvbnNlEiwKCG5ldHdvcmtzGAEgAygLMhoubG9uZ2xpbmUudjEuTmV0d29ya1N0YXR1cyIVChNMaXN0UHJvZ3JhbXNSZXF1ZXN0Il4KFExpc3RQcm9ncmFtc1Jlc3BvbnNlEjEKCHByb2dyYW1zGAEgAygLMh8ubG9uZ2xpbmUubG9jYWwudjEuTG9jYWxQcm9ncmFtEhMKC3F1YXJhbnRpbmVkGAIgAygJImgKDExvY2FsUHJvZ3JhbRIqCgZzdGF0dXMYASABKAsyGi5sb25nbGluZS52MS5Qcm9ncmFtU3RhdHVzEiwKB2ZpZ3VyZXMYAiABKAsyGy5sb25nbGluZS52MS5Qcm9ncmFtRmlndXJlcyIWChRMaXN0Um9sbGJhY2tzUmVxdWVzdCJIChVMaXN0Um9sbGJhY2tzUmVzcG9uc2USLwoJcm9sbGJhY2tzGAEgAygLMhwubG9uZ2xpbmUudjEuUHJvZ3JhbVJvbGxiYWNrIjYKFlJvbGxCYWNrUHJvZ3JhbVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIOCgZyZWFzb24YAiABKAkiSQoXUm9sbEJhY2tQcm9ncmFtUmVzcG9uc2USLgoIcm9sbGJhY2sYASABKAsyHC5sb25nbGluZS52MS5Qcm9ncmFtUm9sbGJhY2siLAoYUmVsZWFzZVF1YXJhbnRpbmVSZXF1ZXN0EhAKCGFydGlmYWN0GAEgASgJIi4KGVJlbGVhc2VRdWFyYW50aW5lUmVzcG9uc2USEQoJYXJ0aWZhY3RzGAEgAygJKnQKC0hlYWx0aFN0YXRlEhwKGEhFQUxUSF9TVEFURV9VTlNQRUNJRklFRBAAEhMKD0hFQUxUSF9TVEFURV9PSxABEhkKFUhFQUxUSF9TVEFURV9ERUdSQURFRBACEhcKE0hFQUxUSF9TVEFURV9GQUlMRUQQAzLTCgoMTG9jYWxTZXJ2aWNlElYKCUdldFN0YXR1cxIjLmxvbmdsaW5lLmxvY2FsLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5sb25nbGluZS5sb2NhbC52MS5HZXRTdGF0dXNSZXNwb25zZRJWCglHZXRIZWFsdGgSIy5sb25nbGluZS5sb2NhbC52MS5HZXRIZWFsdGhSZXF1ZXN0GiQubG9uZ2xpbmUubG9jYWwudjEuR2V0SGVhbHRoUmVzcG9uc2USXAoLU2V0TG9nTGV2ZWwSJS5sb25nbGluZS5sb2NhbC52MS5TZXRMb2dMZXZlbFJlcXVlc3QaJi5sb25nbGluZS5sb2NhbC52MS5TZXRMb2dMZXZlbFJlc3BvbnNlEl8KDExpc3RDb21tYW5kcxImLmxvbmdsaW5lLmxvY2FsLnYxLkxpc3RDb21tYW5kc1JlcXVlc3QaJy5sb25nbGluZS5sb2NhbC52MS5MaXN0Q29tbWFuZHNSZXNwb25zZRJZCgpFeHBsYWluSm9iEiQubG9uZ2xpbmUubG9jYWwudjEuRXhwbGFpbkpvYlJlcXVlc3QaJS5sb25nbGluZS5sb2NhbC52MS5FeHBsYWluSm9iUmVzcG9uc2USZQoORXhwbGFpblNlc3Npb24SKC5sb25nbGluZS5sb2NhbC52MS5FeHBsYWluU2Vzc2lvblJlcXVlc3QaKS5sb25nbGluZS5sb2NhbC52MS5FeHBsYWluU2Vzc2lvblJlc3BvbnNlEk0KBlJlbG9hZBIgLmxvbmdsaW5lLmxvY2FsLnYxLlJlbG9hZFJlcXVlc3QaIS5sb25nbGluZS5sb2NhbC52MS5SZWxvYWRSZXNwb25zZRJfCgxBcHBseU5ldHdvcmsSJi5sb25nbGluZS5sb2NhbC52MS5BcHBseU5ldHdvcmtSZXF1ZXN0GicubG9uZ2xpbmUubG9jYWwudjEuQXBwbHlOZXR3b3JrUmVzcG9uc2USYgoNUmVtb3ZlTmV0d29yaxInLmxvbmdsaW5lLmxvY2FsLnYxLlJlbW92ZU5ldHdvcmtSZXF1ZXN0GigubG9uZ2xpbmUubG9jYWwudjEuUmVtb3ZlTmV0d29ya1Jlc3BvbnNlEl8KDExpc3ROZXR3b3JrcxImLmxvbmdsaW5lLmxvY2FsLnYxLkxpc3ROZXR3b3Jrc1JlcXVlc3QaJy5sb25nbGluZS5sb2NhbC52MS5MaXN0TmV0d29ya3NSZXNwb25zZRJfCgxMaXN0UHJvZ3JhbXMSJi5sb25nbGluZS5sb2NhbC52MS5MaXN0UHJvZ3JhbXNSZXF1ZXN0GicubG9uZ2xpbmUubG9jYWwudjEuTGlzdFByb2dyYW1zUmVzcG9uc2USYgoNTGlzdFJvbGxiYWNrcxInLmxvbmdsaW5lLmxvY2FsLnYxLkxpc3RSb2xsYmFja3NSZXF1ZXN0GigubG9uZ2xpbmUubG9jYWwudjEuTGlzdFJvbGxiYWNrc1Jlc3BvbnNlEmgKD1JvbGxCYWNrUHJvZ3JhbRIpLmxvbmdsaW5lLmxvY2FsLnYxLlJvbGxCYWNrUHJvZ3JhbVJlcXVlc3QaKi5sb25nbGluZS5sb2NhbC52MS5Sb2xsQmFja1Byb2dyYW1SZXNwb25zZRJuChFSZWxlYXNlUXVhcmFudGluZRIrLmxvbmdsaW5lLmxvY2FsLnYxLlJlbGVhc2VRdWFyYW50aW5lUmVxdWVzdBosLmxvbmdsaW5lLmxvY2FsLnYxLlJlbGVhc2VRdWFyYW50aW5lUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_longline_v1_agent, file_longline_v1_job, file_longline_v1_network, file_longline_v1_program, file_longline_v1_session]);
+  fileDesc("Ch1sb25nbGluZS9sb2NhbC92MS9sb2NhbC5wcm90bxIRbG9uZ2xpbmUubG9jYWwudjEiEgoQR2V0U3RhdHVzUmVxdWVzdCLnAgoRR2V0U3RhdHVzUmVzcG9uc2USEAoIYWdlbnRfaWQYASABKAkSEwoLaW5zdGFuY2VfaWQYAiABKAkSEgoKbGlua19zdGF0ZRgDIAEoCRITCgtsaW5rX3JlYXNvbhgEIAEoCRISCgpjb250cm9sbGVyGAUgASgJEiYKBWZhY3RzGAYgASgLMhcubG9uZ2xpbmUudjEuQWdlbnRGYWN0cxImCgV1c2FnZRgHIAEoCzIXLmxvbmdsaW5lLnYxLkFnZW50VXNhZ2USLgoKc3RhcnRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOwoXY2VydGlmaWNhdGVfZXhwaXJlX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKCmxlYWRlcnNoaXAYFCABKAsyHS5sb25nbGluZS5sb2NhbC52MS5MZWFkZXJzaGlwIlsKCkxlYWRlcnNoaXASDAoEcm9sZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIOCgZsZWFkZXIYAyABKAkSDwoHYmFja2VuZBgEIAEoCRIPCgdwcm9ibGVtGAUgASgJIhIKEEdldEhlYWx0aFJlcXVlc3QimwEKEUdldEhlYWx0aFJlc3BvbnNlEi0KBXN0YXRlGAEgASgOMh4ubG9uZ2xpbmUubG9jYWwudjEuSGVhbHRoU3RhdGUSDQoFcmVhZHkYAiABKAgSGAoQbm90X3JlYWR5X3JlYXNvbhgDIAEoCRIuCgZjaGVja3MYBCADKAsyHi5sb25nbGluZS5sb2NhbC52MS5IZWFsdGhDaGVjayKYAQoLSGVhbHRoQ2hlY2sSDAoEbmFtZRgBIAEoCRItCgVzdGF0ZRgCIAEoDjIeLmxvbmdsaW5lLmxvY2FsLnYxLkhlYWx0aFN0YXRlEg4KBnJlYXNvbhgDIAEoCRIMCgRtZW5kGAQgASgJEi4KCnNpbmNlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjEKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCRIMCgRwYXJ0GAIgASgJIpQBChNTZXRMb2dMZXZlbFJlc3BvbnNlEg0KBWxldmVsGAEgASgJEkAKBXBhcnRzGAIgAygLMjEubG9uZ2xpbmUubG9jYWwudjEuU2V0TG9nTGV2ZWxSZXNwb25zZS5QYXJ0c0VudHJ5GiwKClBhcnRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIVChNMaXN0Q29tbWFuZHNSZXF1ZXN0IkkKFExpc3RDb21tYW5kc1Jlc3BvbnNlEjEKCGNvbW1hbmRzGAEgAygLMh8ubG9uZ2xpbmUubG9jYWwudjEuTG9jYWxDb21tYW5kIm8KDExvY2FsQ29tbWFuZBIKCgJpZBgBIAEoCRISCgpjYXBhYmlsaXR5GAIgASgJEg0KBXN0YXRlGAMgASgJEjAKDHJlY2VpdmVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXgoRRXhwbGFpbkpvYlJlcXVlc3QSIgoEc3BlYxgBIAEoCzIULmxvbmdsaW5lLnYxLkpvYlNwZWMSDgoGa2V5X2lkGAIgASgJEhUKDWNvbnRyb2xsZXJfaWQYAyABKAkihAEKEkV4cGxhaW5Kb2JSZXNwb25zZRIPCgdhbGxvd2VkGAEgASgIEjQKCWRlY2lzaW9ucxgCIAMoCzIhLmxvbmdsaW5lLmxvY2FsLnYxLlBvbGljeURlY2lzaW9uEicKCWVmZmVjdGl2ZRgDIAEoCzIULmxvbmdsaW5lLnYxLkpvYlNwZWMiZgoVRXhwbGFpblNlc3Npb25SZXF1ZXN0EiYKBHNwZWMYASABKAsyGC5sb25nbGluZS52MS5TZXNzaW9uU3BlYxIOCgZrZXlfaWQYAiABKAkSFQoNY29udHJvbGxlcl9pZBgDIAEoCSKMAQoWRXhwbGFpblNlc3Npb25SZXNwb25zZRIPCgdhbGxvd2VkGAEgASgIEjQKCWRlY2lzaW9ucxgCIAMoCzIhLmxvbmdsaW5lLmxvY2FsLnYxLlBvbGljeURlY2lzaW9uEisKCWVmZmVjdGl2ZRgDIAEoCzIYLmxvbmdsaW5lLnYxLlNlc3Npb25TcGVjIkQKDlBvbGljeURlY2lzaW9uEgwKBHJ1bGUYASABKAkSDwoHYWxsb3dlZBgCIAEoCBITCgtleHBsYW5hdGlvbhgDIAEoCSIPCg1SZWxvYWRSZXF1ZXN0ImUKDlJlbG9hZFJlc3BvbnNlEg0KBWZpbGVzGAEgAygJEhAKCHNldHRpbmdzGAIgAygJEjIKB3JlZnVzZWQYAyADKAsyIS5sb25nbGluZS5sb2NhbC52MS5SZWZ1c2VkU2V0dGluZyItCg5SZWZ1c2VkU2V0dGluZxILCgNrZXkYASABKAkSDgoGcmVhc29uGAIgASgJIlQKE0FwcGx5TmV0d29ya1JlcXVlc3QSJgoEc3BlYxgBIAEoCzIYLmxvbmdsaW5lLnYxLk5ldHdvcmtTcGVjEhUKDXZhbGlkYXRlX29ubHkYAiABKAgicgoUQXBwbHlOZXR3b3JrUmVzcG9uc2USKwoHbmV0d29yaxgBIAEoCzIaLmxvbmdsaW5lLnYxLk5ldHdvcmtTdGF0dXMSLQoId2FybmluZ3MYAiADKAsyGy5sb25nbGluZS52MS5OZXR3b3JrUHJvYmxlbSIkChRSZW1vdmVOZXR3b3JrUmVxdWVzdBIMCgRuYW1lGAEgASgJIhcKFVJlbW92ZU5ldHdvcmtSZXNwb25zZSIVChNMaXN0TmV0d29ya3NSZXF1ZXN0IkQKFExpc3ROZXR3b3Jrc1Jlc3BvbnNlEiwKCG5ldHdvcmtzGAEgAygLMhoubG9uZ2xpbmUudjEuTmV0d29ya1N0YXR1cyIVChNMaXN0UHJvZ3JhbXNSZXF1ZXN0Il4KFExpc3RQcm9ncmFtc1Jlc3BvbnNlEjEKCHByb2dyYW1zGAEgAygLMh8ubG9uZ2xpbmUubG9jYWwudjEuTG9jYWxQcm9ncmFtEhMKC3F1YXJhbnRpbmVkGAIgAygJImgKDExvY2FsUHJvZ3JhbRIqCgZzdGF0dXMYASABKAsyGi5sb25nbGluZS52MS5Qcm9ncmFtU3RhdHVzEiwKB2ZpZ3VyZXMYAiABKAsyGy5sb25nbGluZS52MS5Qcm9ncmFtRmlndXJlcyIWChRMaXN0Um9sbGJhY2tzUmVxdWVzdCJIChVMaXN0Um9sbGJhY2tzUmVzcG9uc2USLwoJcm9sbGJhY2tzGAEgAygLMhwubG9uZ2xpbmUudjEuUHJvZ3JhbVJvbGxiYWNrIjYKFlJvbGxCYWNrUHJvZ3JhbVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIOCgZyZWFzb24YAiABKAkiSQoXUm9sbEJhY2tQcm9ncmFtUmVzcG9uc2USLgoIcm9sbGJhY2sYASABKAsyHC5sb25nbGluZS52MS5Qcm9ncmFtUm9sbGJhY2siLAoYUmVsZWFzZVF1YXJhbnRpbmVSZXF1ZXN0EhAKCGFydGlmYWN0GAEgASgJIi4KGVJlbGVhc2VRdWFyYW50aW5lUmVzcG9uc2USEQoJYXJ0aWZhY3RzGAEgAygJKnQKC0hlYWx0aFN0YXRlEhwKGEhFQUxUSF9TVEFURV9VTlNQRUNJRklFRBAAEhMKD0hFQUxUSF9TVEFURV9PSxABEhkKFUhFQUxUSF9TVEFURV9ERUdSQURFRBACEhcKE0hFQUxUSF9TVEFURV9GQUlMRUQQAzLTCgoMTG9jYWxTZXJ2aWNlElYKCUdldFN0YXR1cxIjLmxvbmdsaW5lLmxvY2FsLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5sb25nbGluZS5sb2NhbC52MS5HZXRTdGF0dXNSZXNwb25zZRJWCglHZXRIZWFsdGgSIy5sb25nbGluZS5sb2NhbC52MS5HZXRIZWFsdGhSZXF1ZXN0GiQubG9uZ2xpbmUubG9jYWwudjEuR2V0SGVhbHRoUmVzcG9uc2USXAoLU2V0TG9nTGV2ZWwSJS5sb25nbGluZS5sb2NhbC52MS5TZXRMb2dMZXZlbFJlcXVlc3QaJi5sb25nbGluZS5sb2NhbC52MS5TZXRMb2dMZXZlbFJlc3BvbnNlEl8KDExpc3RDb21tYW5kcxImLmxvbmdsaW5lLmxvY2FsLnYxLkxpc3RDb21tYW5kc1JlcXVlc3QaJy5sb25nbGluZS5sb2NhbC52MS5MaXN0Q29tbWFuZHNSZXNwb25zZRJZCgpFeHBsYWluSm9iEiQubG9uZ2xpbmUubG9jYWwudjEuRXhwbGFpbkpvYlJlcXVlc3QaJS5sb25nbGluZS5sb2NhbC52MS5FeHBsYWluSm9iUmVzcG9uc2USZQoORXhwbGFpblNlc3Npb24SKC5sb25nbGluZS5sb2NhbC52MS5FeHBsYWluU2Vzc2lvblJlcXVlc3QaKS5sb25nbGluZS5sb2NhbC52MS5FeHBsYWluU2Vzc2lvblJlc3BvbnNlEk0KBlJlbG9hZBIgLmxvbmdsaW5lLmxvY2FsLnYxLlJlbG9hZFJlcXVlc3QaIS5sb25nbGluZS5sb2NhbC52MS5SZWxvYWRSZXNwb25zZRJfCgxBcHBseU5ldHdvcmsSJi5sb25nbGluZS5sb2NhbC52MS5BcHBseU5ldHdvcmtSZXF1ZXN0GicubG9uZ2xpbmUubG9jYWwudjEuQXBwbHlOZXR3b3JrUmVzcG9uc2USYgoNUmVtb3ZlTmV0d29yaxInLmxvbmdsaW5lLmxvY2FsLnYxLlJlbW92ZU5ldHdvcmtSZXF1ZXN0GigubG9uZ2xpbmUubG9jYWwudjEuUmVtb3ZlTmV0d29ya1Jlc3BvbnNlEl8KDExpc3ROZXR3b3JrcxImLmxvbmdsaW5lLmxvY2FsLnYxLkxpc3ROZXR3b3Jrc1JlcXVlc3QaJy5sb25nbGluZS5sb2NhbC52MS5MaXN0TmV0d29ya3NSZXNwb25zZRJfCgxMaXN0UHJvZ3JhbXMSJi5sb25nbGluZS5sb2NhbC52MS5MaXN0UHJvZ3JhbXNSZXF1ZXN0GicubG9uZ2xpbmUubG9jYWwudjEuTGlzdFByb2dyYW1zUmVzcG9uc2USYgoNTGlzdFJvbGxiYWNrcxInLmxvbmdsaW5lLmxvY2FsLnYxLkxpc3RSb2xsYmFja3NSZXF1ZXN0GigubG9uZ2xpbmUubG9jYWwudjEuTGlzdFJvbGxiYWNrc1Jlc3BvbnNlEmgKD1JvbGxCYWNrUHJvZ3JhbRIpLmxvbmdsaW5lLmxvY2FsLnYxLlJvbGxCYWNrUHJvZ3JhbVJlcXVlc3QaKi5sb25nbGluZS5sb2NhbC52MS5Sb2xsQmFja1Byb2dyYW1SZXNwb25zZRJuChFSZWxlYXNlUXVhcmFudGluZRIrLmxvbmdsaW5lLmxvY2FsLnYxLlJlbGVhc2VRdWFyYW50aW5lUmVxdWVzdBosLmxvbmdsaW5lLmxvY2FsLnYxLlJlbGVhc2VRdWFyYW50aW5lUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_longline_v1_agent, file_longline_v1_job, file_longline_v1_network, file_longline_v1_program, file_longline_v1_session]);
 
 /**
  * Describes the message longline.local.v1.GetStatusRequest.
@@ -33,221 +33,228 @@ export const GetStatusResponseSchema = /*@__PURE__*/
   messageDesc(file_longline_local_v1_local, 1);
 
 /**
+ * Describes the message longline.local.v1.Leadership.
+ * Use `create(LeadershipSchema)` to create a new message.
+ */
+export const LeadershipSchema = /*@__PURE__*/
+  messageDesc(file_longline_local_v1_local, 2);
+
+/**
  * Describes the message longline.local.v1.GetHealthRequest.
  * Use `create(GetHealthRequestSchema)` to create a new message.
  */
 export const GetHealthRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 2);
+  messageDesc(file_longline_local_v1_local, 3);
 
 /**
  * Describes the message longline.local.v1.GetHealthResponse.
  * Use `create(GetHealthResponseSchema)` to create a new message.
  */
 export const GetHealthResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 3);
+  messageDesc(file_longline_local_v1_local, 4);
 
 /**
  * Describes the message longline.local.v1.HealthCheck.
  * Use `create(HealthCheckSchema)` to create a new message.
  */
 export const HealthCheckSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 4);
+  messageDesc(file_longline_local_v1_local, 5);
 
 /**
  * Describes the message longline.local.v1.SetLogLevelRequest.
  * Use `create(SetLogLevelRequestSchema)` to create a new message.
  */
 export const SetLogLevelRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 5);
+  messageDesc(file_longline_local_v1_local, 6);
 
 /**
  * Describes the message longline.local.v1.SetLogLevelResponse.
  * Use `create(SetLogLevelResponseSchema)` to create a new message.
  */
 export const SetLogLevelResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 6);
+  messageDesc(file_longline_local_v1_local, 7);
 
 /**
  * Describes the message longline.local.v1.ListCommandsRequest.
  * Use `create(ListCommandsRequestSchema)` to create a new message.
  */
 export const ListCommandsRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 7);
+  messageDesc(file_longline_local_v1_local, 8);
 
 /**
  * Describes the message longline.local.v1.ListCommandsResponse.
  * Use `create(ListCommandsResponseSchema)` to create a new message.
  */
 export const ListCommandsResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 8);
+  messageDesc(file_longline_local_v1_local, 9);
 
 /**
  * Describes the message longline.local.v1.LocalCommand.
  * Use `create(LocalCommandSchema)` to create a new message.
  */
 export const LocalCommandSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 9);
+  messageDesc(file_longline_local_v1_local, 10);
 
 /**
  * Describes the message longline.local.v1.ExplainJobRequest.
  * Use `create(ExplainJobRequestSchema)` to create a new message.
  */
 export const ExplainJobRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 10);
+  messageDesc(file_longline_local_v1_local, 11);
 
 /**
  * Describes the message longline.local.v1.ExplainJobResponse.
  * Use `create(ExplainJobResponseSchema)` to create a new message.
  */
 export const ExplainJobResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 11);
+  messageDesc(file_longline_local_v1_local, 12);
 
 /**
  * Describes the message longline.local.v1.ExplainSessionRequest.
  * Use `create(ExplainSessionRequestSchema)` to create a new message.
  */
 export const ExplainSessionRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 12);
+  messageDesc(file_longline_local_v1_local, 13);
 
 /**
  * Describes the message longline.local.v1.ExplainSessionResponse.
  * Use `create(ExplainSessionResponseSchema)` to create a new message.
  */
 export const ExplainSessionResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 13);
+  messageDesc(file_longline_local_v1_local, 14);
 
 /**
  * Describes the message longline.local.v1.PolicyDecision.
  * Use `create(PolicyDecisionSchema)` to create a new message.
  */
 export const PolicyDecisionSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 14);
+  messageDesc(file_longline_local_v1_local, 15);
 
 /**
  * Describes the message longline.local.v1.ReloadRequest.
  * Use `create(ReloadRequestSchema)` to create a new message.
  */
 export const ReloadRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 15);
+  messageDesc(file_longline_local_v1_local, 16);
 
 /**
  * Describes the message longline.local.v1.ReloadResponse.
  * Use `create(ReloadResponseSchema)` to create a new message.
  */
 export const ReloadResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 16);
+  messageDesc(file_longline_local_v1_local, 17);
 
 /**
  * Describes the message longline.local.v1.RefusedSetting.
  * Use `create(RefusedSettingSchema)` to create a new message.
  */
 export const RefusedSettingSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 17);
+  messageDesc(file_longline_local_v1_local, 18);
 
 /**
  * Describes the message longline.local.v1.ApplyNetworkRequest.
  * Use `create(ApplyNetworkRequestSchema)` to create a new message.
  */
 export const ApplyNetworkRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 18);
+  messageDesc(file_longline_local_v1_local, 19);
 
 /**
  * Describes the message longline.local.v1.ApplyNetworkResponse.
  * Use `create(ApplyNetworkResponseSchema)` to create a new message.
  */
 export const ApplyNetworkResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 19);
+  messageDesc(file_longline_local_v1_local, 20);
 
 /**
  * Describes the message longline.local.v1.RemoveNetworkRequest.
  * Use `create(RemoveNetworkRequestSchema)` to create a new message.
  */
 export const RemoveNetworkRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 20);
+  messageDesc(file_longline_local_v1_local, 21);
 
 /**
  * Describes the message longline.local.v1.RemoveNetworkResponse.
  * Use `create(RemoveNetworkResponseSchema)` to create a new message.
  */
 export const RemoveNetworkResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 21);
+  messageDesc(file_longline_local_v1_local, 22);
 
 /**
  * Describes the message longline.local.v1.ListNetworksRequest.
  * Use `create(ListNetworksRequestSchema)` to create a new message.
  */
 export const ListNetworksRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 22);
+  messageDesc(file_longline_local_v1_local, 23);
 
 /**
  * Describes the message longline.local.v1.ListNetworksResponse.
  * Use `create(ListNetworksResponseSchema)` to create a new message.
  */
 export const ListNetworksResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 23);
+  messageDesc(file_longline_local_v1_local, 24);
 
 /**
  * Describes the message longline.local.v1.ListProgramsRequest.
  * Use `create(ListProgramsRequestSchema)` to create a new message.
  */
 export const ListProgramsRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 24);
+  messageDesc(file_longline_local_v1_local, 25);
 
 /**
  * Describes the message longline.local.v1.ListProgramsResponse.
  * Use `create(ListProgramsResponseSchema)` to create a new message.
  */
 export const ListProgramsResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 25);
+  messageDesc(file_longline_local_v1_local, 26);
 
 /**
  * Describes the message longline.local.v1.LocalProgram.
  * Use `create(LocalProgramSchema)` to create a new message.
  */
 export const LocalProgramSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 26);
+  messageDesc(file_longline_local_v1_local, 27);
 
 /**
  * Describes the message longline.local.v1.ListRollbacksRequest.
  * Use `create(ListRollbacksRequestSchema)` to create a new message.
  */
 export const ListRollbacksRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 27);
+  messageDesc(file_longline_local_v1_local, 28);
 
 /**
  * Describes the message longline.local.v1.ListRollbacksResponse.
  * Use `create(ListRollbacksResponseSchema)` to create a new message.
  */
 export const ListRollbacksResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 28);
+  messageDesc(file_longline_local_v1_local, 29);
 
 /**
  * Describes the message longline.local.v1.RollBackProgramRequest.
  * Use `create(RollBackProgramRequestSchema)` to create a new message.
  */
 export const RollBackProgramRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 29);
+  messageDesc(file_longline_local_v1_local, 30);
 
 /**
  * Describes the message longline.local.v1.RollBackProgramResponse.
  * Use `create(RollBackProgramResponseSchema)` to create a new message.
  */
 export const RollBackProgramResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 30);
+  messageDesc(file_longline_local_v1_local, 31);
 
 /**
  * Describes the message longline.local.v1.ReleaseQuarantineRequest.
  * Use `create(ReleaseQuarantineRequestSchema)` to create a new message.
  */
 export const ReleaseQuarantineRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 31);
+  messageDesc(file_longline_local_v1_local, 32);
 
 /**
  * Describes the message longline.local.v1.ReleaseQuarantineResponse.
  * Use `create(ReleaseQuarantineResponseSchema)` to create a new message.
  */
 export const ReleaseQuarantineResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_local_v1_local, 32);
+  messageDesc(file_longline_local_v1_local, 33);
 
 /**
  * Describes the enum longline.local.v1.HealthState.

@@ -1,0 +1,118 @@
+// Several replicas of one agent, of which one leads. Off by default; without it nothing here is read.
+import { type ConfigConflict, type Resolved, secret, setting } from '../core/config/setting.ts';
+import * as type from '../core/config/value-type.ts';
+
+const HA = 'High availability';
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+
+const NAME = { pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/, allowed: '1 to 253 of A-Z a-z 0-9 . _ -' };
+
+/** Settings of leader election. */
+export const haSettings = {
+  enabled: setting(type.bool(), {
+    key: 'ha.enabled',
+    flag: '--enable-ha',
+    group: HA,
+    envAliases: ['ENABLE_HA'],
+    default: false,
+    description: 'Run as one of several replicas with the same agent id, of which one leads and the others stand by.',
+  }),
+  backend: setting(type.oneOf(['file', 'redis', 'swarm', 'kubernetes']), {
+    key: 'ha.backend',
+    flag: '--leader-election-backend',
+    group: HA,
+    envAliases: ['LEADER_ELECTION_BACKEND'],
+    default: 'file',
+    description: 'What the replicas elect by: a locked file (one host), Redis, labels of a Swarm service, or a Lease.',
+  }),
+  ttlMs: setting(type.duration({ min: SECOND, max: 10 * MINUTE }), {
+    key: 'ha.lease_ttl',
+    group: HA,
+    default: 10 * SECOND,
+    description:
+      'How long a leader that is not heard of counts as one. A locked file is free as soon as its process ends.',
+  }),
+  renewMs: setting(type.duration({ min: 100, max: 5 * MINUTE }), {
+    key: 'ha.renew_interval',
+    group: HA,
+    default: 3 * SECOND,
+    description: 'How often a leader is heard of; at most a third of ha.lease_ttl.',
+  }),
+  lockFile: setting(type.path(), {
+    key: 'ha.lock_file',
+    flag: '--lock-file-path',
+    group: HA,
+    envAliases: ['LOCK_FILE_PATH'],
+    example: '"/run/longline/host-1.lock"',
+    defaultText: '/run/longline/AGENT_ID.lock',
+    description: 'File that replicas of one host lock; on a local file system, and for this agent alone.',
+  }),
+  redisUrl: secret({
+    key: 'ha.redis_url',
+    flag: '--redis-url',
+    group: HA,
+    envAliases: ['REDIS_URL'],
+    pattern: /^rediss?:\/\/[^\s/]+(\/[0-9]{1,5})?$/,
+    allowed: 'redis://HOST:PORT/NUMBER, or rediss:// for TLS',
+    description: 'Redis to elect by; may name user and password.',
+  }),
+  redisUsername: setting(type.string(), {
+    key: 'ha.redis_username',
+    group: HA,
+    example: '"longline"',
+    description: 'User in Redis, if the URL names none.',
+  }),
+  redisPassword: secret({
+    key: 'ha.redis_password',
+    group: HA,
+    description: 'Password in Redis, if the URL names none.',
+  }),
+  redisCaFile: setting(type.path(), {
+    key: 'ha.redis_ca_file',
+    group: HA,
+    example: '"/etc/ssl/certs/redis-ca.pem"',
+    description: 'PEM file of the CAs to trust for rediss://; without it those of the system.',
+  }),
+  swarmService: setting(type.string({ ...NAME, placeholder: 'SERVICE' }), {
+    key: 'ha.swarm_service',
+    group: HA,
+    example: '"longline_agent"',
+    description:
+      "Swarm service whose labels say who leads: the replicas' own. ha.backend = swarm needs a manager node.",
+  }),
+  namespace: setting(type.string({ ...NAME, placeholder: 'NAMESPACE' }), {
+    key: 'ha.kubernetes_namespace',
+    group: HA,
+    defaultText: "that of the pod's service account",
+    example: '"longline"',
+    description: 'Namespace of the Lease.',
+  }),
+  lease: setting(type.string({ ...NAME, placeholder: 'LEASE' }), {
+    key: 'ha.kubernetes_lease',
+    group: HA,
+    defaultText: 'longline-AGENT_ID',
+    example: '"longline-agent"',
+    description: 'Name of the Lease (coordination.k8s.io/v1).',
+  }),
+} as const;
+
+/** Leader election's settings, resolved. */
+export type HaConfig = Resolved<typeof haSettings>;
+
+/** Relations that don't hold. */
+export function haConflicts(ha: HaConfig): ConfigConflict[] {
+  if (!ha.enabled) return [];
+  const found: ConfigConflict[] = [];
+  if (ha.renewMs * 3 > ha.ttlMs) {
+    const description = `${ha.renewMs} ms is more than a third of ha.lease_ttl, which is ${ha.ttlMs} ms`;
+    found.push({ key: 'ha.renew_interval', description });
+  }
+  if (ha.backend === 'redis' && ha.redisUrl === undefined) {
+    found.push({ key: 'ha.redis_url', description: 'is missing; ha.backend = redis needs redis://HOST:PORT' });
+  }
+  if (ha.backend === 'swarm' && ha.swarmService === undefined) {
+    found.push({ key: 'ha.swarm_service', description: 'is missing; ha.backend = swarm needs the name of a service' });
+  }
+  return found;
+}

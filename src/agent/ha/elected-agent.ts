@@ -1,0 +1,116 @@
+// Puts an election together from settings: which lock, which replica this is, where epochs are kept. Loaded with --enable-ha
+// only, and each backend only if it is the one that was chosen.
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import type { Clock } from '../../core/clock.ts';
+import { describeError, LonglineError } from '../../core/errors.ts';
+import type { LeaderLock } from '../../core/leader-lock.ts';
+import type { Logger } from '../../core/logger.ts';
+import type { AgentConfig } from '../config.ts';
+import { FolderInUse } from '../data-folder.ts';
+import { Election } from './election.ts';
+import { EpochRecord, epochFolder } from './epoch-record.ts';
+import { lastingTime } from './lasting-time.ts';
+import type { Leadership } from './leadership.ts';
+import { runReplica } from './replica.ts';
+import { serveStandby } from './standby-socket.ts';
+
+/** An agent that runs only while it leads. */
+export interface ElectedAgent {
+  readonly config: AgentConfig;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly lead: (leadership: Leadership, signal: AbortSignal) => Promise<void>;
+  readonly tend: (signal: AbortSignal) => Promise<void>;
+  /** It stands by from now on. */
+  readonly onStandby: () => void;
+  readonly signal: AbortSignal;
+}
+
+/** Longest that a first enrolment keeps this replica from standing by. */
+const TEND_LIMIT_MS = 20_000;
+const RETRY_MS = 500;
+/** As sysexits.h has it: a failure from within. */
+const EX_SOFTWARE = 70;
+
+/** Stands by and leads until the signal aborts. Rejects if the agent or its election can't start. */
+export async function runElected(agent: ElectedAgent): Promise<void> {
+  const { config, clock, log, signal } = agent;
+  const { backend, ttlMs, renewMs } = config.ha;
+  const holder = `${hostname()}/${process.pid}/${randomUUID()}`;
+  const elapsed = lastingTime();
+  using _ = keepThroughHangup(log);
+  await tendFirst(agent);
+  const epochs = await EpochRecord.open(epochFolder(config));
+  await using lock = await makeLock(config, holder, elapsed);
+  const retryMs = Math.min(RETRY_MS, renewMs);
+  const election = new Election({ lock, epochs, ttlMs, renewMs, retryMs, clock, elapsed, log });
+  const startedAtMs = clock.now();
+  await runReplica(
+    {
+      ...{ election, holder, backend, clock, log, lead: agent.lead, tend: agent.tend },
+      openStandby: async (view) => {
+        agent.onStandby();
+        return await serveStandby({ config, startedAtMs, view, log });
+      },
+      end: () => {
+        log.error('the agent did not end when it lost the lead; the process ends');
+        process.exit(EX_SOFTWARE);
+      },
+    },
+    signal,
+  );
+}
+
+/** A certificate is best had before there is need of it. Another replica that has the folder sees to it there. */
+async function tendFirst({ tend, clock, log, signal }: ElectedAgent): Promise<void> {
+  const late = new AbortController();
+  const timer = new AbortController();
+  const stop = () => late.abort(signal.reason);
+  signal.addEventListener('abort', stop, { once: true });
+  clock.sleep(TEND_LIMIT_MS, timer.signal).then(
+    () => late.abort(new LonglineError('late', `no controller was reached within ${TEND_LIMIT_MS} ms`)),
+    () => undefined,
+  );
+  try {
+    await tend(late.signal);
+  } catch (error) {
+    const transient = late.signal.aborted || (error instanceof LonglineError && error.retryable);
+    if (signal.aborted || !(transient || error instanceof FolderInUse)) throw error;
+    if (!(error instanceof FolderInUse)) log.warn('this replica stands by unprepared', { err: describeError(error) });
+  } finally {
+    timer.abort();
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+async function makeLock(config: AgentConfig, holder: string, elapsed: () => number): Promise<LeaderLock> {
+  const { agentId, ha } = config;
+  switch (ha.backend) {
+    case 'file': {
+      const { LockFile } = await import('../../platform/flock/lock-file.ts');
+      return new LockFile({ path: ha.lockFile ?? `/run/longline/${agentId}.lock`, agentId, holder });
+    }
+    case 'redis': {
+      const { RedisLock } = await import('../../platform/redis/redis-lock.ts');
+      const ca = ha.redisCaFile;
+      return new RedisLock({
+        ...{ agentId, holder, elapsed, ttlMs: ha.ttlMs, url: ha.redisUrl!.reveal() },
+        ...(ha.redisUsername === undefined ? {} : { username: ha.redisUsername }),
+        ...(ha.redisPassword === undefined ? {} : { password: ha.redisPassword.reveal() }),
+        ...(ca === undefined ? {} : { trustedCertificates: await readFile(ca, 'utf8') }),
+      });
+    }
+    case 'swarm':
+    case 'kubernetes':
+      throw new LonglineError('unsupported', `ha.backend: ${ha.backend} can't be had yet; use file or redis`);
+  }
+}
+
+/** A standby has nothing to reload: it reads policy and trust when it leads. The signal must not end it. */
+function keepThroughHangup(log: Logger): Disposable {
+  const onHangup = () => log.debug('SIGHUP: a standby reads its files when it leads');
+  process.on('SIGHUP', onHangup);
+  return { [Symbol.dispose]: () => process.off('SIGHUP', onHangup) };
+}

@@ -1,0 +1,230 @@
+// One replica's part in the election: stands by until the lock is ours, then keeps it, and knows at each moment whether it
+// still may act. It knows no agent and no particular lock. It never throws because a lock can't be reached: a standby tries
+// again, a leader goes on until what it holds has lapsed by its own clock, which is asked anew before each effect.
+import type { Clock } from '../../core/clock.ts';
+import { describeError, LonglineError } from '../../core/errors.ts';
+import type { LeaderLock, LockAnswer } from '../../core/leader-lock.ts';
+import type { Logger } from '../../core/logger.ts';
+import { type ElectionEvent, type ElectionState, firstState, nextState } from './election-state.ts';
+import type { EpochRecord } from './epoch-record.ts';
+
+/** What an election is made of. */
+export interface ElectionOptions {
+  readonly lock: LeaderLock;
+  readonly epochs: Pick<EpochRecord, 'highest' | 'keep'>;
+  /** How long a hold lasts unless renewed; the lock was made with the same. */
+  readonly ttlMs: number;
+  readonly renewMs: number;
+  /** How often a standby asks. */
+  readonly retryMs: number;
+  readonly clock: Pick<Clock, 'sleep'>;
+  /** Milliseconds that pass while the process is stopped and while the host sleeps; see lastingTime. */
+  readonly elapsed: () => number;
+  readonly log: Logger;
+}
+
+/** The part of a period that is not believed in, as two clocks don't run alike. */
+const MARGIN = 0.1;
+/** Longest wait for the lock to be let go of at an orderly end. */
+const RELEASE_LIMIT_MS = 2_000;
+/** A hold that could not be renewed is tried again after this part of the time between renewals. */
+const EAGERNESS = 1 / 3;
+
+/** A time in which this replica leads. `release` it in any case. */
+export interface Term {
+  readonly epoch: bigint;
+  /** Aborts when it is over, for whatever reason. */
+  readonly signal: AbortSignal;
+  /** True if this replica may act at this moment. Asks the clock; once false it stays false. */
+  holds(): boolean;
+  /** Ends it and lets go of the lock, so that a standby needn't wait. May be called twice. */
+  release(): Promise<void>;
+}
+
+/** One per process. `lead` again after a term was released. */
+export class Election {
+  readonly #options: ElectionOptions;
+  readonly #periodMs: number;
+  #state: ElectionState;
+  #term: AbortController | undefined;
+  #complaint: string | undefined;
+
+  constructor(options: ElectionOptions) {
+    this.#options = options;
+    const { lock, ttlMs, epochs } = options;
+    this.#periodMs = lock.expires ? ttlMs * (1 - MARGIN) : Number.POSITIVE_INFINITY;
+    this.#state = firstState(epochs.highest);
+  }
+
+  /** What this replica believes, at this moment. */
+  get state(): ElectionState {
+    if (this.#state.kind === 'leading') this.#hear({ kind: 'time', nowMs: this.#options.elapsed() });
+    return this.#state;
+  }
+
+  /** Why the lock can't be asked, if it can't. */
+  get complaint(): string | undefined {
+    return this.#complaint;
+  }
+
+  /** Resolves once this replica leads; rejects with the signal's reason. */
+  async lead(signal: AbortSignal): Promise<Term> {
+    const { clock, retryMs } = this.#options;
+    for (;;) {
+      signal.throwIfAborted();
+      const term = await this.#tryOnce(signal);
+      if (term !== undefined) return term;
+      // Replicas that were started together do not ask together.
+      await clock.sleep(retryMs * (0.5 + Math.random() / 2), signal);
+    }
+  }
+
+  async #tryOnce(signal: AbortSignal): Promise<Term | undefined> {
+    const { lock, epochs, elapsed, renewMs, log } = this.#options;
+    const askedAtMs = elapsed();
+    let answer: LockAnswer;
+    try {
+      answer = await this.#within(renewMs, signal, (stop) => lock.acquire(this.#state.highest, stop));
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#complain(error);
+      return undefined;
+    }
+    this.#content();
+    if (answer.kind === 'taken') {
+      const { holder, epoch } = answer;
+      const known = this.#state.kind === 'standby' ? this.#state.leader : undefined;
+      if (holder !== undefined && holder !== known)
+        log.info('another replica leads', { leader: holder, epoch: String(epoch) });
+      this.#hear({ kind: 'taken', holder, epoch });
+      if (epoch !== undefined) await epochs.keep(epoch).catch((error: unknown) => this.#complain(error));
+      return undefined;
+    }
+    const { epoch } = answer;
+    try {
+      await epochs.keep(epoch);
+      if (signal.aborted) throw signal.reason;
+    } catch (error) {
+      if (!signal.aborted) this.#complain(error);
+      await this.#letGo(epoch);
+      signal.throwIfAborted();
+      return undefined;
+    }
+    this.#hear({ kind: 'acquired', epoch, askedAtMs, nowMs: elapsed() });
+    if (this.#state.kind === 'leading') return this.#begin(epoch);
+    log.warn('the lock came too late, or with an epoch that is over', { lock: lock.name, epoch: String(epoch) });
+    await this.#letGo(epoch);
+    return undefined;
+  }
+
+  #begin(epoch: bigint): Term {
+    const { log, lock } = this.#options;
+    const over = new AbortController();
+    this.#term = over;
+    log.info('this replica leads', { epoch: String(epoch), lock: lock.name });
+    const keeping = this.#keep(epoch, over.signal);
+    let released: Promise<void> | undefined;
+    return {
+      epoch,
+      signal: over.signal,
+      holds: () => this.state.kind === 'leading' && this.#term === over,
+      release: () => {
+        released ??= this.#release(epoch, over, keeping);
+        return released;
+      },
+    };
+  }
+
+  async #release(epoch: bigint, over: AbortController, keeping: Promise<void>): Promise<void> {
+    const held = this.state.kind === 'leading' && !over.signal.aborted;
+    this.#hear({ kind: 'lost' });
+    await keeping;
+    if (held) await this.#letGo(epoch);
+  }
+
+  /** Renews until the term is over. */
+  async #keep(epoch: bigint, over: AbortSignal): Promise<void> {
+    const { lock, clock, elapsed, renewMs } = this.#options;
+    let waitMs = renewMs;
+    while (!over.aborted) {
+      await clock.sleep(Math.min(waitMs, this.#leftMs()), over).catch(() => undefined);
+      if (over.aborted || this.state.kind !== 'leading') return;
+      const askedAtMs = elapsed();
+      try {
+        const limitMs = Math.min(renewMs, this.#leftMs());
+        const still = await this.#within(limitMs, over, (stop) => lock.renew(epoch, stop));
+        this.#hear(still ? { kind: 'renewed', epoch, askedAtMs, nowMs: elapsed() } : { kind: 'lost' });
+        this.#content();
+        waitMs = renewMs;
+      } catch (error) {
+        if (over.aborted) return;
+        this.#complain(error);
+        waitMs = renewMs * EAGERNESS;
+      }
+    }
+  }
+
+  #leftMs(): number {
+    const { state } = this;
+    return state.kind === 'leading' ? Math.max(0, state.untilMs - this.#options.elapsed()) : 0;
+  }
+
+  async #letGo(epoch: bigint): Promise<void> {
+    const { lock, log } = this.#options;
+    try {
+      await this.#within(RELEASE_LIMIT_MS, undefined, (stop) => lock.release(epoch, stop));
+    } catch (error) {
+      log.warn('the lock could not be let go of; it lapses by itself', { lock: lock.name, err: describeError(error) });
+    }
+  }
+
+  #hear(event: ElectionEvent): void {
+    const before = this.#state;
+    this.#state = nextState(before, event, this.#periodMs);
+    if (before.kind !== 'leading' || this.#state.kind === 'leading') return;
+    const term = this.#term;
+    this.#term = undefined;
+    const why = new LonglineError('stale', `this replica no longer leads: epoch ${before.epoch} is over`);
+    this.#options.log.info('this replica no longer leads', { epoch: String(before.epoch), because: event.kind });
+    term?.abort(why);
+  }
+
+  async #within<T>(
+    limitMs: number,
+    signal: AbortSignal | undefined,
+    ask: (stop: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { clock, lock } = this.#options;
+    const stop = new AbortController();
+    const timer = new AbortController();
+    const onAbort = () => stop.abort(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const late = new LonglineError('late', `${lock.name} gave no answer within ${Math.round(limitMs)} ms`);
+    clock.sleep(limitMs, timer.signal).then(
+      () => stop.abort(late),
+      () => undefined,
+    );
+    const stopped = new Promise<never>((_, reject) => {
+      stop.signal.addEventListener('abort', () => reject(stop.signal.reason), { once: true });
+    });
+    try {
+      return await Promise.race([ask(stop.signal), stopped]);
+    } finally {
+      timer.abort();
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Says once what keeps going wrong. */
+  #complain(error: unknown): void {
+    const { message } = error as Error;
+    if (message === this.#complaint) return;
+    this.#complaint = message;
+    this.#options.log.warn('the election goes on as soon as its lock can be asked', { err: describeError(error) });
+  }
+
+  #content(): void {
+    if (this.#complaint !== undefined) this.#options.log.info('the lock of the election can be asked again');
+    this.#complaint = undefined;
+  }
+}

@@ -1,0 +1,24 @@
+// What the agent knows of the election: whether this replica may act, and in which epoch. Nothing else of it gets past here.
+
+/** What status tells. */
+export interface LeadershipView {
+  readonly role: 'leader' | 'standby';
+  /** Epoch of the leader, as far as it is known. */
+  readonly epoch: bigint;
+  /** Who leads; empty if that isn't known. */
+  readonly leader: string;
+  /** What replicas elect by. */
+  readonly backend: string;
+  /** Why that can't be asked; empty if it can. */
+  readonly problem: string;
+}
+
+/** This replica's standing while an agent runs. */
+export interface Leadership {
+  /** 0 where there never was an election. */
+  readonly epoch: bigint;
+  /** False from the moment on at which another may lead; undefined where there is no election. Asked before each effect. */
+  readonly mayAct?: () => boolean;
+  /** For status; undefined where there is no election. */
+  readonly view?: () => LeadershipView;
+}

@@ -1,0 +1,130 @@
+// The lock on a real Redis: one holder, epochs that only grow, whatever Redis forgets.
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, describe, test } from 'node:test';
+import { RedisConnection } from '../../../src/platform/redis/redis-connection.ts';
+import { RedisLock } from '../../../src/platform/redis/redis-lock.ts';
+import { missingRedis, RedisServer } from '../../fixtures/redis-server.ts';
+
+const TTL_MS = 60_000;
+const never = new AbortController().signal;
+
+describe('lock in Redis', { skip: missingRedis ?? false }, () => {
+  let redis: RedisServer;
+  let nowMs = 0;
+  let raw: RedisConnection;
+  before(async () => {
+    redis = await RedisServer.start();
+    raw = new RedisConnection({ url: redis.url });
+  });
+  after(async () => {
+    raw[Symbol.dispose]();
+    await redis?.[Symbol.asyncDispose]();
+  });
+  beforeEach(async () => {
+    nowMs = 0;
+    await call("return redis.call('FLUSHALL')");
+  });
+  const call = async (script: string) => await raw.run(script, [], [], never);
+  const lock = (holder: string, init: Partial<ConstructorParameters<typeof RedisLock>[0]> = {}) =>
+    new RedisLock({ url: redis.url, agentId: 'a', holder, ttlMs: TTL_MS, elapsed: () => nowMs, ...init });
+
+  test('one has it, the others hear who; after a release the next gets a higher epoch', async () => {
+    await using first = lock('one');
+    await using second = lock('two');
+    assert.deepEqual(await first.acquire(0n, never), { kind: 'acquired', epoch: 1n });
+    assert.deepEqual(await second.acquire(0n, never), { kind: 'taken', holder: 'one', epoch: 1n });
+    assert.equal(await first.renew(1n, never), true);
+    await second.release(1n, never);
+    assert.equal(await first.renew(1n, never), true, 'nobody else lets go of it');
+    await first.release(1n, never);
+    assert.deepEqual(await second.acquire(1n, never), { kind: 'acquired', epoch: 2n });
+    assert.equal(await first.renew(1n, never), false);
+    await using other = lock('three', { agentId: 'b' });
+    assert.deepEqual(await other.acquire(0n, never), { kind: 'acquired', epoch: 1n }, 'agents do not meet');
+  });
+
+  test('a key lapses after its time, unless it was renewed', async () => {
+    await using first = lock('one', { ttlMs: 1000 });
+    await first.acquire(0n, never);
+    const left = Number(await call("return redis.call('PTTL', 'longline:{a}:leader')"));
+    assert.ok(left > 0 && left <= 1000, String(left));
+    await call("return redis.call('PEXPIRE', 'longline:{a}:leader', 1)");
+    await using second = lock('two');
+    while ((await second.acquire(1n, never)).kind !== 'acquired');
+    assert.equal(await first.renew(1n, never), false);
+  });
+
+  test('a try whose answer was lost is taken up by the same replica, with a new epoch; the release before it is void', async () => {
+    await using first = lock('one');
+    await first.acquire(0n, never);
+    assert.deepEqual(await first.acquire(1n, never), { kind: 'acquired', epoch: 2n });
+    await first.release(1n, never);
+    assert.equal(await first.renew(2n, never), true);
+  });
+
+  test('a Redis that lost its data: the leader claims it again', async () => {
+    await using first = lock('one');
+    await first.acquire(0n, never);
+    await redis.kill();
+    await assert.rejects(first.renew(1n, never), { reason: 'unavailable' });
+    await redis.resume();
+    assert.equal(await first.renew(1n, never), true);
+    await using second = lock('two');
+    assert.deepEqual(await second.acquire(1n, never), { kind: 'taken', holder: 'one', epoch: 1n });
+  });
+
+  test('a Redis that lost its data: who knows of a higher epoch waits a whole period, and goes on above it', async () => {
+    await using second = lock('two');
+    assert.deepEqual(await second.acquire(41n, never), { kind: 'taken' });
+    nowMs += TTL_MS - 1;
+    assert.deepEqual(await second.acquire(41n, never), { kind: 'taken' });
+    nowMs += 1;
+    assert.deepEqual(await second.acquire(41n, never), { kind: 'acquired', epoch: 42n });
+    await second.release(42n, never);
+    await using third = lock('three');
+    assert.deepEqual(await third.acquire(0n, never), { kind: 'acquired', epoch: 43n });
+  });
+
+  test('a leader that Redis forgot, and whom another followed, is told so', async () => {
+    await using first = lock('one');
+    await first.acquire(0n, never);
+    await call("return redis.call('FLUSHALL')");
+    await using second = lock('two');
+    assert.deepEqual(await second.acquire(0n, never), { kind: 'acquired', epoch: 1n });
+    assert.equal(await first.renew(1n, never), false, 'although the epochs are equal');
+    assert.equal(await second.renew(1n, never), true);
+  });
+
+  test('a counter that is none is an error that names it', async () => {
+    await call("return redis.call('SET', 'longline:{a}:epoch', 'many')");
+    await using first = lock('one');
+    await assert.rejects(first.acquire(0n, never), /counter of epochs/);
+  });
+
+  test('a Redis that hangs is left when time is up, and found again', async () => {
+    await using first = lock('one');
+    await first.acquire(0n, never);
+    redis.halt();
+    try {
+      const stop = new AbortController();
+      const renewal = first.renew(1n, stop.signal);
+      stop.abort(new Error('time is up'));
+      await assert.rejects(renewal, /time is up/);
+    } finally {
+      redis.goOn();
+    }
+    assert.equal(await first.renew(1n, never), true);
+  });
+
+  test('a password that is wrong is told, and not the password', async () => {
+    await using guarded = await RedisServer.start('--requirepass', 'swordfish');
+    await using right = lock('one', { url: guarded.url, password: 'swordfish' });
+    assert.equal((await right.acquire(0n, never)).kind, 'acquired');
+    await using wrong = lock('two', { url: guarded.url.replace('//', '//:herring@') });
+    await assert.rejects(wrong.acquire(0n, never), (error: Error) => {
+      assert.match(error.message, /WRONGPASS|invalid/i);
+      assert.doesNotMatch(`${error.message} ${wrong.name}`, /herring/);
+      return true;
+    });
+  });
+});
