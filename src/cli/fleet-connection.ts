@@ -10,6 +10,7 @@ import { ProgramService } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { LonglineError } from '../core/errors.ts';
+import { withTrace } from './call-tracing.ts';
 import { globalOptions } from './global-options.ts';
 import type { CliIo } from './io.ts';
 import { defaultContextPath, type OperatorContext, readContext } from './operator-context.ts';
@@ -38,7 +39,8 @@ export class Fleet implements Disposable {
   };
   readonly #session: Http2SessionManager;
 
-  constructor(context: OperatorContext, timeoutMs: number) {
+  /** @param calls what further is done with each call. */
+  constructor(context: OperatorContext, timeoutMs: number, calls: readonly Interceptor[] = []) {
     this.context = context;
     this.#session = new Http2SessionManager(
       context.url,
@@ -52,7 +54,7 @@ export class Fleet implements Disposable {
     const options = {
       baseUrl: context.url,
       sessionManager: this.#session,
-      interceptors: [authorize],
+      interceptors: [...calls, authorize],
       acceptCompression: [],
       readMaxBytes: LARGEST_MESSAGE_BYTES,
     };
@@ -104,10 +106,12 @@ export class Fleet implements Disposable {
 export async function withFleet<T>(io: CliIo, command: Command, work: (fleet: Fleet) => Promise<T>): Promise<T> {
   const { contextPath, timeoutMs } = globalOptions(command, io);
   const context = await readContext(contextPath ?? defaultContextPath(io.env));
-  using fleet = new Fleet(context, timeoutMs);
-  try {
-    return await work(fleet);
-  } catch (error) {
-    throw fleet.toError(error);
-  }
+  return await withTrace(io, command, async (traced) => {
+    using fleet = new Fleet(context, timeoutMs, [traced]);
+    try {
+      return await work(fleet);
+    } catch (error) {
+      throw fleet.toError(error);
+    }
+  });
 }

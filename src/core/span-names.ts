@@ -74,5 +74,4 @@ export const ATTRIBUTE = {
   subject: 'longline.subject',
   /** A name within a desired state: an interface, a program. */
   item: 'longline.state.item',
-  commandLine: 'longline.cli.command',
 } as const;

@@ -4,12 +4,15 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { dockerMissing, sharedDocker } from '../fixtures/engines.ts';
 import { type Fleet, startFleet } from '../fixtures/fleet.ts';
 import { OtlpReceiver, type SeenSpan } from '../fixtures/otlp-receiver.ts';
 import { bpfMissing, PrivateBpffs } from '../fixtures/private-bpffs.ts';
 import { newAuthor, testArtifact } from '../fixtures/test-artifact.ts';
+import { loadTestImages, TEST_IMAGE, testImageMissing } from '../fixtures/test-image.ts';
 
 const NAMES: Readonly<Record<string, string>> = {
+  cli: 'longline',
   controller: 'longline-controller',
   agent: 'longline-agent',
 };
@@ -86,7 +89,7 @@ describe('tracing of commands without an engine', () => {
     assert.notEqual(outcome.code, 0);
     const trace = await traceOf(receiver, RUN_JOB, ENDS, from);
     const command = ['agent', 'command'] as const;
-    trace.chain(['controller', RUN_JOB], ['controller', 'store']);
+    trace.chain(['cli', 'longline job run'], ['controller', RUN_JOB], ['controller', 'store']);
     trace.chain(['controller', RUN_JOB], ['controller', 'dispatch'], command, ['agent', 'verify']);
     trace.chain(command, ['agent', 'journal']);
     trace.chain(command, ['agent', 'run']);
@@ -139,5 +142,45 @@ describe('tracing of what is wanted of an agent', { skip: bpfMissing() ?? false 
     assert.equal(trace.get('agent', 'attach').attributes['longline.subject'], point);
     // What goes on by itself after that is in no trace.
     assert.equal(trace.spans.filter(({ name }) => name === 'apply').length, 1);
+  });
+});
+
+describe('tracing of a job', { skip: dockerMissing() ?? testImageMissing() ?? false }, () => {
+  it('tells each step, and how a job failed', async () => {
+    await using stack = new AsyncDisposableStack();
+    const receiver = stack.use(await OtlpReceiver.start());
+    const engine = await sharedDocker();
+    stack.defer(async () => await engine.dispose());
+    await loadTestImages(engine);
+    const fleet = stack.use(
+      await startFleet({ dockerHost: engine.host, environment: receiver.environment('http/protobuf') }),
+    );
+    await fleet.enrolled('a', ['--allowed-image', TEST_IMAGE]);
+    const outcome = await fleet.longline(
+      'job',
+      'run',
+      '--agent',
+      'a',
+      '--image',
+      TEST_IMAGE,
+      '--',
+      'sh',
+      '-c',
+      'exit 7',
+    );
+    assert.equal(outcome.code, 7, outcome.stderr);
+    const trace = await traceOf(receiver, RUN_JOB, ENDS, 0);
+    const run = ['agent', 'run'] as const;
+    trace.chain(
+      ['cli', 'longline job run'],
+      ['controller', RUN_JOB],
+      ['controller', 'dispatch'],
+      ['agent', 'command'],
+      run,
+    );
+    for (const step of ['create', 'start', 'container']) trace.chain(run, ['agent', step]);
+    const { status, attributes } = trace.get('agent', 'command');
+    assert.deepEqual([status, attributes['longline.command.outcome']], ['STATUS_CODE_ERROR', 'failed']);
+    assert.equal(trace.get('agent', 'container').attributes['process.exit.code'], '7');
   });
 });
