@@ -167,8 +167,11 @@ describe('figures that Prometheus scrapes', { skip: MISSING ?? false }, () => {
       (name) => /^(longline|process)_/.test(name) && !known.has(name) && !known.has(bare(name)),
     );
     assert.deepEqual(unknown, []);
-    const { activeTargets } = (await prometheus.api('targets')) as { activeTargets: readonly { lastError: string }[] };
-    for (const { lastError } of activeTargets) assert.equal(lastError, '');
+    const { activeTargets } = (await prometheus.api('targets')) as {
+      activeTargets: readonly { scrapePool: string; lastError: string }[];
+    };
+    const errors = activeTargets.filter(({ scrapePool }) => scrapePool !== 'early').map(({ lastError }) => lastError);
+    assert.deepEqual(errors, ['', '']);
   });
 
   it('every expression of every dashboard gives something', async () => {
@@ -194,6 +197,18 @@ describe('figures that Prometheus scrapes', { skip: MISSING ?? false }, () => {
     assert.deepEqual(await without(used.filter(({ text }) => !ONLY_IN_TROUBLE.has(text))), []);
   });
 
+  it('an agent that is scraped while it starts comes up, and each part tells its figures from the first scrape on', async () => {
+    const { fleet, edge } = host;
+    assert.deepEqual(await without([{ where: 'not there yet', text: 'up{job="early"} == 0' }]), []);
+    const early = fleet.agent('early', ['--http-port', '8082'], fleet.url, edge.within);
+    early.start(['--token', await fleet.token()]);
+    const up = { where: 'early', text: 'up{job="early"} == 1 and on (job) longline_link_state{state="open"} == 1' };
+    assert.deepEqual(await without([up]), []);
+    const [failures] = await prometheus.query(['sum(longline_metrics_collector_failures_total{job="early"})']);
+    assert.equal(failures!.series[0]!.value[1], '0');
+    assert.doesNotMatch(early.command.stderr, /figures can not be had/);
+  });
+
   it('promtool finds nothing wrong with rules, configuration and exposition', async () => {
     const rules = promtool('check', 'rules', join(GRAFANA, 'alerts.yaml'));
     assert.equal(rules.code, 0, rules.output);
@@ -214,6 +229,7 @@ function configuration(controller: string): string {
         tls_config: { ca_file: 'longline-ca.pem' },
         static_configs: [{ targets: [controller] }],
       },
+      { job_name: 'early', static_configs: [{ targets: ['127.0.0.1:8082'] }] },
       { job_name: 'longline-agent', static_configs: [{ targets: ['127.0.0.1:8080'] }] },
     ],
   });
