@@ -25,11 +25,17 @@ class Stage implements AsyncDisposable {
   readonly journal: Journal;
   readonly dispatcher: CommandDispatcher;
   leaderEpoch = 0n;
+  /** Times that it is asked whether it leads before it no longer does. */
+  turns = Number.POSITIVE_INFINITY;
   skewMs: number | undefined;
 
   private constructor(journal: Journal, bounds: Bounds) {
     this.journal = journal;
-    const own = { leaderEpoch: () => this.leaderEpoch, clockSkewMs: () => this.skewMs };
+    const own = {
+      leaderEpoch: () => this.leaderEpoch,
+      clockSkewMs: () => this.skewMs,
+      mayAct: () => this.turns-- > 0,
+    };
     this.dispatcher = new CommandDispatcher({ ...this, ...bounds, ...own });
   }
 
@@ -150,6 +156,21 @@ describe('command dispatcher', () => {
     assert.equal(stage.last('rejected')?.error?.reason, ErrorReason.STALE);
     stage.dispatcher.take(stage.command('any', { leaderEpoch: 0n }));
     await until('it ran', () => stage.executor.starts.length === 1);
+  });
+
+  it('leaves a command to the next leader, untold, at whichever step it stops leading', async () => {
+    await using folder = await scratchFolder();
+    const told: string[] = [];
+    for (let turns = 0; turns < 4; turns++) {
+      await using stage = await Stage.open(`${folder.path}/${turns}`);
+      stage.turns = turns;
+      stage.dispatcher.take(stage.command('c'));
+      await until('it was asked once too often', () => stage.turns < 0);
+      await stage.dispatcher[Symbol.asyncDispose]();
+      told.push(...stage.told());
+      assert.deepEqual(stage.admission.refusals, [], 'nothing is refused for good');
+    }
+    assert.deepEqual(told, []);
   });
 
   it('lets a nonce be used by one of two commands that race for it', async () => {

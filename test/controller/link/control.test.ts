@@ -226,6 +226,14 @@ describe('control stream', () => {
     assert.equal(await agentState('a'), AgentState.ONLINE);
   });
 
+  it('ends the stream of an earlier leader when a later one comes, and tells commands the epoch that they are for', async () => {
+    const older = await fleet.agent('a').connect({ leaderEpoch: 3n });
+    const newer = await fleet.agent('a').connect({ leaderEpoch: 4n });
+    assert.equal(await older.end(), 10);
+    await submit('a');
+    assert.equal((await newer.next('command')).leaderEpoch, 4n);
+  });
+
   it('refuses a copy of an agent while the original is connected, and takes its place afterwards', async () => {
     const original = fleet.agent('a');
     const stream = await original.connect();
