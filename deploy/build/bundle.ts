@@ -1,5 +1,6 @@
 // Bundles the command line, for what runs as a service: an agent from source holds the text of all its packages, and of
 // Node's type stripping, in memory. What packages load only for things we never ask of them is left out; reaching it says so.
+import { join } from 'node:path';
 import { build, type Plugin } from 'esbuild';
 
 /** A module that is left out of the bundle. */
@@ -23,16 +24,25 @@ export const LEFT_OUT: readonly LeftOut[] = [
 /** Node's own module under the name of its older copy; the copy offers the same switch, as an environment variable. */
 const NODE_STREAM = /^readable-stream$/;
 
+/**
+ * As a module it fetches grpc-js at run time, by a way that no bundler sees, and then has another copy than the rest; the same
+ * package in its older form asks for it plainly.
+ */
+const OTLP_GRPC = '@opentelemetry/otlp-grpc-exporter-base';
+
 /** Text of the module that stands in for one that is left out. */
 export function stubOf({ path, what }: LeftOut): string {
   const message = `${what}: not part of this bundle (${path}); run it from source to have it`;
   return `module.exports = () => { throw new Error(${JSON.stringify(message)}); };`;
 }
 
-function leaveOut(found: Set<LeftOut>): Plugin {
+function leaveOut(root: string, found: Set<LeftOut>): Plugin {
   return {
     name: 'leave-out',
     setup: ({ onLoad, onResolve }) => {
+      onResolve({ filter: new RegExp(`^${OTLP_GRPC}$`) }, () => ({
+        path: join(root, 'node_modules', OTLP_GRPC, 'dist/index.cjs'),
+      }));
       onResolve({ filter: NODE_STREAM }, () => ({ path: 'node:stream', external: true }));
       onLoad({ filter: /node_modules/ }, ({ path }) => {
         const left = LEFT_OUT.find((one) => path.replaceAll('\\', '/').endsWith(`node_modules/${one.path}`));
@@ -58,7 +68,7 @@ export async function writeBundle(root: string, folder: string): Promise<readonl
     format: 'esm',
     platform: 'node',
     target: 'node26',
-    plugins: [leaveOut(found)],
+    plugins: [leaveOut(root, found)],
     // The text of a program stays in memory as long as it runs. The maps beside it tell what stands in a stack trace.
     minify: true,
     sourcemap: 'external',

@@ -74,7 +74,7 @@ describe('tracing of commands without an engine', () => {
 
   before(async () => {
     receiver = await OtlpReceiver.start();
-    fleet = await startFleet({ environment: receiver.environment() });
+    fleet = await startFleet({ launcher: true, environment: receiver.environment() });
     await fleet.enrolled('a');
   });
 
