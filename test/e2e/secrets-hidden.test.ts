@@ -14,7 +14,12 @@ import { RunningCommand, runCommand } from '../fixtures/command.ts';
 const SECRETS = settingsOf(agentConfig.table).filter(({ setting }) => setting.secret);
 /** What every value below has in it. */
 const MARK = 'c0ffee5ec2e7';
-const valueFor = (key: string) => (key === 'api_key' ? MARK.padEnd(64, '0') : `${MARK}-${key.replaceAll('.', '-')}`);
+/** Those that have a form of their own. */
+const FORMED: Readonly<Record<string, string>> = {
+  api_key: MARK.padEnd(64, '0'),
+  'ha.redis_url': `redis://agent:${MARK}@127.0.0.1:9/0`,
+};
+const valueFor = (key: string) => FORMED[key] ?? `${MARK}-${key.replaceAll('.', '-')}`;
 /** Where nobody listens, so that each use fails and is told. */
 const NOBODY = '127.0.0.1:9';
 /** What can't be given together. */
