@@ -126,12 +126,15 @@ async function loadingsByTool(bed: Bed, rounds: number): Promise<readonly number
 
 async function loading(bed: Bed, { loads }: Size): Promise<readonly BenchRow[]> {
   const [name] = bed.lab.interfaces;
+  const cgroup = await loadings(bed, 'cgroup-connect', `cgroup:${bed.lab.cgroup}`, loads);
   const tc = await loadings(bed, 'tc-counter', `count_ingress@tc:${name}:ingress`, loads);
   const xdp = await loadings(bed, 'xdp-counter', `xdp:${name}`, loads);
   const theirs = await loadingsByTool(bed, Math.min(loads, 50));
   const peer = (fraction: number) => ({ name: 'bpftool, unsigned', value: percentile(theirs, fraction) });
   const [half, last] = [0.5, 0.99];
   return [
+    { metric: 'signed artifact → attached to a control group, p50', unit: 'ms', ours: percentile(cgroup, half) },
+    { metric: 'the same, p99', unit: 'ms', ours: percentile(cgroup, last), goal: atMost(5) },
     { metric: 'signed artifact → attached to tc, p50', unit: 'ms', ours: percentile(tc, half) },
     { metric: 'the same, p99', unit: 'ms', ours: percentile(tc, last), goal: atMost(5) },
     { metric: 'signed artifact → attached as XDP, p50', unit: 'ms', ours: percentile(xdp, half), peer: peer(half) },
