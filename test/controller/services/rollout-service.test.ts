@@ -25,6 +25,7 @@ type AssignmentInit = MessageInitShape<typeof ProgramAssignmentSchema> & { reado
 type StrategyInit = MessageInitShape<typeof RolloutStrategySchema> & { readonly $typeName?: never };
 
 const IDS = ['a', 'b', 'c', 'd'];
+const UNDER_WAY: ReadonlySet<RolloutState> = new Set([RolloutState.RUNNING, RolloutState.WATCHING]);
 const NO_PAUSE = { pause: durationFromMs(0) };
 
 const refusal = async (call: Promise<unknown>): Promise<LonglineError> => {
@@ -88,11 +89,10 @@ describe('assignments and rollouts', () => {
     );
     const { pause, waves, waveTimeout } = asked.strategy!;
     assert.deepEqual([waves, durationMs(pause!), durationMs(waveTimeout!)], [[100], 60_000, 600_000]);
-    assert.deepEqual([assignment!.agents, assignment!.agentsCurrent, assignment!.rolloutId], [2, 0, begun!.id]);
-    assert.deepEqual(
-      [begun!.state, begun!.agentCount, begun!.waves, begun!.previousSpec],
-      [RolloutState.RUNNING, 2, 1, undefined],
-    );
+    assert.deepEqual([assignment!.agents, assignment!.rolloutId], [2, begun!.id]);
+    assert.deepEqual([begun!.agentCount, begun!.waves, begun!.previousSpec], [2, 1, undefined]);
+    // Agents may be quicker than the answer.
+    assert.ok(UNDER_WAY.has(begun!.state), RolloutState[begun!.state]);
     const watched = await reached(begun!.id, RolloutState.WATCHING);
     assert.deepEqual([watched.currentCount, watched.nextWaveTime], [2, undefined], 'it is the last');
     assert.equal((await find()).agentsCurrent, 2);
@@ -102,12 +102,14 @@ describe('assignments and rollouts', () => {
     assert.deepEqual([widened.assignment!.assignment!.strategy!.waves, widened.rollout!.waves], [[25, 100], 2]);
     const { rollouts } = await fleet.programs.listRollouts({ assignment: 'drop' });
     assert.deepEqual(
-      rollouts.map(({ agents: listed, id, state }) => [id, state, listed.length]),
+      rollouts.map(({ agents: listed, id }) => [id, listed.length]),
       [
-        [widened.rollout!.id, RolloutState.RUNNING, 0],
-        [begun!.id, RolloutState.SUPERSEDED, 0],
+        [widened.rollout!.id, 0],
+        [begun!.id, 0],
       ],
     );
+    assert.ok(UNDER_WAY.has(rollouts[0]!.state), RolloutState[rollouts[0]!.state]);
+    assert.equal(rollouts[1]!.state, RolloutState.SUPERSEDED);
   });
 
   it('are refused with every wrong field, and checked only if that is all that was asked for', async () => {
