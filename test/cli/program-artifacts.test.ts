@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { openArtifact } from '../../src/core/programs/artifact.ts';
+import { pemOf } from '../fixtures/pem.ts';
 import { runCli } from './fixtures.ts';
 
 let folder = '';
@@ -291,7 +292,7 @@ suite('keys for artifacts', () => {
     assert.match(again.err, /exists; a key that is replaced is lost/);
     const named = await runCli(['key', 'generate', '--type', 'rsa-pss', '--out', at('n.key'), '--key-id', 'a']);
     assert.match(named.err, /a key as PEM has no place for it/);
-    await writeFile(at('broken.pem'), '-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----');
+    await writeFile(at('broken.pem'), pemOf('PRIVATE KEY', Buffer.from('secret')));
     const broken = await runCli(['key', 'show', at('broken.pem')]);
     assert.match(broken.err, /key file .*broken\.pem: .*can't be read/);
   });

@@ -26,6 +26,7 @@ import {
 import { type VerificationRequest, verifyArtifact } from '../../../src/core/programs/verification.ts';
 import { formatKeyFile, formatPublicKeyFile } from '../../../src/core/signing/key-file.ts';
 import { ed25519KeyId, generateSigningKey } from '../../../src/core/signing/signing-key.ts';
+import { pemOf } from '../../fixtures/pem.ts';
 
 const metadataBytes = new TextEncoder().encode('{"name":"drop"}');
 const encoded = preAuthEncoding(ARTIFACT_PAYLOAD_TYPE, metadataBytes);
@@ -263,11 +264,7 @@ describe('keys of artifacts', () => {
     bad(Buffer.alloc(31, 7).toString('base64'), /has 31 bytes; an Ed25519 public key has 32/);
     bad('-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----', /can't be read/);
     bad('', /type: missing/);
-    bad(
-      '-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----',
-      /can't be read; must be a private key in PEM/,
-      readSigningKey,
-    );
+    bad(pemOf('PRIVATE KEY', Buffer.from('secret')), /can't be read; must be a private key in PEM/, readSigningKey);
     bad(formatKeyFile(generateSigningKey('hmac-sha256')), /no private Ed25519 key/, readSigningKey);
     bad(ed25519.publicPem, /can't be read|no private/, readSigningKey);
   });
