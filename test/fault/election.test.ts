@@ -1,85 +1,12 @@
 // Three replicas that are stopped, continued and killed at random, on a real Redis that is killed, halted and emptied, and on
-// a locked file. They write to one journal while they believe that they lead. From it: nobody begins to act while another
-// acts; epochs grow; and a fence that takes an act only of the newest epoch that it saw never has to take an older one.
-// Clocks of hosts play no part: a lease is told by how long ago its holder asked for it.
+// a locked file. What no order of faults may break is said in the stage.
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { type Act, ElectedProcess, ownEpochs } from '../fixtures/elected-process.ts';
+import { judged, latestEpoch, NAMES, openStage, pause, TIMES } from '../fixtures/election-stage.ts';
 import { missingRedis, RedisServer } from '../fixtures/redis-server.ts';
 import { faultSeeds, seededRandom } from '../fixtures/seeded-random.ts';
 
-const TIMES = { ttlMs: 1200, renewMs: 300, retryMs: 100 };
-const NAMES = ['a', 'b', 'c'];
 const STEPS = 12;
-
-interface Stage extends AsyncDisposable {
-  readonly replicas: readonly ElectedProcess[];
-  acts(): Promise<Act[]>;
-  /** Resolves when somebody acts who did not before, in a later epoch than `epoch`. */
-  later(epoch: number): Promise<Act>;
-}
-
-async function stage(lock: { redisUrl: string } | { file: true }): Promise<Stage> {
-  const folder = await mkdtemp(join(tmpdir(), 'election-'));
-  const journal = join(folder, 'journal');
-  const by = 'file' in lock ? { lockFile: join(folder, 'lock') } : lock;
-  const replicas = NAMES.map(
-    (name) => new ElectedProcess({ name, journal, epochs: ownEpochs(folder, name), ...TIMES, ...by }),
-  );
-  const acts = async () => {
-    const text = await readFile(journal, 'utf8').catch(() => '');
-    const whole = text.slice(0, text.lastIndexOf('\n') + 1);
-    return whole
-      .split('\n')
-      .filter(Boolean)
-      .map((line) => JSON.parse(line) as Act);
-  };
-  return {
-    replicas,
-    acts,
-    later: async (epoch) => {
-      const endsAt = performance.now() + 60_000;
-      for (;;) {
-        const found = (await acts()).find((act) => act.epoch > epoch);
-        if (found !== undefined) return found;
-        const told = replicas.map(({ stderr }) => stderr).join('\n---\n');
-        if (performance.now() > endsAt) throw new Error(`nobody led after epoch ${epoch} within 60 s\n${told}`);
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    },
-    [Symbol.asyncDispose]: async () => {
-      await Promise.all(replicas.map((replica) => replica[Symbol.asyncDispose]()));
-      await rm(folder, { recursive: true, force: true });
-    },
-  };
-}
-
-/** Asserts what no order of faults may break; gives how often the leader changed. */
-function judged(acts: readonly Act[]): number {
-  assert.ok(acts.length > 0, 'somebody acted');
-  const leaderOf = new Map<number, string>();
-  for (const { epoch, name } of acts) {
-    assert.equal(leaderOf.get(epoch) ?? name, name, `epoch ${epoch} is one leader's`);
-    leaderOf.set(epoch, name);
-  }
-  // By when each was sure that it led: the terms lie one after the other, none within another.
-  const byTime = acts.toSorted((one, other) => one.askedMs - other.askedMs);
-  for (const [index, act] of byTime.entries()) {
-    const before = byTime[index - 1];
-    if (before === undefined) continue;
-    assert.ok(
-      act.epoch >= before.epoch,
-      `epoch ${act.epoch} of ${act.name} acted after ${before.epoch} of ${before.name}`,
-    );
-  }
-  return leaderOf.size;
-}
-
-const latestEpoch = async ({ acts }: Stage) => (await acts()).reduce((most, { epoch }) => Math.max(most, epoch), 0);
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe('election by Redis', { skip: missingRedis ?? false }, () => {
   for (const seed of faultSeeds(3)) {
@@ -87,7 +14,7 @@ describe('election by Redis', { skip: missingRedis ?? false }, () => {
       const random = seededRandom(seed * 104_729);
       // Its file is what makes it remember over a kill; what it loses without one is tried below.
       await using redis = await RedisServer.start('--appendonly', 'yes', '--appendfsync', 'always');
-      await using play = await stage({ redisUrl: redis.url });
+      await using play = await openStage({ redisUrl: redis.url });
       await play.later(0);
       for (let step = 0; step < STEPS; step++) {
         const replica = play.replicas[Math.floor(random() * NAMES.length)]!;
@@ -118,7 +45,7 @@ describe('election by Redis', { skip: missingRedis ?? false }, () => {
 
   test('a leader that is stopped past its time notices before it acts', async () => {
     await using redis = await RedisServer.start();
-    await using play = await stage({ redisUrl: redis.url });
+    await using play = await openStage({ redisUrl: redis.url });
     const first = await play.later(0);
     const stopped = play.replicas[NAMES.indexOf(first.name)]!;
     for (let round = 0, epoch = first.epoch; round < 3; round++) {
@@ -135,7 +62,7 @@ describe('election by Redis', { skip: missingRedis ?? false }, () => {
 
   test('a Redis that loses all it knew: epochs go on, and nobody acts beside another', async () => {
     await using redis = await RedisServer.start();
-    await using play = await stage({ redisUrl: redis.url });
+    await using play = await openStage({ redisUrl: redis.url });
     await play.later(0);
     for (let round = 0; round < 3; round++) {
       const epoch = await latestEpoch(play);
@@ -152,7 +79,7 @@ describe('election by Redis', { skip: missingRedis ?? false }, () => {
 
   test('an orderly stop hands over within two seconds', async () => {
     await using redis = await RedisServer.start();
-    await using play = await stage({ redisUrl: redis.url });
+    await using play = await openStage({ redisUrl: redis.url });
     const first = await play.later(0);
     await play.replicas[NAMES.indexOf(first.name)]!.end('SIGTERM');
     const endedMs = Number(process.hrtime.bigint() / 1000n) / 1000;
@@ -165,7 +92,7 @@ describe('election by a locked file', () => {
   for (const seed of faultSeeds(3)) {
     test(`replicas stopped, continued and killed (seed ${seed})`, async () => {
       const random = seededRandom(seed * 15_485_863);
-      await using play = await stage({ file: true });
+      await using play = await openStage({ file: true });
       await play.later(0);
       for (let step = 0; step < STEPS; step++) {
         const epoch = await latestEpoch(play);
