@@ -2,7 +2,7 @@
 // shapes are a promise to scripts; add to them, never rename.
 import { toJson as messageToJson } from '@bufbuild/protobuf';
 import { type Duration, type Timestamp, timestampDate } from '@bufbuild/protobuf/wkt';
-import type { AgentEvent } from '#gen/longline/fleet/v1/agent_service_pb.js';
+import type { AgentCertificate, AgentEvent } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { type ApiToken, type EnrollmentToken, Role } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { type Agent, AgentState, type AgentUsage, type SessionCapacity } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason, type Error as WireError } from '#gen/longline/v1/error_pb.js';
@@ -93,6 +93,11 @@ export function agentView(agent: Agent): View {
     boot_id: agent.bootId,
     round_trip_ms: durationView(agent.roundTrip),
   };
+}
+
+/** A client certificate of an agent. */
+export function certificateView({ serial, instanceId, expireTime }: AgentCertificate): View {
+  return { serial, instance_id: instanceId, expires_at: timeView(expireTime) };
 }
 
 /** What a host uses. */

@@ -123,7 +123,7 @@ export async function runController(
       heartbeatMs: config.heartbeatMs,
       keep: config.keep,
       metrics,
-      disconnectAgent: (agentId) => front?.disconnectAgent(agentId),
+      disconnectAgent: (agentId, instanceId) => front?.disconnectAgent(agentId, instanceId),
       clock,
       log,
       tracer,

@@ -3,7 +3,7 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
-import { timestampNow } from '@bufbuild/protobuf/wkt';
+import { timestampFromMs, timestampNow } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { BadRequestSchema, ErrorInfoSchema } from '#gen/google/rpc/error_details_pb.js';
 import type { ListAgentsRequest } from '#gen/longline/fleet/v1/agent_service_pb.js';
@@ -114,6 +114,12 @@ test('agents events: oldest first as array or lines, and followed one object a l
   ]);
 });
 
+const CERTIFICATES = [
+  { serial: '1a', instanceId: 'r1', expireTime: timestampFromMs(Date.UTC(2030, 0, 1)) },
+  { serial: '2a', instanceId: 'r2', expireTime: timestampFromMs(Date.UTC(2030, 0, 1)) },
+  { serial: '1b', instanceId: 'r1', expireTime: timestampFromMs(Date.UTC(2030, 0, 1)) },
+];
+
 test('agents get, label, drain, resume, revoke, delete', async () => {
   const calls: unknown[] = [];
   const note = (name: string, ...facts: unknown[]) => {
@@ -122,10 +128,10 @@ test('agents get, label, drain, resume, revoke, delete', async () => {
   };
   const script: Script = {
     agents: {
-      getAgent: ({ agentId }) => note('get', agentId),
+      getAgent: ({ agentId }) => ({ ...note('get', agentId), certificates: CERTIFICATES }),
       labelAgent: ({ agentId, set, remove }) => note('label', agentId, { ...set }, remove),
       drainAgent: ({ agentId, resume, reason }) => note('drain', agentId, resume, reason),
-      revokeAgent: ({ agentId, reason }) => note('revoke', agentId, reason),
+      revokeAgent: ({ agentId, reason, instanceId }) => note('revoke', agentId, reason, instanceId),
       deleteAgent: ({ agentId }) => {
         note('delete', agentId);
         return {};
@@ -135,21 +141,28 @@ test('agents get, label, drain, resume, revoke, delete', async () => {
   await withFleet(script, async (cli) => {
     assert.match((await cli('agents', 'get', 'a')).out, /capability jobs +unavailable: no engine; start it/);
     const room = /sessions +3 of 10 places, 2 run, 1 asleep\nfor sessions +2\.5 of 8 cpus, 0B? of 1GiB memory reserved/;
-    assert.match((await cli('agents', 'get', 'a')).out, room);
+    const text = await cli('agents', 'get', 'a');
+    assert.match(text.out, room);
+    assert.match(text.out, /replica +r1, certificates 1a \(.*\), 1b \(.*\)\nreplica +r2, certificates 2a \(/);
+    const { certificates } = (await cli('agents', 'get', 'a', '--json')).json() as { certificates: unknown[] };
+    assert.deepEqual(certificates[2], { serial: '1b', instance_id: 'r1', expires_at: '2030-01-01T00:00:00.000Z' });
     assert.equal(((await cli('agents', 'label', 'a', 'x=1', 'y-', '--json')).json() as { id: string }).id, 'a');
     await cli('agents', 'drain', 'a', '--reason', 'disk');
     await cli('agents', 'resume', 'a');
     await cli('agents', 'revoke', 'a');
+    assert.match((await cli('agents', 'revoke', 'a', '--replica', 'r1', '--reason', 'old')).out, /lost its replica r1/);
     assert.deepEqual((await cli('agents', 'delete', 'a', '--json')).json(), { id: 'a', deleted: true });
     assert.equal((await cli('agents', 'label', 'a', '=x')).code, 2);
   });
   assert.deepEqual(calls, [
     ['get', 'a'],
     ['get', 'a'],
+    ['get', 'a'],
     ['label', 'a', { x: '1' }, ['y']],
     ['drain', 'a', false, 'disk'],
     ['drain', 'a', true, ''],
-    ['revoke', 'a', ''],
+    ['revoke', 'a', '', ''],
+    ['revoke', 'a', 'old', 'r1'],
     ['delete', 'a'],
   ]);
 });

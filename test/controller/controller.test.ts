@@ -1,19 +1,24 @@
 // The whole controller, as `longline controller` starts it: real store, real services, real port.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, it } from 'node:test';
-import { Code, type ConnectError } from '@connectrpc/connect';
+import { create } from '@bufbuild/protobuf';
+import { Code, type Client as ConnectClient, type ConnectError } from '@connectrpc/connect';
+import type { ServiceError } from '@grpc/grpc-js';
 import { ServerReflection } from '#gen/grpc/reflection/v1/reflection_pb.js';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
+import { AgentMessageSchema, type ControllerMessage } from '#gen/longline/link/v1/link_pb.js';
 import type { ControllerOptions } from '../../src/controller/config.ts';
 import { type Controller, runController } from '../../src/controller/controller.ts';
 import { parseEnrollmentToken } from '../../src/core/enrollment-token.ts';
 import type { LonglineError } from '../../src/core/errors.ts';
-import { AgentClient, enrollAgent, failureOf, withConnect } from './front/agent-client.ts';
+import { AgentClient, type AgentCredentials, enrollAgent, failureOf, withConnect } from './front/agent-client.ts';
 
 let root: string;
 let dataDir: string;
@@ -81,6 +86,71 @@ it('cuts off a revoked agent', async () => {
   const failure = await failureOf(agent.control());
   assert.deepEqual([failure.code, failure.details], [Code.Unauthenticated, 'agent host-1 was revoked']);
 });
+
+it('revokes one replica of an agent, and the others go on', async () => {
+  await using controller = await start();
+  const context = await contextOf(controller);
+  const agents = async <T>(use: (client: ConnectClient<typeof AgentService>) => Promise<T>) =>
+    await withConnect(context, AgentService, use, context.token);
+  const newToken = { agentId: 'host-1', uses: 3 };
+  const made = async (client: ConnectClient<typeof TokenService>) => await client.createEnrollmentToken(newToken);
+  const { secret } = parseEnrollmentToken((await withConnect(context, TokenService, made, context.token)).token);
+  const enrolled = async () => await enrollAgent(context, 'host-1', secret);
+  const [one, other, third] = [await enrolled(), await enrolled(), await enrolled()];
+  const held = async () => {
+    const { certificates } = await agents((client) => client.getAgent({ agentId: 'host-1' }));
+    return certificates.map(({ instanceId }) => instanceId);
+  };
+  assert.deepEqual(await held(), [one.instanceId, other.instanceId, third.instanceId]);
+  const address = `localhost:${new URL(context.url).port}`;
+  const revoke = async (instanceId: string) =>
+    await agents((client) => client.revokeAgent({ agentId: 'host-1', instanceId }));
+
+  using leader = new AgentClient(address, one);
+  const stream = leader.control();
+  assert.equal((await greeted(stream, one, 1n)).message.case, 'welcome');
+  const ended = once(stream, 'error');
+  await revoke(one.instanceId);
+  const [failure] = (await ended) as [ServiceError];
+  const why = `replica ${one.instanceId} of agent host-1 was revoked`;
+  assert.deepEqual([failure.code, failure.details], [Code.Unauthenticated, why]);
+  using again = new AgentClient(address, one);
+  assert.match((await failureOf(again.control())).details, /serial .* is no longer accepted from agent host-1/);
+
+  using next = new AgentClient(address, other);
+  const going = next.control();
+  assert.equal((await greeted(going, other, 2n)).message.case, 'welcome');
+  await revoke(third.instanceId);
+  going.write(create(AgentMessageSchema, { message: { case: 'heartbeat', value: { number: 1n } } }));
+  assert.equal((await nextMessage(going)).message.case, 'heartbeat');
+  assert.deepEqual(await held(), [other.instanceId]);
+  const refused = (code: Code) => (error: ConnectError) => error.code === code;
+  await assert.rejects(revoke(one.instanceId), refused(Code.NotFound));
+  await assert.rejects(revoke(other.instanceId), refused(Code.FailedPrecondition));
+  assert.deepEqual(await held(), [other.instanceId]);
+  const cancelled = once(going, 'error');
+  going.cancel();
+  await cancelled;
+});
+
+type ControlStream = ReturnType<AgentClient['control']>;
+
+async function nextMessage(stream: ControlStream): Promise<ControllerMessage> {
+  const [message] = (await once(stream, 'data')) as [ControllerMessage];
+  return message;
+}
+
+/** Says Hello and gives the answer. */
+async function greeted(
+  stream: ControlStream,
+  { agentId, instanceId }: AgentCredentials,
+  leaderEpoch: bigint,
+): Promise<ControllerMessage> {
+  const value = { protocolMin: 1, protocolMax: 1, agentId, instanceId, bootId: randomUUID(), leaderEpoch };
+  const answered = nextMessage(stream);
+  stream.write(create(AgentMessageSchema, { message: { case: 'hello', value } }));
+  return await answered;
+}
 
 it('keeps identity, token and agents over a restart', async () => {
   const contexts = [];

@@ -81,7 +81,7 @@ export class ControllerProcess {
 
   /** Serves a control stream. */
   accept(connection: Connection, agentId: string): void {
-    const session = new ControlSession(this.#needs, connection.controlCall, agentId);
+    const session = new ControlSession(this.#needs, connection.controlCall, { agentId, via: 'api_key' });
     this.#sessions.set(session, connection);
     this.#connections.add(connection);
     const over = (status: string) => {

@@ -1,5 +1,6 @@
 // `longline agents`: the agents of a fleet.
 import type { Command } from 'commander';
+import type { AgentCertificate } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { type Agent, AgentState } from '#gen/longline/v1/agent_pb.js';
 import { formatByteSize } from '../../core/byte-size.ts';
 import { ageOf } from '../age.ts';
@@ -9,7 +10,7 @@ import { type CliIo, type TableColumn, toJson } from '../io.ts';
 import { countValue, type SelectorValue, selectorValue, wordValue } from '../option-values.ts';
 import { readPages } from '../paging.ts';
 import { plainText } from '../table.ts';
-import { agentStateName, agentView } from '../views.ts';
+import { agentStateName, agentView, certificateView } from '../views.ts';
 import { registerEvents } from './agent-events.ts';
 
 const STATES = {
@@ -57,8 +58,9 @@ function registerReading(agents: Command, io: CliIo): void {
     .command('get <agent>')
     .description('Show one agent with its capabilities.')
     .action(async (agentId: string, _options: object, command: Command) => {
-      const { agent } = await withFleet(io, command, (fleet) => fleet.agents.getAgent({ agentId }));
-      await io.result(agentView(agent!), () => describe(agent!));
+      const { agent, certificates } = await withFleet(io, command, (fleet) => fleet.agents.getAgent({ agentId }));
+      const view = { ...agentView(agent!), certificates: certificates.map(certificateView) };
+      await io.result(view, () => describe(agent!, certificates));
     });
   agents
     .command('watch')
@@ -126,9 +128,15 @@ function registerChanging(agents: Command, io: CliIo): void {
     .command('revoke <agent>')
     .description("End an agent's credentials and link; what runs there goes on. It must enrol anew to come back.")
     .option('--reason <text>', 'why, for others to read', '')
-    .action(async (agentId: string, { reason }: { reason: string }, command: Command) => {
-      const { agent } = await withFleet(io, command, (fleet) => fleet.agents.revokeAgent({ agentId, reason }));
-      await changed(agent, 'revoked');
+    .option(
+      '--replica <instance-id>',
+      'only the certificates of this replica, and the token it enrolled with; see `agents get`',
+    )
+    .action(async (agentId: string, options: { reason: string; replica?: string }, command: Command) => {
+      const { reason, replica: instanceId = '' } = options;
+      const request = { agentId, reason, instanceId };
+      const { agent } = await withFleet(io, command, (fleet) => fleet.agents.revokeAgent(request));
+      await changed(agent, instanceId === '' ? 'revoked' : `lost its replica ${instanceId}`);
     });
   agents
     .command('delete <agent>')
@@ -176,6 +184,16 @@ function agentColumns(nowMs: number): readonly TableColumn<Agent>[] {
   ];
 }
 
+/** One for each replica that has certificates. */
+function replicaRows(agent: Agent, certificates: readonly AgentCertificate[]): [string, string][] {
+  const replicas = Map.groupBy(certificates, ({ instanceId }) => instanceId);
+  return [...replicas].map(([instanceId, own]) => {
+    const serials = own.map(({ serial, expireTime }) => `${serial} (${ageOf(expireTime, Date.now())})`);
+    const linked = agent.state === AgentState.ONLINE && instanceId === agent.instanceId ? ', holds the link' : '';
+    return ['replica', `${instanceId}${linked}, certificates ${serials.join(', ')}`];
+  });
+}
+
 function pairs(labels: Readonly<Record<string, string>>): string {
   return Object.entries(labels)
     .map(([key, value]) => `${key}=${value}`)
@@ -183,7 +201,7 @@ function pairs(labels: Readonly<Record<string, string>>): string {
     .join(',');
 }
 
-function describe(agent: Agent): string {
+function describe(agent: Agent, certificates: readonly AgentCertificate[]): string {
   const { facts, usage } = agent;
   const rows: [string, string][] = [
     ['agent', agent.id],
@@ -196,6 +214,7 @@ function describe(agent: Agent): string {
     ['version', facts?.version ?? '-'],
     ['seen', ageOf(agent.seenTime, Date.now())],
     ['certificate ends', ageOf(agent.certificateExpireTime, Date.now())],
+    ...replicaRows(agent, certificates),
     ['jobs', usage === undefined ? '-' : `${usage.runningJobs} of ${usage.maxJobs} run, ${usage.queuedJobs} wait`],
   ];
   const room = usage?.sessionCapacity;

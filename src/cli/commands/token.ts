@@ -18,7 +18,7 @@ export function registerTokenCommands(program: Command, io: CliIo): void {
     .description('Registration tokens for agents; `token api` for callers of the API.')
     .addHelpText(
       'after',
-      '\nExamples:\n  longline token create --uses 20 --ttl 2h --label zone=eu\n  longline token api create --name ci --role operator',
+      '\nExamples:\n  longline token create --uses 20 --ttl 2h --label zone=eu\n  longline token create --agent-id web-1 --uses 3\n  longline token api create --name ci --role operator',
     );
   registerEnrollment(token, io);
   token
@@ -44,14 +44,14 @@ function registerEnrollment(token: Command, io: CliIo): void {
   token
     .command('create')
     .description('Make a registration token. It is shown this once and printed alone on standard output.')
-    .option('--uses <n>', 'how many agents it may enrol', countValue(1, 10_000), 1)
+    .option('--uses <n>', 'how many agents it may enrol, or replicas of one', countValue(1, 10_000), 1)
     .addOption(
       new Option('--ttl <duration>', 'how long it is good for, at most 30d')
         .argParser(durationValue)
         .default(3_600_000, '1h'),
     )
     .option('--label <key=value>', 'label of agents enrolled with it; repeatable', pairValue)
-    .option('--agent-id <id>', 'only this agent may be enrolled')
+    .option('--agent-id <id>', 'only this agent may be enrolled, once for each replica of it')
     .action(async (options: EnrollmentOptions, command: Command) => {
       const request = {
         uses: options.uses,

@@ -11,8 +11,8 @@ export type AgentSignal =
   | { readonly kind: 'desired_states' }
   /** A tunnel is wanted: send this serialised OpenTunnel. */
   | { readonly kind: 'open_tunnel'; readonly message: Uint8Array }
-  /** The agent was revoked: end its streams. */
-  | { readonly kind: 'revoked' }
+  /** The agent was revoked, or one replica of it (empty for all): end its streams. */
+  | { readonly kind: 'revoked'; readonly instanceId: string }
   /** There is a newer stream of this agent, of a leader with this epoch, in decimal digits; streams of earlier epochs are over. */
   | { readonly kind: 'replaced'; readonly connectionId: string; readonly leaderEpoch: string };
 

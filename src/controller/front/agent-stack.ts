@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import { type ConnectionInjector, Server as GrpcServer, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import { LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { CertifiedAgent } from '../identity/agent-authentication.ts';
 import type { GrpcServiceRegistry } from './grpc-service.ts';
 import type { FrontLimits } from './limits.ts';
 import { widenReceiveWindows } from './receive-window.ts';
@@ -16,7 +17,8 @@ const HTTP2_PREFACE = Buffer.from('PRI');
 export class AgentStack implements Disposable {
   readonly #server: GrpcServer;
   readonly #injector: ConnectionInjector;
-  readonly #connections = new Map<string, Set<Duplex>>();
+  /** By agent; each with the replica whose certificate it was made with. */
+  readonly #connections = new Map<string, Map<Duplex, string>>();
   readonly #plaintext = new Set<Socket>();
   readonly #listeners: Server[] = [];
   readonly #maxConnections: number;
@@ -44,15 +46,15 @@ export class AgentStack implements Disposable {
   }
 
   /** Takes over the socket of an authenticated agent. */
-  inject(socket: Duplex, agentId: string): void {
-    this.hold(socket, agentId);
+  inject(socket: Duplex, agent: CertifiedAgent): void {
+    this.hold(socket, agent);
     this.#injector.injectConnection(socket);
   }
 
   /** Counts a socket that somebody else serves among an agent's, so that `disconnect` cuts it too. */
-  hold(socket: Duplex, agentId: string): void {
-    const sockets = this.#connections.get(agentId) ?? new Set();
-    this.#connections.set(agentId, sockets.add(socket));
+  hold(socket: Duplex, { agentId, instanceId }: CertifiedAgent): void {
+    const sockets = this.#connections.get(agentId) ?? new Map<Duplex, string>();
+    this.#connections.set(agentId, sockets.set(socket, instanceId));
     socket.once('close', () => {
       sockets.delete(socket);
       if (sockets.size === 0 && this.#connections.get(agentId) === sockets) this.#connections.delete(agentId);
@@ -82,9 +84,11 @@ export class AgentStack implements Disposable {
     for (const listener of this.#listeners.splice(0)) listener.close();
   }
 
-  /** Cuts every TLS connection of an agent. Its calls on the plaintext listener are refused by their own check. */
-  disconnect(agentId: string): void {
-    for (const socket of this.#connections.get(agentId) ?? []) socket.destroy();
+  /** Cuts the TLS connections of an agent, or of one replica. Calls on the plaintext listener are refused by their own check. */
+  disconnect(agentId: string, instanceId?: string): void {
+    for (const [socket, replica] of this.#connections.get(agentId) ?? []) {
+      if (instanceId === undefined || replica === instanceId) socket.destroy();
+    }
   }
 
   /** Ends all connections. May be called twice. */
@@ -92,7 +96,7 @@ export class AgentStack implements Disposable {
     this.stopAccepting();
     this.#injector.destroy();
     this.#server.forceShutdown();
-    for (const sockets of this.#connections.values()) for (const socket of sockets) socket.destroy();
+    for (const sockets of this.#connections.values()) for (const socket of sockets.keys()) socket.destroy();
     for (const socket of this.#plaintext) socket.destroy();
   }
 

@@ -127,9 +127,9 @@ export class Front implements AsyncDisposable {
     return await this.#agents.listenPlaintext(address);
   }
 
-  /** Cuts the connections of an agent, as after a revocation. */
-  disconnectAgent(agentId: string): void {
-    this.#agents.disconnect(agentId);
+  /** Cuts the connections of an agent, or of one replica of it, as after a revocation. */
+  disconnectAgent(agentId: string, instanceId?: string): void {
+    this.#agents.disconnect(agentId, instanceId);
   }
 
   /** Connections that are open, for metrics and tests. */
@@ -171,15 +171,15 @@ export class Front implements AsyncDisposable {
       return;
     }
     this.#options.agents.verify(certificate).then(
-      ({ agentId }) => {
+      (agent) => {
         if (socket.destroyed) return;
         if (socket.alpnProtocol !== 'h2') {
-          this.#agents.hold(socket, agentId);
+          this.#agents.hold(socket, agent);
           this.#operators.injectAgents(socket, certificate);
           return;
         }
         holdCertificate(socket, certificate.raw);
-        this.#agents.inject(socket, agentId);
+        this.#agents.inject(socket, agent);
       },
       (error: unknown) => this.#refuse(socket, toLonglineError(error)),
     );

@@ -50,8 +50,8 @@ export interface ServiceParts {
   readonly keep: KeepOptions;
   /** Left out to count nothing. */
   readonly metrics?: Pick<ControllerMetrics, 'link' | 'measureStreams'>;
-  /** Cuts an agent's connections, after its revocation was stored. */
-  readonly disconnectAgent: (agentId: string) => void;
+  /** Cuts the connections of an agent, or of one replica of it, after their revocation was stored. */
+  readonly disconnectAgent: (agentId: string, instanceId?: string) => void;
   readonly clock: Clock;
   readonly log: Logger;
   /** Traces nothing if undefined. */

@@ -11,10 +11,18 @@ import type { AgentIdentity, AgentIdentityRepository } from './ports.ts';
 import { agentApiKeyOf, hashSecret, sameHash } from './secrets.ts';
 
 /** An agent whose identity is proven. */
-export interface AuthenticatedAgent {
-  readonly agentId: string;
-  readonly via: 'certificate' | 'api_key';
-}
+export type AuthenticatedAgent =
+  | {
+      readonly agentId: string;
+      readonly via: 'certificate';
+      readonly serial: string;
+      /** The replica that the certificate was given to. */
+      readonly instanceId: string;
+    }
+  | { readonly agentId: string; readonly via: 'api_key' };
+
+/** One that showed a certificate. */
+export type CertifiedAgent = Extract<AuthenticatedAgent, { readonly via: 'certificate' }>;
 
 /** What is needed of a grpc-js call to tell who made it. */
 export interface AgentCall {
@@ -57,7 +65,7 @@ export class AgentAuthenticator {
    * The agent that a certificate names. Its chain must have been verified against our CA; its end is checked here, since
    * a resumed TLS session vouches for the chain only as of its first handshake.
    */
-  async verify(certificate: X509Certificate): Promise<AuthenticatedAgent> {
+  async verify(certificate: X509Certificate): Promise<CertifiedAgent> {
     return await this.#verify(this.#parse(certificate, certificate.raw));
   }
 
@@ -68,18 +76,19 @@ export class AgentAuthenticator {
     return facts;
   }
 
-  async #verify({ agentId, serial, endsAtMs }: CertificateFacts): Promise<AuthenticatedAgent> {
+  async #verify({ agentId, serial, endsAtMs }: CertificateFacts): Promise<CertifiedAgent> {
     if (agentId === undefined)
       throw new LonglineError('identity', 'client certificate: names no agent of this controller');
     if (endsAtMs <= this.#clock.now()) throw expired(endsAtMs);
     const identity = await this.#known(agentId);
-    if (!identity.certificates.some((issued) => issued.serial === serial)) {
+    const accepted = identity.certificates.find((issued) => issued.serial === serial);
+    if (accepted === undefined) {
       throw new LonglineError(
         'identity',
         `client certificate: serial ${serial} is no longer accepted from agent ${agentId}; enrol again with a new token`,
       );
     }
-    return { agentId, via: 'certificate' };
+    return { agentId, via: 'certificate', serial, instanceId: accepted.instanceId };
   }
 
   /** The agent of that id, if `authorization` is "Bearer" and its API key. */

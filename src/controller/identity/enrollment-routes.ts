@@ -35,11 +35,11 @@ export function serveEnrollment(
     {
       enroll: (call) => enrollment.enroll(call.request),
       renew: async (call) => {
-        const { agentId, via } = await agents.authenticate(call);
-        if (via === 'certificate') return await enrollment.renew(agentId, call.request.certificateRequest);
+        const agent = await agents.authenticate(call);
+        if (agent.via === 'certificate') return await enrollment.renew(agent, call.request.certificateRequest);
         throw new LonglineError(
           'identity',
-          `agent ${agentId} has an API key and no certificate to renew; enrol with a token to get one`,
+          `agent ${agent.agentId} has an API key and no certificate to renew; enrol with a token to get one`,
         );
       },
     },

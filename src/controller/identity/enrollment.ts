@@ -19,12 +19,11 @@ import type {
   EnrollmentTokenRepository,
   IssuedCertificate,
 } from './ports.ts';
+import { checkRoom, living, withCertificate } from './replica-certificates.ts';
 import { hashSecret, sameHash } from './secrets.ts';
 
 /** Client certificates live this long unless told otherwise. */
 export const AGENT_CERTIFICATE_LIFETIME_MS = 24 * 3_600_000;
-/** Certificates accepted from one agent at once. */
-const MAX_CERTIFICATES = 8;
 /** An enrolment whose answer was lost may be repeated with the same token for this long. */
 const RETRY_WINDOW_MS = 10 * 60_000;
 const MAX_TRIES = 5;
@@ -42,6 +41,12 @@ export interface EnrollmentOptions {
 
 /** What an agent asks with. */
 type Application = Pick<EnrollRequest, 'token' | 'agentId' | 'certificateRequest' | 'instanceId'>;
+
+/** A replica of an agent, and what it proved to be one with. */
+export interface RenewingAgent {
+  readonly agentId: string;
+  readonly serial: string;
+}
 
 /** Decides on identities and signs their certificates. */
 export class Enrollment {
@@ -70,6 +75,7 @@ export class Enrollment {
       if (outcome === 'conflict') continue;
       log.info('agent enrolled', {
         agentId,
+        instanceId: application.instanceId,
         tokenId: token.id,
         serial: certificate.serial,
         again: found !== undefined,
@@ -84,8 +90,11 @@ export class Enrollment {
     throw contended(agentId);
   }
 
-  /** EnrollmentService.Renew for an agent that was authenticated by its current certificate. */
-  async renew(agentId: string, certificateRequest: Uint8Array): Promise<MessageInitShape<typeof RenewResponseSchema>> {
+  /** EnrollmentService.Renew for a replica of an agent that was authenticated by the certificate of this serial number. */
+  async renew(
+    { agentId, serial }: RenewingAgent,
+    certificateRequest: Uint8Array,
+  ): Promise<MessageInitShape<typeof RenewResponseSchema>> {
     const request = await checkCertificateRequest(certificateRequest);
     const { authority, identities, clock, log } = this.#options;
     const certificate = await authority.signAgent(agentId, request, this.#lifetimeMs);
@@ -94,15 +103,23 @@ export class Enrollment {
       if (found === undefined || found.revoked) {
         throw new LonglineError('identity', `agent ${agentId} was revoked or deleted; it can't renew its certificate`);
       }
+      const current = found.certificates.find((issued) => issued.serial === serial);
+      if (current === undefined) {
+        throw new LonglineError(
+          'identity',
+          `this replica of agent ${agentId} was revoked; it can't renew its certificate`,
+        );
+      }
+      const { instanceId, tokenId } = current;
       const identity: AgentIdentity = {
         ...found,
         publicKeyHash: keyHash(request),
-        certificates: this.#accepted(found.certificates, certificate),
+        certificates: this.#accepted(found.certificates, { ...certificate, instanceId, tokenId }),
         version: found.version + 1,
       };
       const outcome = await identities.save({ identity, spendTokenId: undefined, nowMs: clock.now() });
       if (outcome !== 'saved') continue;
-      log.info('agent certificate renewed', { agentId, serial: certificate.serial });
+      log.info('agent certificate renewed', { agentId, instanceId, serial: certificate.serial });
       return this.#grant(certificate);
     }
     throw contended(agentId);
@@ -148,9 +165,10 @@ export class Enrollment {
       publicKeyHash,
       revoked: false,
     };
-    const fresh = this.#accepted([], certificate);
+    const added = { ...certificate, instanceId, tokenId: token.id };
     if (found === undefined) {
-      const identity = { ...claim, enrolledAtMs: nowMs, certificates: fresh, apiKeyHash: undefined, version: 1 };
+      const certificates = this.#accepted([], added);
+      const identity = { ...claim, enrolledAtMs: nowMs, certificates, apiKeyHash: undefined, version: 1 };
       return { identity, spend: true };
     }
     if (found.revoked) {
@@ -160,33 +178,33 @@ export class Enrollment {
       );
     }
     const sameKey = found.publicKeyHash !== undefined && sameHash(found.publicKeyHash, publicKeyHash);
+    const alive = living(found.certificates, nowMs);
+    const others = alive.filter((issued) => issued.instanceId !== instanceId);
+    const own = alive.filter((issued) => issued.instanceId === instanceId);
     // A renewal adds a certificate: who renewed has had the answer, and the newest certificate no longer tells its age.
-    const unanswered = sameKey || found.certificates.length === 1;
-    const repeated =
-      unanswered &&
-      found.enrollmentTokenId === token.id &&
-      found.instanceId === instanceId &&
-      this.#isRecent(found, nowMs);
-    const live = found.apiKeyHash !== undefined || found.certificates.some((issued) => issued.expiresAtMs > nowMs);
-    if (live && !sameKey && !repeated) {
+    const unanswered = sameKey || own.length === 1;
+    const repeated = unanswered && own.at(-1)?.tokenId === token.id && this.#isRecent(own.at(-1)!, nowMs);
+    const live = found.apiKeyHash !== undefined || alive.length > 0;
+    // Whoever made a token for this very id wants it to have another replica.
+    if (live && !sameKey && !repeated && token.agentId !== agentId) {
       throw new LonglineError(
         'already_exists',
-        `agent_id: ${agentId} belongs to a live agent with another key; choose another id, or revoke and delete that agent first`,
+        `agent_id: ${agentId} belongs to a live agent with another key; choose another id, revoke and delete that agent first, ` +
+          `or, if this is to be a replica of it, enrol with a token that is bound to it ("longline token create --agent-id ${agentId}")`,
       );
     }
-    const certificates = sameKey ? this.#accepted(found.certificates, certificate) : fresh;
+    checkRoom(agentId, others);
+    const certificates = this.#accepted(sameKey ? alive : others, added);
     return { identity: { ...found, ...claim, certificates, version: found.version + 1 }, spend: !repeated };
   }
 
-  #isRecent(found: AgentIdentity, nowMs: number): boolean {
-    const newest = found.certificates.at(-1);
-    return newest !== undefined && newest.expiresAtMs - this.#lifetimeMs + RETRY_WINDOW_MS > nowMs;
+  #isRecent({ expiresAtMs }: IssuedCertificate, nowMs: number): boolean {
+    return expiresAtMs - this.#lifetimeMs + RETRY_WINDOW_MS > nowMs;
   }
 
-  #accepted(before: readonly IssuedCertificate[], added: SignedCertificate): readonly IssuedCertificate[] {
-    const nowMs = this.#options.clock.now();
-    const alive = before.filter((issued) => issued.expiresAtMs > nowMs).slice(1 - MAX_CERTIFICATES);
-    return [...alive, { serial: added.serial, expiresAtMs: added.expiresAtMs }];
+  #accepted(before: readonly IssuedCertificate[], added: IssuedCertificate): readonly IssuedCertificate[] {
+    const { serial, expiresAtMs, instanceId, tokenId } = added;
+    return withCertificate(before, { serial, expiresAtMs, instanceId, tokenId }, this.#options.clock.now());
   }
 
   #grant(certificate: SignedCertificate) {

@@ -67,6 +67,10 @@ export interface IssuedCertificate {
   /** Serial number, lower-case hex without leading zeros. */
   readonly serial: string;
   readonly expiresAtMs: number;
+  /** The replica that it was given to, as that named itself at its enrolment. */
+  readonly instanceId: string;
+  /** Id of the registration token that this replica enrolled with; empty if it is not known. */
+  readonly tokenId: string;
 }
 
 /** Who an agent is, as far as credentials go. One per agent id. */
@@ -82,7 +86,7 @@ export interface AgentIdentity {
   readonly enrollmentTokenId: string;
   /** SHA-256 of the SubjectPublicKeyInfo (DER) of the newest certificate; undefined for one with an API key only. */
   readonly publicKeyHash: Uint8Array | undefined;
-  /** Every certificate that is accepted from it, newest last; at most 8. Others are refused, even if signed by our CA. */
+  /** Every certificate that is accepted from it, of all replicas, newest last. Others are refused, even if signed by our CA. */
   readonly certificates: readonly IssuedCertificate[];
   /** SHA-256 of the API key's 64 characters; undefined if it has none. */
   readonly apiKeyHash: Uint8Array | undefined;
@@ -110,6 +114,15 @@ export type IdentityChangeOutcome =
   /** The token is unknown, revoked, expired or has no use left. Nothing was changed. */
   | 'token_spent';
 
+/** What became of a replica's revocation. */
+export type ReplicaRevocation =
+  /** Its certificates and the registration tokens that it enrolled with are good for nothing now. */
+  | 'revoked'
+  /** It has no certificate that still lives, or there is no such agent. */
+  | 'missing'
+  /** The agent would have no credentials left, and its id be anybody's. Nothing was changed. */
+  | 'last';
+
 /**
  * Identities of agents. The record of an agent (labels, state, facts) belongs to the store; deleting an agent there
  * deletes its identity too, and `save` with version 1 creates the agent's record if there is none.
@@ -120,6 +133,8 @@ export interface AgentIdentityRepository {
   save(change: IdentityChange): Promise<IdentityChangeOutcome>;
   /** Sets `revoked` for good and counts the version up. False if there is no such agent. Revoking twice changes nothing. */
   revoke(agentId: string): Promise<boolean>;
+  /** Takes a replica's certificates from an agent and counts the version up. */
+  revokeReplica(agentId: string, instanceId: string, nowMs: number): Promise<ReplicaRevocation>;
 }
 
 /** All repositories of identity, as the store hands them over. */

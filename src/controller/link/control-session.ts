@@ -23,6 +23,7 @@ import type { BusEvent } from '../bus/bus.ts';
 import { type AgentSignal, agentTopic, fleetTopic } from '../bus/topics.ts';
 import { AgentDispatch, type CommandSink } from '../dispatch/agent-dispatch.ts';
 import { StateDispatch, type StateSink } from '../dispatch/state-dispatch.ts';
+import type { AuthenticatedAgent } from '../identity/agent-authentication.ts';
 import type { ClaimedCommand } from '../store/command.ts';
 import type { Beating } from './beat-wheel.ts';
 import { ControlInbox, type InboxEffects } from './control-inbox.ts';
@@ -59,13 +60,17 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
   #heardBeat = 0n;
   #pendingWrites = 0;
   #missingIds: readonly string[] = [];
+  /** The replica that the client certificate is of. */
+  readonly #certified: string | undefined;
   #leaderEpoch = 0n;
   #flushScheduled = false;
 
-  constructor(needs: LinkDependencies, call: ControlCall, agentId: string) {
+  constructor(needs: LinkDependencies, call: ControlCall, agent: AuthenticatedAgent) {
+    const { agentId } = agent;
     this.#needs = needs;
     this.#call = call;
     this.agentId = agentId;
+    this.#certified = agent.via === 'certificate' ? agent.instanceId : undefined;
     this.#sighting = new LatestSighting(agentId, this.connectionId);
     this.#heardMs = needs.clock.monotonic();
     this.#stateSinceMs = this.#heardMs;
@@ -267,10 +272,16 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
       // Small, and few: whoever asks waits for each. One that is lost ends with their time limit.
       const { message } = event.message;
       if (serving) this.#write({ case: 'openTunnel', value: fromBinary(OpenTunnelSchema, message) });
-    } else if (event.message.kind === 'revoked')
-      this.#end(new LonglineError('identity', `agent ${this.agentId} was revoked`));
+    } else if (event.message.kind === 'revoked') this.#revoked(event.message.instanceId);
     else if (event.message.kind === 'replaced' && event.message.connectionId !== this.connectionId)
       this.#replaced(BigInt(event.message.leaderEpoch));
+  }
+
+  #revoked(instanceId: string): void {
+    const who = instanceId === '' ? 'agent' : `replica ${instanceId} of agent`;
+    if (instanceId === '' || instanceId === this.#certified) {
+      this.#end(new LonglineError('identity', `${who} ${this.agentId} was revoked`));
+    }
   }
 
   #replaced(leaderEpoch: bigint): void {

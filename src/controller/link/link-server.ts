@@ -17,6 +17,7 @@ import { fleetTopic } from '../bus/topics.ts';
 import { Admission } from '../front/admission.ts';
 import { type GrpcServiceRegistry, serveGrpc } from '../front/grpc-service.ts';
 import type { AgentRoutes } from '../front/routes.ts';
+import type { AuthenticatedAgent } from '../identity/agent-authentication.ts';
 import type { OpenStreams } from '../metrics/controller-metrics.ts';
 import type { TunnelCall } from './agent-tunnel.ts';
 import { type ArtifactCall, sendArtifact } from './artifact-stream.ts';
@@ -108,16 +109,20 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
     });
   }
 
-  async #identify(call: AnyCall): Promise<string> {
+  async #authenticate(call: AnyCall): Promise<AuthenticatedAgent> {
     if (this.#draining) throw new LonglineError('unavailable', 'the controller is leaving; come again soon');
-    return (await this.#needs.identities.authenticate(call)).agentId;
+    return await this.#needs.identities.authenticate(call);
+  }
+
+  async #identify(call: AnyCall): Promise<string> {
+    return (await this.#authenticate(call)).agentId;
   }
 
   async #control(call: ControlCall): Promise<void> {
     this.#admit();
-    const agentId = await this.#identify(call);
-    await using _input = await this.#inputs.hold(agentId);
-    const session = new ControlSession(this.#needs, call, agentId);
+    const agent = await this.#authenticate(call);
+    await using _input = await this.#inputs.hold(agent.agentId);
+    const session = new ControlSession(this.#needs, call, agent);
     this.#wheel.add(session);
     try {
       await session.done;

@@ -73,6 +73,6 @@ export function meteredEnrollment(
   };
   return {
     enroll: async (application) => await counted('enrol', inner.enroll(application)),
-    renew: async (agentId, request) => await counted('renew', inner.renew(agentId, request)),
+    renew: async (agent, request) => await counted('renew', inner.renew(agent, request)),
   };
 }

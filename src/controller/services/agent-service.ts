@@ -7,11 +7,12 @@ import { AGENT_ID } from '../../core/ids.ts';
 import { agentTopic, fleetTopic, jobTopic } from '../bus/topics.ts';
 import { publishSession } from '../dispatch/sweeper.ts';
 import { callerOf } from '../identity/authorization.ts';
+import { living } from '../identity/replica-certificates.ts';
 import type { AgentRecord, AgentSelector } from '../store/agent.ts';
 import { watchEvents } from './event-watch.ts';
 import { checkedSelector, labelViolations, pageQuery, picks, removedKeyViolations } from './selector.ts';
 import type { ServiceDependencies } from './service-dependencies.ts';
-import { agentView, checkpointView, eventView } from './views.ts';
+import { agentView, certificateView, checkpointView, eventView } from './views.ts';
 import { nextWithin } from './waiting.ts';
 
 const MAX_REASON = 1024;
@@ -98,11 +99,37 @@ class AgentWatch {
 async function revoke(needs: ServiceDependencies, agentId: string, reason: string): Promise<Agent> {
   const { store, bus, clock, disconnectAgent, options } = needs;
   const agent = present(await store.agents.revoke(agentId, reason), agentId);
-  bus.publish(agentTopic(agentId), { kind: 'revoked' });
+  bus.publish(agentTopic(agentId), { kind: 'revoked', instanceId: '' });
   bus.publish(fleetTopic, { agentId });
   await clock.sleep(options.revokeGraceMs);
   disconnectAgent(agentId);
   return agentView((await store.agents.get(agentId)) ?? agent);
+}
+
+interface ReplicaToRevoke {
+  readonly agentId: string;
+  readonly instanceId: string;
+}
+
+async function revokeReplica(needs: ServiceDependencies, replica: ReplicaToRevoke, reason: string): Promise<Agent> {
+  const { store, bus, clock, disconnectAgent, options, log } = needs;
+  const { agentId, instanceId } = replica;
+  present(await store.agents.get(agentId), agentId);
+  const outcome = await store.agentIdentities.revokeReplica(agentId, instanceId, clock.now());
+  if (outcome === 'missing') {
+    const text = `instance_id: no replica ${instanceId.slice(0, 60)} of agent ${agentId} has a certificate; GetAgent lists those that have`;
+    throw new LonglineError('not_found', text);
+  }
+  if (outcome === 'last') {
+    const text = `instance_id: ${instanceId} is the only replica of agent ${agentId} that has a certificate: revoke the agent as a whole`;
+    throw new LonglineError('wrong_state', text);
+  }
+  log.info('a replica was revoked', { agentId, instanceId, reason });
+  bus.publish(agentTopic(agentId), { kind: 'revoked', instanceId });
+  await clock.sleep(options.revokeGraceMs);
+  disconnectAgent(agentId, instanceId);
+  bus.publish(fleetTopic, { agentId });
+  return agentView(present(await store.agents.get(agentId), agentId));
 }
 
 async function remove(needs: ServiceDependencies, agentId: string): Promise<void> {
@@ -162,7 +189,9 @@ export function createAgentService(needs: ServiceDependencies): ServiceImpl<type
 
     async getAgent({ agentId }) {
       checkAgentId(agentId);
-      return { agent: agentView(present(await store.agents.get(agentId), agentId)) };
+      const agent = agentView(present(await store.agents.get(agentId), agentId));
+      const certificates = living((await store.agentIdentities.find(agentId))?.certificates ?? [], needs.clock.now());
+      return { agent, certificates: certificates.map(certificateView) };
     },
 
     async *watchAgents({ selector }, { signal }) {
@@ -187,10 +216,12 @@ export function createAgentService(needs: ServiceDependencies): ServiceImpl<type
       return changed(present(await store.agents.setDrain(agentId, drain), agentId));
     },
 
-    async revokeAgent({ agentId, reason }, context) {
+    async revokeAgent({ agentId, reason, instanceId }, context) {
       checkAgentId(agentId);
       checkReason(reason);
-      return { agent: await revoke(needs, agentId, reasonOf('revoked', callerOf(context).name, reason)) };
+      const why = reasonOf('revoked', callerOf(context).name, reason);
+      if (instanceId === '') return { agent: await revoke(needs, agentId, why) };
+      return { agent: await revokeReplica(needs, { agentId, instanceId }, why) };
     },
 
     async deleteAgent({ agentId }) {

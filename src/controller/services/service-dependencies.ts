@@ -33,8 +33,8 @@ export interface ServiceDependencies {
   readonly bus: Bus;
   readonly logs: LogStore;
   readonly signer: StatementSigner;
-  /** Cuts an agent's connections. */
-  readonly disconnectAgent: (agentId: string) => void;
+  /** Cuts the connections of an agent, or of one replica of it. */
+  readonly disconnectAgent: (agentId: string, instanceId?: string) => void;
   readonly clock: Clock;
   readonly log: Logger;
   /** Traces nothing if undefined. */

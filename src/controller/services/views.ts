@@ -2,6 +2,8 @@
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import {
+  type AgentCertificate,
+  AgentCertificateSchema,
   type AgentEvent,
   AgentEventSchema,
   type StoredAuditCheckpoint,
@@ -19,6 +21,7 @@ import {
   JobTargetSchema,
 } from '#gen/longline/v1/job_pb.js';
 import { HostEventSchema } from '#gen/longline/v1/telemetry_pb.js';
+import type { IssuedCertificate } from '../identity/ports.ts';
 import type { AgentRecord } from '../store/agent.ts';
 import type { AgentEventRecord } from '../store/agent-event.ts';
 import type { AuditCheckpointRecord } from '../store/audit-checkpoint.ts';
@@ -51,6 +54,11 @@ export function agentView(agent: AgentRecord): Agent {
   }
   if (agent.roundTripMs !== undefined) view.roundTrip = durationFromMs(agent.roundTripMs);
   return view;
+}
+
+/** A certificate of an agent. */
+export function certificateView({ serial, instanceId, expiresAtMs }: IssuedCertificate): AgentCertificate {
+  return create(AgentCertificateSchema, { serial, instanceId, expireTime: timestampFromMs(expiresAtMs) });
 }
 
 /** An execution. */

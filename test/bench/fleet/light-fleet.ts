@@ -93,14 +93,15 @@ export class FleetGround implements AsyncDisposable {
       const certificate = `-----BEGIN CERTIFICATE-----\n${Buffer.from(signed.der).toString('base64')}\n-----END CERTIFICATE-----\n`;
       identities[number] = { agentId, number, certificate };
       const { serial, expiresAtMs } = signed;
+      const instanceId = newId();
       const identity = {
         agentId,
-        instanceId: newId(),
+        instanceId,
         labels: { fleet: 'light' },
         enrolledAtMs: Date.now(),
         enrollmentTokenId: '',
         publicKeyHash: undefined,
-        certificates: [{ serial, expiresAtMs }],
+        certificates: [{ serial, expiresAtMs, instanceId, tokenId: '' }],
         apiKeyHash: undefined,
         revoked: false,
         version: 1,

@@ -42,6 +42,7 @@ export async function newKeyAndRequest(commonName = 'agent'): Promise<KeyAndRequ
 /** PEM credentials of an enrolled agent. */
 export interface AgentCredentials {
   readonly agentId: string;
+  readonly instanceId: string;
   readonly key: string;
   readonly chain: string;
   readonly ca: string;
@@ -84,10 +85,11 @@ export async function enrollAgent(
   secret: string,
 ): Promise<AgentCredentials> {
   const { key, request } = await newKeyAndRequest(agentId);
+  const instanceId = randomUUID();
   const response = await withConnect(fixture, EnrollmentService, (client) =>
-    client.enroll({ token: secret, agentId, certificateRequest: request, instanceId: randomUUID() }),
+    client.enroll({ token: secret, agentId, certificateRequest: request, instanceId }),
   );
-  return { agentId, key, chain: toPem(response.certificateChain), ca: toPem(response.trustedCertificates) };
+  return { agentId, instanceId, key, chain: toPem(response.certificateChain), ca: toPem(response.trustedCertificates) };
 }
 
 type ControlStream = ReturnType<typeof openControl>;

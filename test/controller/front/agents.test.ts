@@ -59,6 +59,7 @@ it('renews over the current certificate, and takes both until the old one ends',
   const response = await oldClient.renew(request);
   const renewed = {
     agentId: old.agentId,
+    instanceId: old.instanceId,
     key,
     chain: toPem(response.certificateChain),
     ca: toPem(response.trustedCertificates),

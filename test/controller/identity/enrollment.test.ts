@@ -78,6 +78,20 @@ class Bench implements AsyncDisposable {
     });
   }
 
+  /** Renews the newest certificate, or the one with this serial number. */
+  async renew(agentId: string, serial?: string) {
+    const found = await this.repositories.agentIdentities.find(agentId);
+    const renewing = { agentId, serial: serial ?? found!.certificates.at(-1)!.serial };
+    return await this.enrollment.renew(renewing, (await newKeyAndRequest()).request);
+  }
+
+  /** The certificates of an agent by replica, oldest first. */
+  async serials(agentId = 'host-1'): Promise<Readonly<Record<string, readonly string[]>>> {
+    const certificates = (await this.repositories.agentIdentities.find(agentId))?.certificates ?? [];
+    const byReplica = Object.groupBy(certificates, ({ instanceId }) => instanceId);
+    return Object.fromEntries(Object.entries(byReplica).map(([id, ones]) => [id, ones!.map(({ serial }) => serial)]));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack[Symbol.asyncDispose]();
   }
@@ -172,8 +186,7 @@ it('takes no renewal for an answer that was lost: a used token does not come bac
   const instanceId = randomUUID();
   await bench.enrol(secret, { instanceId });
   bench.skewMs = 16 * HOUR_MS;
-  const { request } = await newKeyAndRequest();
-  await bench.enrollment.renew('host-1', request);
+  await bench.renew('host-1');
   await assert.rejects(bench.enrol(secret, { instanceId }), failsWith('already_exists', /live agent/));
 });
 
@@ -183,20 +196,107 @@ it('gives the id of a revoked agent to nobody', async () => {
   await bench.repositories.agentIdentities.revoke('host-1');
   bench.skewMs = 25 * HOUR_MS;
   await assert.rejects(bench.enrol((await bench.token()).secret), failsWith('wrong_state', /was revoked; delete/));
-  await assert.rejects(
-    bench.enrollment.renew('host-1', (await newKeyAndRequest()).request),
-    failsWith('identity', /revoked/),
-  );
+  await assert.rejects(bench.renew('host-1'), failsWith('identity', /revoked/));
 });
 
 it('renews, keeps what is still good, and bounds how many that is', async () => {
   await using bench = await Bench.open();
   await bench.enrol((await bench.token()).secret);
-  for (let i = 0; i < 12; i++) await bench.enrollment.renew('host-1', (await newKeyAndRequest()).request);
+  for (let i = 0; i < 12; i++) await bench.renew('host-1');
   assert.equal((await bench.repositories.agentIdentities.find('host-1'))?.certificates.length, 8);
   bench.skewMs = 25 * HOUR_MS;
-  await bench.enrollment.renew('host-1', (await newKeyAndRequest()).request);
+  await bench.renew('host-1');
   assert.equal((await bench.repositories.agentIdentities.find('host-1'))?.certificates.length, 1);
+});
+
+it('gives each replica a certificate of its own, for a use of a token that is bound to the agent', async () => {
+  await using bench = await Bench.open();
+  const replicas = [randomUUID(), randomUUID(), randomUUID()];
+  const bound = await bench.token({ agentId: 'host-1', usesTotal: 3, usesLeft: 3 });
+  for (const instanceId of replicas) await bench.enrol(bound.secret, { instanceId });
+  const before = await bench.serials();
+  assert.deepEqual(Object.keys(before).toSorted(), replicas.toSorted());
+  assert.equal(new Set(Object.values(before).flat()).size, 3);
+  assert.equal(await bench.usesLeft(bound.record), 0);
+  // A use more than were given, and a token that anybody may have: neither makes a fourth.
+  await assert.rejects(bench.enrol(bound.secret), failsWith('identity', /no use left/));
+  const unbound = await bench.token({ usesTotal: 5, usesLeft: 5 });
+  await assert.rejects(bench.enrol(unbound.secret), failsWith('already_exists', /token create --agent-id host-1/));
+  assert.equal(await bench.usesLeft(unbound.record), 5);
+  assert.deepEqual(await bench.serials(), before);
+});
+
+it('answers a replica again whose answer was lost, after another has enrolled as well', async () => {
+  await using bench = await Bench.open();
+  const [one, other] = [randomUUID(), randomUUID()];
+  const bound = await bench.token({ agentId: 'host-1', usesTotal: 2, usesLeft: 2 });
+  await bench.enrol(bound.secret, { instanceId: one });
+  await bench.enrol(bound.secret, { instanceId: other });
+  const before = await bench.serials();
+  await bench.enrol(bound.secret, { instanceId: one });
+  const now = await bench.serials();
+  assert.deepEqual(now[other], before[other]);
+  assert.equal(now[one]?.length, 1);
+  assert.notDeepEqual(now[one], before[one]);
+});
+
+it('renews for the replica whose certificate asks, and never at the cost of another', async () => {
+  await using bench = await Bench.open();
+  const [one, other] = [randomUUID(), randomUUID()];
+  const bound = await bench.token({ agentId: 'host-1', usesTotal: 2, usesLeft: 2 });
+  await bench.enrol(bound.secret, { instanceId: one });
+  await bench.enrol(bound.secret, { instanceId: other });
+  const before = await bench.serials();
+  // From the first that it had on, although another replica enrolled after it.
+  for (let i = 0, serial = before[one]![0]!; i < 12; i++) {
+    await bench.renew('host-1', serial);
+    serial = (await bench.serials())[one]!.at(-1)!;
+  }
+  const now = await bench.serials();
+  assert.equal(now[one]?.length, 8);
+  assert.deepEqual(now[other], before[other]);
+});
+
+it('refuses a revoked replica its renewal and its token, while another goes on', async () => {
+  await using bench = await Bench.open();
+  const [one, other] = [randomUUID(), randomUUID()];
+  const bound = await bench.token({ agentId: 'host-1', usesTotal: 5, usesLeft: 5 });
+  const { request } = await newKeyAndRequest();
+  await bench.enrol(bound.secret, { instanceId: other });
+  await bench.enrol(bound.secret, { instanceId: one, request });
+  const serial = (await bench.serials())[one]![0]!;
+  await bench.repositories.agentIdentities.revokeReplica('host-1', one, bench.clock.now());
+  await assert.rejects(bench.renew('host-1', serial), failsWith('identity', /replica of agent host-1 was revoked/));
+  await assert.rejects(bench.enrol(bound.secret, { instanceId: one }), failsWith('identity', /token: was revoked/));
+  // Neither does its key let it in with the token of somebody else.
+  const unbound = await bench.token();
+  await assert.rejects(bench.enrol(unbound.secret, { instanceId: one, request }), failsWith('already_exists', /live/));
+  await bench.renew('host-1');
+  assert.deepEqual(Object.keys(await bench.serials()), [other]);
+});
+
+it('lets an agent have ten replicas, and gives the place of one that lapsed or retired to the next', async () => {
+  await using bench = await Bench.open();
+  const bound = await bench.token({ agentId: 'host-1', usesTotal: 20, usesLeft: 20 });
+  const [first, retired] = [randomUUID(), randomUUID()];
+  await bench.enrol(bound.secret, { instanceId: first });
+  await bench.enrol(bound.secret, { instanceId: retired });
+  for (let i = 2; i < 10; i++) await bench.enrol(bound.secret);
+  const full = failsWith('wrong_state', /has 10 replicas .*MAX_REPLICAS.*agents revoke host-1 --replica/);
+  await assert.rejects(bench.enrol(bound.secret), full);
+  assert.equal(await bench.usesLeft(bound.record), 10);
+  // One that has a place may enrol again.
+  const again = await bench.token({ agentId: 'host-1' });
+  await bench.enrol(again.secret, { instanceId: first });
+  await bench.repositories.agentIdentities.revokeReplica('host-1', retired, bench.clock.now());
+  const next = await bench.token({ agentId: 'host-1', usesTotal: 20, usesLeft: 20 });
+  await bench.enrol(next.secret);
+  await assert.rejects(bench.enrol(next.secret), full);
+  bench.skewMs = 20 * HOUR_MS;
+  await bench.renew('host-1');
+  bench.skewMs = 30 * HOUR_MS;
+  for (let i = 1; i < 10; i++) await bench.enrol(next.secret);
+  await assert.rejects(bench.enrol(next.secret), full);
 });
 
 it('names every wrong field of an application', async () => {

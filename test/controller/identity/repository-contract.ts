@@ -51,6 +51,10 @@ function apiToken(patch: Partial<ApiTokenRecord> = {}): ApiTokenRecord {
   };
 }
 
+function certificate(serial: string, instanceId: string, tokenId = '', expiresAtMs = NOW + 86_400_000) {
+  return { serial, expiresAtMs, instanceId, tokenId };
+}
+
 function identity(patch: Partial<AgentIdentity> = {}): AgentIdentity {
   return {
     agentId: 'host-1',
@@ -59,7 +63,7 @@ function identity(patch: Partial<AgentIdentity> = {}): AgentIdentity {
     enrolledAtMs: NOW,
     enrollmentTokenId: '',
     publicKeyHash: hashOf('key-1'),
-    certificates: [{ serial: '1f', expiresAtMs: NOW + 86_400_000 }],
+    certificates: [certificate('1f', 'replica-1')],
     apiKeyHash: undefined,
     revoked: false,
     version: 1,
@@ -226,6 +230,33 @@ export function identityRepositoryContract(name: string, factory: () => Promise<
       assert.equal(await agentIdentities.revoke('host-1'), true);
       assert.equal(await agentIdentities.revoke('nobody'), false);
       assert.deepEqual(await agentIdentities.find('host-1'), identity({ revoked: true, version: 2 }));
+    });
+
+    test('takes one replica its certificates, and the tokens it knows their uses', async (repositories) => {
+      const { agentIdentities, enrollmentTokens } = repositories;
+      const [known, other] = [enrollmentToken({ usesLeft: 2 }), enrollmentToken()];
+      for (const token of [known, other]) await enrollmentTokens.insert(token);
+      const kept = certificate('2a', 'replica-2', other.id);
+      const lapsed = certificate('3a', 'replica-3', '', NOW);
+      const lost = [certificate('1a', 'replica-1', known.id), certificate('1b', 'replica-1', known.id)];
+      const stored = identity({ certificates: [lost[0]!, kept, lapsed, lost[1]!] });
+      await agentIdentities.save({ identity: stored, spendTokenId: undefined, nowMs: NOW });
+      const revoke = async (instanceId: string) => await agentIdentities.revokeReplica('host-1', instanceId, NOW);
+      assert.equal(await agentIdentities.revokeReplica('nobody', 'replica-1', NOW), 'missing');
+      assert.deepEqual([await revoke('replica-9'), await revoke('replica-3')], ['missing', 'missing']);
+      assert.deepEqual(await agentIdentities.find('host-1'), stored);
+      assert.equal(await revoke('replica-1'), 'revoked');
+      const left = { ...stored, certificates: [kept], publicKeyHash: undefined, version: 2 };
+      assert.deepEqual(await agentIdentities.find('host-1'), left);
+      assert.equal((await enrollmentTokens.findByHash(known.secretHash))?.revoked, true);
+      assert.equal((await enrollmentTokens.findByHash(other.secretHash))?.revoked, false);
+      // The id of an agent without credentials would be anybody's.
+      assert.equal(await revoke('replica-2'), 'last');
+      assert.deepEqual(await agentIdentities.find('host-1'), left);
+      const keyed = { ...left, apiKeyHash: hashOf('k'), version: 3 };
+      await agentIdentities.save({ identity: keyed, spendTokenId: undefined, nowMs: NOW });
+      assert.equal(await revoke('replica-2'), 'revoked');
+      assert.deepEqual(await agentIdentities.find('host-1'), { ...keyed, certificates: [], version: 4 });
     });
   });
 }

@@ -102,7 +102,7 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
           enrolledAtMs: NOW,
           enrollmentTokenId: '',
           publicKeyHash: undefined,
-          certificates: [{ serial: '1', expiresAtMs: NOW + 5 }],
+          certificates: [{ serial: '1', expiresAtMs: NOW + 5, instanceId: 'i1', tokenId: '' }],
           apiKeyHash: undefined,
           revoked: false,
           version: 1,

@@ -117,6 +117,13 @@ export declare type GetAgentResponse = Message<"longline.fleet.v1.GetAgentRespon
    * @generated from field: longline.v1.Agent agent = 1;
    */
   agent?: Agent | undefined;
+
+  /**
+   * Client certificates that are accepted from it now, oldest first.
+   *
+   * @generated from field: repeated longline.fleet.v1.AgentCertificate certificates = 2;
+   */
+  certificates: AgentCertificate[];
 };
 
 /**
@@ -124,6 +131,40 @@ export declare type GetAgentResponse = Message<"longline.fleet.v1.GetAgentRespon
  * Use `create(GetAgentResponseSchema)` to create a new message.
  */
 export declare const GetAgentResponseSchema: GenMessage<GetAgentResponse>;
+
+/**
+ * A client certificate that an agent may connect with.
+ *
+ * @generated from message longline.fleet.v1.AgentCertificate
+ */
+export declare type AgentCertificate = Message<"longline.fleet.v1.AgentCertificate"> & {
+  /**
+   * Serial number, lower-case hex without leading zeros.
+   *
+   * @generated from field: string serial = 1;
+   */
+  serial: string;
+
+  /**
+   * The replica that it was given to, as that named itself at its enrolment.
+   *
+   * @generated from field: string instance_id = 2;
+   */
+  instanceId: string;
+
+  /**
+   * When it ends.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 3;
+   */
+  expireTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message longline.fleet.v1.AgentCertificate.
+ * Use `create(AgentCertificateSchema)` to create a new message.
+ */
+export declare const AgentCertificateSchema: GenMessage<AgentCertificate>;
 
 /**
  * Watches agents.
@@ -312,7 +353,7 @@ export declare type DrainAgentResponse = Message<"longline.fleet.v1.DrainAgentRe
 export declare const DrainAgentResponseSchema: GenMessage<DrainAgentResponse>;
 
 /**
- * Revokes an agent.
+ * Revokes an agent, or one of its replicas.
  *
  * @generated from message longline.fleet.v1.RevokeAgentRequest
  */
@@ -330,6 +371,15 @@ export declare type RevokeAgentRequest = Message<"longline.fleet.v1.RevokeAgentR
    * @generated from field: string reason = 2;
    */
   reason: string;
+
+  /**
+   * Only the certificates of this replica, and the registration token that it enrolled with,
+   * which it knows; empty for the whole agent. FAILED_PRECONDITION if the agent would have no
+   * credentials left.
+   *
+   * @generated from field: string instance_id = 3;
+   */
+  instanceId: string;
 };
 
 /**
@@ -735,7 +785,8 @@ export declare const AgentService: GenService<{
     output: typeof DrainAgentResponseSchema;
   },
   /**
-   * Ends an agent's credentials and link. What runs there goes on. Role admin.
+   * Ends an agent's credentials and link, or those of one of its replicas. What runs there goes
+   * on. Role admin.
    *
    * @generated from rpc longline.fleet.v1.AgentService.RevokeAgent
    */

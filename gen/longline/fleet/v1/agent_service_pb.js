@@ -15,7 +15,7 @@ import { file_longline_v1_telemetry } from "../../v1/telemetry_pb.js";
  * Describes the file longline/fleet/v1/agent_service.proto.
  */
 export const file_longline_fleet_v1_agent_service = /*@__PURE__*/
-  fileDesc("CiVsb25nbGluZS9mbGVldC92MS9hZ2VudF9zZXJ2aWNlLnByb3RvEhFsb25nbGluZS5mbGVldC52MSKMAQoRTGlzdEFnZW50c1JlcXVlc3QSJwoIc2VsZWN0b3IYASABKAsyFS5sb25nbGluZS52MS5TZWxlY3RvchIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRInCgZzdGF0ZXMYBCADKA4yFy5sb25nbGluZS52MS5BZ2VudFN0YXRlIlEKEkxpc3RBZ2VudHNSZXNwb25zZRIiCgZhZ2VudHMYASADKAsyEi5sb25nbGluZS52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIwoPR2V0QWdlbnRSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJIjUKEEdldEFnZW50UmVzcG9uc2USIQoFYWdlbnQYASABKAsyEi5sb25nbGluZS52MS5BZ2VudCI9ChJXYXRjaEFnZW50c1JlcXVlc3QSJwoIc2VsZWN0b3IYASABKAsyFS5sb25nbGluZS52MS5TZWxlY3RvciKSAQoTV2F0Y2hBZ2VudHNSZXNwb25zZRIjCgVhZ2VudBgBIAEoCzISLmxvbmdsaW5lLnYxLkFnZW50SAASGgoQcmVtb3ZlZF9hZ2VudF9pZBgCIAEoCUgAEjAKBnN5bmNlZBgDIAEoCzIeLmxvbmdsaW5lLmZsZWV0LnYxLldhdGNoU3luY2VkSABCCAoGY2hhbmdlIg0KC1dhdGNoU3luY2VkIp0BChFMYWJlbEFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRI6CgNzZXQYAiADKAsyLS5sb25nbGluZS5mbGVldC52MS5MYWJlbEFnZW50UmVxdWVzdC5TZXRFbnRyeRIOCgZyZW1vdmUYAyADKAkaKgoIU2V0RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI3ChJMYWJlbEFnZW50UmVzcG9uc2USIQoFYWdlbnQYASABKAsyEi5sb25nbGluZS52MS5BZ2VudCJFChFEcmFpbkFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIOCgZyZXN1bWUYAiABKAgSDgoGcmVhc29uGAMgASgJIjcKEkRyYWluQWdlbnRSZXNwb25zZRIhCgVhZ2VudBgBIAEoCzISLmxvbmdsaW5lLnYxLkFnZW50IjYKElJldm9rZUFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiOAoTUmV2b2tlQWdlbnRSZXNwb25zZRIhCgVhZ2VudBgBIAEoCzISLmxvbmdsaW5lLnYxLkFnZW50IiYKEkRlbGV0ZUFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCSIVChNEZWxldGVBZ2VudFJlc3BvbnNlIlYKG0xpc3RBdWRpdENoZWNrcG9pbnRzUmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJ2ChxMaXN0QXVkaXRDaGVja3BvaW50c1Jlc3BvbnNlEj0KC2NoZWNrcG9pbnRzGAEgAygLMigubG9uZ2xpbmUuZmxlZXQudjEuU3RvcmVkQXVkaXRDaGVja3BvaW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKDAgoVU3RvcmVkQXVkaXRDaGVja3BvaW50EhAKCGNoYWluX2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgEEgwKBGhlYWQYAyABKAwSKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RvcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcHVibGljX2tleRgGIAEoDBIPCgdwYXlsb2FkGAcgASgMEhEKCXNpZ25hdHVyZRgIIAEoDBImCgNsYWcYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iTAoRTGlzdEV2ZW50c1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiXAoSTGlzdEV2ZW50c1Jlc3BvbnNlEi0KBmV2ZW50cxgBIAMoCzIdLmxvbmdsaW5lLmZsZWV0LnYxLkFnZW50RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjcKEldhdGNoRXZlbnRzUmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIPCgdiYWNrbG9nGAIgASgFIkMKE1dhdGNoRXZlbnRzUmVzcG9uc2USLAoFZXZlbnQYASABKAsyHS5sb25nbGluZS5mbGVldC52MS5BZ2VudEV2ZW50IoUBCgpBZ2VudEV2ZW50Eg4KBm51bWJlchgBIAEoBBIQCghhZ2VudF9pZBgCIAEoCRIlCgVldmVudBgDIAEoCzIWLmxvbmdsaW5lLnYxLkhvc3RFdmVudBIuCgpzdG9yZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDLEBwoMQWdlbnRTZXJ2aWNlElkKCkxpc3RBZ2VudHMSJC5sb25nbGluZS5mbGVldC52MS5MaXN0QWdlbnRzUmVxdWVzdBolLmxvbmdsaW5lLmZsZWV0LnYxLkxpc3RBZ2VudHNSZXNwb25zZRJTCghHZXRBZ2VudBIiLmxvbmdsaW5lLmZsZWV0LnYxLkdldEFnZW50UmVxdWVzdBojLmxvbmdsaW5lLmZsZWV0LnYxLkdldEFnZW50UmVzcG9uc2USXgoLV2F0Y2hBZ2VudHMSJS5sb25nbGluZS5mbGVldC52MS5XYXRjaEFnZW50c1JlcXVlc3QaJi5sb25nbGluZS5mbGVldC52MS5XYXRjaEFnZW50c1Jlc3BvbnNlMAESWQoKTGFiZWxBZ2VudBIkLmxvbmdsaW5lLmZsZWV0LnYxLkxhYmVsQWdlbnRSZXF1ZXN0GiUubG9uZ2xpbmUuZmxlZXQudjEuTGFiZWxBZ2VudFJlc3BvbnNlElkKCkRyYWluQWdlbnQSJC5sb25nbGluZS5mbGVldC52MS5EcmFpbkFnZW50UmVxdWVzdBolLmxvbmdsaW5lLmZsZWV0LnYxLkRyYWluQWdlbnRSZXNwb25zZRJcCgtSZXZva2VBZ2VudBIlLmxvbmdsaW5lLmZsZWV0LnYxLlJldm9rZUFnZW50UmVxdWVzdBomLmxvbmdsaW5lLmZsZWV0LnYxLlJldm9rZUFnZW50UmVzcG9uc2USXAoLRGVsZXRlQWdlbnQSJS5sb25nbGluZS5mbGVldC52MS5EZWxldGVBZ2VudFJlcXVlc3QaJi5sb25nbGluZS5mbGVldC52MS5EZWxldGVBZ2VudFJlc3BvbnNlEncKFExpc3RBdWRpdENoZWNrcG9pbnRzEi4ubG9uZ2xpbmUuZmxlZXQudjEuTGlzdEF1ZGl0Q2hlY2twb2ludHNSZXF1ZXN0Gi8ubG9uZ2xpbmUuZmxlZXQudjEuTGlzdEF1ZGl0Q2hlY2twb2ludHNSZXNwb25zZRJZCgpMaXN0RXZlbnRzEiQubG9uZ2xpbmUuZmxlZXQudjEuTGlzdEV2ZW50c1JlcXVlc3QaJS5sb25nbGluZS5mbGVldC52MS5MaXN0RXZlbnRzUmVzcG9uc2USXgoLV2F0Y2hFdmVudHMSJS5sb25nbGluZS5mbGVldC52MS5XYXRjaEV2ZW50c1JlcXVlc3QaJi5sb25nbGluZS5mbGVldC52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_longline_v1_agent, file_longline_v1_telemetry]);
+  fileDesc("CiVsb25nbGluZS9mbGVldC92MS9hZ2VudF9zZXJ2aWNlLnByb3RvEhFsb25nbGluZS5mbGVldC52MSKMAQoRTGlzdEFnZW50c1JlcXVlc3QSJwoIc2VsZWN0b3IYASABKAsyFS5sb25nbGluZS52MS5TZWxlY3RvchIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRInCgZzdGF0ZXMYBCADKA4yFy5sb25nbGluZS52MS5BZ2VudFN0YXRlIlEKEkxpc3RBZ2VudHNSZXNwb25zZRIiCgZhZ2VudHMYASADKAsyEi5sb25nbGluZS52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIwoPR2V0QWdlbnRSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJInAKEEdldEFnZW50UmVzcG9uc2USIQoFYWdlbnQYASABKAsyEi5sb25nbGluZS52MS5BZ2VudBI5CgxjZXJ0aWZpY2F0ZXMYAiADKAsyIy5sb25nbGluZS5mbGVldC52MS5BZ2VudENlcnRpZmljYXRlImgKEEFnZW50Q2VydGlmaWNhdGUSDgoGc2VyaWFsGAEgASgJEhMKC2luc3RhbmNlX2lkGAIgASgJEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI9ChJXYXRjaEFnZW50c1JlcXVlc3QSJwoIc2VsZWN0b3IYASABKAsyFS5sb25nbGluZS52MS5TZWxlY3RvciKSAQoTV2F0Y2hBZ2VudHNSZXNwb25zZRIjCgVhZ2VudBgBIAEoCzISLmxvbmdsaW5lLnYxLkFnZW50SAASGgoQcmVtb3ZlZF9hZ2VudF9pZBgCIAEoCUgAEjAKBnN5bmNlZBgDIAEoCzIeLmxvbmdsaW5lLmZsZWV0LnYxLldhdGNoU3luY2VkSABCCAoGY2hhbmdlIg0KC1dhdGNoU3luY2VkIp0BChFMYWJlbEFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRI6CgNzZXQYAiADKAsyLS5sb25nbGluZS5mbGVldC52MS5MYWJlbEFnZW50UmVxdWVzdC5TZXRFbnRyeRIOCgZyZW1vdmUYAyADKAkaKgoIU2V0RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI3ChJMYWJlbEFnZW50UmVzcG9uc2USIQoFYWdlbnQYASABKAsyEi5sb25nbGluZS52MS5BZ2VudCJFChFEcmFpbkFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIOCgZyZXN1bWUYAiABKAgSDgoGcmVhc29uGAMgASgJIjcKEkRyYWluQWdlbnRSZXNwb25zZRIhCgVhZ2VudBgBIAEoCzISLmxvbmdsaW5lLnYxLkFnZW50IksKElJldm9rZUFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEwoLaW5zdGFuY2VfaWQYAyABKAkiOAoTUmV2b2tlQWdlbnRSZXNwb25zZRIhCgVhZ2VudBgBIAEoCzISLmxvbmdsaW5lLnYxLkFnZW50IiYKEkRlbGV0ZUFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCSIVChNEZWxldGVBZ2VudFJlc3BvbnNlIlYKG0xpc3RBdWRpdENoZWNrcG9pbnRzUmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJ2ChxMaXN0QXVkaXRDaGVja3BvaW50c1Jlc3BvbnNlEj0KC2NoZWNrcG9pbnRzGAEgAygLMigubG9uZ2xpbmUuZmxlZXQudjEuU3RvcmVkQXVkaXRDaGVja3BvaW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKDAgoVU3RvcmVkQXVkaXRDaGVja3BvaW50EhAKCGNoYWluX2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgEEgwKBGhlYWQYAyABKAwSKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RvcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcHVibGljX2tleRgGIAEoDBIPCgdwYXlsb2FkGAcgASgMEhEKCXNpZ25hdHVyZRgIIAEoDBImCgNsYWcYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iTAoRTGlzdEV2ZW50c1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiXAoSTGlzdEV2ZW50c1Jlc3BvbnNlEi0KBmV2ZW50cxgBIAMoCzIdLmxvbmdsaW5lLmZsZWV0LnYxLkFnZW50RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjcKEldhdGNoRXZlbnRzUmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIPCgdiYWNrbG9nGAIgASgFIkMKE1dhdGNoRXZlbnRzUmVzcG9uc2USLAoFZXZlbnQYASABKAsyHS5sb25nbGluZS5mbGVldC52MS5BZ2VudEV2ZW50IoUBCgpBZ2VudEV2ZW50Eg4KBm51bWJlchgBIAEoBBIQCghhZ2VudF9pZBgCIAEoCRIlCgVldmVudBgDIAEoCzIWLmxvbmdsaW5lLnYxLkhvc3RFdmVudBIuCgpzdG9yZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDLEBwoMQWdlbnRTZXJ2aWNlElkKCkxpc3RBZ2VudHMSJC5sb25nbGluZS5mbGVldC52MS5MaXN0QWdlbnRzUmVxdWVzdBolLmxvbmdsaW5lLmZsZWV0LnYxLkxpc3RBZ2VudHNSZXNwb25zZRJTCghHZXRBZ2VudBIiLmxvbmdsaW5lLmZsZWV0LnYxLkdldEFnZW50UmVxdWVzdBojLmxvbmdsaW5lLmZsZWV0LnYxLkdldEFnZW50UmVzcG9uc2USXgoLV2F0Y2hBZ2VudHMSJS5sb25nbGluZS5mbGVldC52MS5XYXRjaEFnZW50c1JlcXVlc3QaJi5sb25nbGluZS5mbGVldC52MS5XYXRjaEFnZW50c1Jlc3BvbnNlMAESWQoKTGFiZWxBZ2VudBIkLmxvbmdsaW5lLmZsZWV0LnYxLkxhYmVsQWdlbnRSZXF1ZXN0GiUubG9uZ2xpbmUuZmxlZXQudjEuTGFiZWxBZ2VudFJlc3BvbnNlElkKCkRyYWluQWdlbnQSJC5sb25nbGluZS5mbGVldC52MS5EcmFpbkFnZW50UmVxdWVzdBolLmxvbmdsaW5lLmZsZWV0LnYxLkRyYWluQWdlbnRSZXNwb25zZRJcCgtSZXZva2VBZ2VudBIlLmxvbmdsaW5lLmZsZWV0LnYxLlJldm9rZUFnZW50UmVxdWVzdBomLmxvbmdsaW5lLmZsZWV0LnYxLlJldm9rZUFnZW50UmVzcG9uc2USXAoLRGVsZXRlQWdlbnQSJS5sb25nbGluZS5mbGVldC52MS5EZWxldGVBZ2VudFJlcXVlc3QaJi5sb25nbGluZS5mbGVldC52MS5EZWxldGVBZ2VudFJlc3BvbnNlEncKFExpc3RBdWRpdENoZWNrcG9pbnRzEi4ubG9uZ2xpbmUuZmxlZXQudjEuTGlzdEF1ZGl0Q2hlY2twb2ludHNSZXF1ZXN0Gi8ubG9uZ2xpbmUuZmxlZXQudjEuTGlzdEF1ZGl0Q2hlY2twb2ludHNSZXNwb25zZRJZCgpMaXN0RXZlbnRzEiQubG9uZ2xpbmUuZmxlZXQudjEuTGlzdEV2ZW50c1JlcXVlc3QaJS5sb25nbGluZS5mbGVldC52MS5MaXN0RXZlbnRzUmVzcG9uc2USXgoLV2F0Y2hFdmVudHMSJS5sb25nbGluZS5mbGVldC52MS5XYXRjaEV2ZW50c1JlcXVlc3QaJi5sb25nbGluZS5mbGVldC52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_longline_v1_agent, file_longline_v1_telemetry]);
 
 /**
  * Describes the message longline.fleet.v1.ListAgentsRequest.
@@ -46,137 +46,144 @@ export const GetAgentResponseSchema = /*@__PURE__*/
   messageDesc(file_longline_fleet_v1_agent_service, 3);
 
 /**
+ * Describes the message longline.fleet.v1.AgentCertificate.
+ * Use `create(AgentCertificateSchema)` to create a new message.
+ */
+export const AgentCertificateSchema = /*@__PURE__*/
+  messageDesc(file_longline_fleet_v1_agent_service, 4);
+
+/**
  * Describes the message longline.fleet.v1.WatchAgentsRequest.
  * Use `create(WatchAgentsRequestSchema)` to create a new message.
  */
 export const WatchAgentsRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 4);
+  messageDesc(file_longline_fleet_v1_agent_service, 5);
 
 /**
  * Describes the message longline.fleet.v1.WatchAgentsResponse.
  * Use `create(WatchAgentsResponseSchema)` to create a new message.
  */
 export const WatchAgentsResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 5);
+  messageDesc(file_longline_fleet_v1_agent_service, 6);
 
 /**
  * Describes the message longline.fleet.v1.WatchSynced.
  * Use `create(WatchSyncedSchema)` to create a new message.
  */
 export const WatchSyncedSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 6);
+  messageDesc(file_longline_fleet_v1_agent_service, 7);
 
 /**
  * Describes the message longline.fleet.v1.LabelAgentRequest.
  * Use `create(LabelAgentRequestSchema)` to create a new message.
  */
 export const LabelAgentRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 7);
+  messageDesc(file_longline_fleet_v1_agent_service, 8);
 
 /**
  * Describes the message longline.fleet.v1.LabelAgentResponse.
  * Use `create(LabelAgentResponseSchema)` to create a new message.
  */
 export const LabelAgentResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 8);
+  messageDesc(file_longline_fleet_v1_agent_service, 9);
 
 /**
  * Describes the message longline.fleet.v1.DrainAgentRequest.
  * Use `create(DrainAgentRequestSchema)` to create a new message.
  */
 export const DrainAgentRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 9);
+  messageDesc(file_longline_fleet_v1_agent_service, 10);
 
 /**
  * Describes the message longline.fleet.v1.DrainAgentResponse.
  * Use `create(DrainAgentResponseSchema)` to create a new message.
  */
 export const DrainAgentResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 10);
+  messageDesc(file_longline_fleet_v1_agent_service, 11);
 
 /**
  * Describes the message longline.fleet.v1.RevokeAgentRequest.
  * Use `create(RevokeAgentRequestSchema)` to create a new message.
  */
 export const RevokeAgentRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 11);
+  messageDesc(file_longline_fleet_v1_agent_service, 12);
 
 /**
  * Describes the message longline.fleet.v1.RevokeAgentResponse.
  * Use `create(RevokeAgentResponseSchema)` to create a new message.
  */
 export const RevokeAgentResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 12);
+  messageDesc(file_longline_fleet_v1_agent_service, 13);
 
 /**
  * Describes the message longline.fleet.v1.DeleteAgentRequest.
  * Use `create(DeleteAgentRequestSchema)` to create a new message.
  */
 export const DeleteAgentRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 13);
+  messageDesc(file_longline_fleet_v1_agent_service, 14);
 
 /**
  * Describes the message longline.fleet.v1.DeleteAgentResponse.
  * Use `create(DeleteAgentResponseSchema)` to create a new message.
  */
 export const DeleteAgentResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 14);
+  messageDesc(file_longline_fleet_v1_agent_service, 15);
 
 /**
  * Describes the message longline.fleet.v1.ListAuditCheckpointsRequest.
  * Use `create(ListAuditCheckpointsRequestSchema)` to create a new message.
  */
 export const ListAuditCheckpointsRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 15);
+  messageDesc(file_longline_fleet_v1_agent_service, 16);
 
 /**
  * Describes the message longline.fleet.v1.ListAuditCheckpointsResponse.
  * Use `create(ListAuditCheckpointsResponseSchema)` to create a new message.
  */
 export const ListAuditCheckpointsResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 16);
+  messageDesc(file_longline_fleet_v1_agent_service, 17);
 
 /**
  * Describes the message longline.fleet.v1.StoredAuditCheckpoint.
  * Use `create(StoredAuditCheckpointSchema)` to create a new message.
  */
 export const StoredAuditCheckpointSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 17);
+  messageDesc(file_longline_fleet_v1_agent_service, 18);
 
 /**
  * Describes the message longline.fleet.v1.ListEventsRequest.
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 18);
+  messageDesc(file_longline_fleet_v1_agent_service, 19);
 
 /**
  * Describes the message longline.fleet.v1.ListEventsResponse.
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 19);
+  messageDesc(file_longline_fleet_v1_agent_service, 20);
 
 /**
  * Describes the message longline.fleet.v1.WatchEventsRequest.
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 20);
+  messageDesc(file_longline_fleet_v1_agent_service, 21);
 
 /**
  * Describes the message longline.fleet.v1.WatchEventsResponse.
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 21);
+  messageDesc(file_longline_fleet_v1_agent_service, 22);
 
 /**
  * Describes the message longline.fleet.v1.AgentEvent.
  * Use `create(AgentEventSchema)` to create a new message.
  */
 export const AgentEventSchema = /*@__PURE__*/
-  messageDesc(file_longline_fleet_v1_agent_service, 22);
+  messageDesc(file_longline_fleet_v1_agent_service, 23);
 
 /**
  * The agents of a fleet.

@@ -94,7 +94,7 @@ export declare type CreateEnrollmentTokenRequest = Message<"longline.fleet.v1.Cr
   ttl?: Duration | undefined;
 
   /**
-   * How many agents it may enrol; 0 takes 1, at most 10000.
+   * How many agents, or replicas of one, it may enrol; 0 takes 1, at most 10000.
    *
    * @generated from field: uint32 uses = 2;
    */
@@ -108,7 +108,8 @@ export declare type CreateEnrollmentTokenRequest = Message<"longline.fleet.v1.Cr
   labels: { [key: string]: string };
 
   /**
-   * Only this agent id may be enrolled; empty for any.
+   * Only this agent id may be enrolled; empty for any. Each use is a replica of it then, with a
+   * certificate of its own; a token that is not bound enrols no second one.
    *
    * @generated from field: string agent_id = 4;
    */

@@ -197,7 +197,8 @@ export declare const EnrollmentService: GenService<{
   /**
    * Trades a registration token and a certificate request for a client certificate.
    * Errors: UNAUTHENTICATED (token unknown, expired, used up), INVALID_ARGUMENT (id, request),
-   * ALREADY_EXISTS (the id belongs to a live agent with another key).
+   * ALREADY_EXISTS (the id belongs to a live agent with another key, and the token isn't bound
+   * to it), FAILED_PRECONDITION (the agent was revoked, or has as many replicas as it may).
    *
    * @generated from rpc longline.link.v1.EnrollmentService.Enroll
    */
@@ -207,7 +208,7 @@ export declare const EnrollmentService: GenService<{
     output: typeof EnrollResponseSchema;
   },
   /**
-   * Trades a certificate request for a new certificate, over the current one.
+   * Trades a certificate request for a new certificate of the same replica, over the current one.
    * Errors: UNAUTHENTICATED (no or revoked certificate), INVALID_ARGUMENT.
    *
    * @generated from rpc longline.link.v1.EnrollmentService.Renew

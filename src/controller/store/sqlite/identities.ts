@@ -10,8 +10,10 @@ import type {
   IdentityChangeOutcome,
   IssuedCertificate,
   PageRequest,
+  ReplicaRevocation,
   Role,
 } from '../../identity/ports.ts';
+import { withoutReplica } from '../../identity/replica-certificates.ts';
 import { ensureAgent } from './agents.ts';
 import { blob, labels, number, optionalBlob, optionalNumber, text } from './column.ts';
 import type { Database, Row, Sql } from './database.ts';
@@ -151,11 +153,19 @@ function toIdentity(row: Row): AgentIdentity {
     enrolledAtMs: number(row, 'enrolled_at_ms'),
     enrollmentTokenId: text(row, 'enrollment_token_id'),
     publicKeyHash: optionalBlob(row, 'public_key_hash'),
-    certificates: JSON.parse(text(row, 'certificates')) as readonly IssuedCertificate[],
+    certificates: certificatesOf(row),
     apiKeyHash: optionalBlob(row, 'api_key_hash'),
     revoked: number(row, 'revoked') === 1,
     version: number(row, 'version'),
   };
+}
+
+/** Those stored before agents had replicas are the one's that enrolled. */
+function certificatesOf(row: Row): readonly IssuedCertificate[] {
+  const stored = JSON.parse(text(row, 'certificates')) as (Pick<IssuedCertificate, 'serial' | 'expiresAtMs'> &
+    Partial<IssuedCertificate>)[];
+  const known = { instanceId: text(row, 'instance_id'), tokenId: text(row, 'enrollment_token_id') };
+  return stored.map((certificate) => ({ ...known, ...certificate }));
 }
 
 function spendToken(sql: Sql, tokenId: string, nowMs: number): boolean {
@@ -226,6 +236,18 @@ export class SqliteAgentIdentities implements AgentIdentityRepository {
       );
       sql.run('UPDATE agents SET revoked = 1 WHERE id = ?', agentId);
       return sql.one('SELECT 1 FROM agent_identities WHERE agent_id = ?', agentId) !== undefined;
+    });
+  }
+
+  async revokeReplica(agentId: string, instanceId: string, nowMs: number): Promise<ReplicaRevocation> {
+    return await this.#db.write<ReplicaRevocation>((sql) => {
+      const row = sql.one('SELECT * FROM agent_identities WHERE agent_id = ?', agentId);
+      const found = row === undefined ? undefined : toIdentity(row);
+      const change = found === undefined ? 'missing' : withoutReplica(found, instanceId, nowMs);
+      if (typeof change === 'string') return change;
+      storeIdentity(sql, change.identity);
+      for (const tokenId of change.tokenIds) sql.run('UPDATE enrollment_tokens SET revoked = 1 WHERE id = ?', tokenId);
+      return 'revoked';
     });
   }
 }
