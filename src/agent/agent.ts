@@ -8,6 +8,7 @@ import { ATTRIBUTE } from '../core/span-names.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import { noTracer, type Tracer } from '../core/tracer.ts';
 import { createLogger, type LeveledLogger } from '../telemetry/logger.ts';
+import { startLogExport } from '../telemetry/logs/log-export.ts';
 import { startTracing } from '../telemetry/tracing/tracing.ts';
 import { type Agent, assemble, tendIdentity } from './assembly.ts';
 import type { AgentConfig } from './config.ts';
@@ -29,7 +30,7 @@ const PASS_LIMIT_MS = 300_000;
 /**
  * Runs the agent until the signal aborts. Rejects if it can't start.
  * @param reread gives the settings as they are now, for a reload.
- * @param environment where private keys of networks may stand, and OTEL_* may ask for traces.
+ * @param environment where private keys of networks may stand, and OTEL_* may ask for traces and logs.
  */
 export async function runAgent(
   config: AgentConfig,
@@ -38,6 +39,7 @@ export async function runAgent(
   environment: Foundation['environment'] = {},
 ): Promise<void> {
   const log = createLogger({ level: config.log.level, name: 'agent', journal: environment['JOURNAL_STREAM'] });
+  await using _copy = await startLogExport({ ...telemetryOf(config, environment), log });
   await using voice = new ServiceVoice({ environment, clock: systemClock, log });
   const stop = () => voice.stopping();
   signal.addEventListener('abort', stop, { once: true });
@@ -70,14 +72,18 @@ async function runAsReplica(start: Start, signal: AbortSignal): Promise<void> {
 async function runAlone(start: Start, leadership: Leadership, signal: AbortSignal): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const { config, environment, log } = start;
-  const resource = { [ATTRIBUTE.agentId]: config.agentId };
-  const tracing = { environment, service: 'longline-agent', version: AGENT_VERSION, resource, clock: systemClock, log };
-  const { tracer } = stack.use(await startTracing(tracing));
+  const { tracer } = stack.use(await startTracing({ ...telemetryOf(config, environment), log }));
   await serve(
     await assemble(await openFoundation(start, leadership, tracer, stack), stack, signal),
     start.voice,
     signal,
   );
+}
+
+/** What its telemetry over OTLP says of itself. */
+function telemetryOf({ agentId }: AgentConfig, environment: Foundation['environment']) {
+  const resource = { [ATTRIBUTE.agentId]: agentId };
+  return { environment, service: 'longline-agent', version: AGENT_VERSION, resource, clock: systemClock };
 }
 
 /** Of a replica that stands by. */

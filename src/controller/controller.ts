@@ -15,7 +15,9 @@ import { HealthState } from '../core/health-state.ts';
 import type { Logger } from '../core/logger.ts';
 import type { Tracer } from '../core/tracer.ts';
 import { createLogger, type LogLevels } from '../telemetry/logger.ts';
-import { type Environment, startTracing } from '../telemetry/tracing/tracing.ts';
+import { startLogExport } from '../telemetry/logs/log-export.ts';
+import type { Environment } from '../telemetry/otlp/environment.ts';
+import { startTracing } from '../telemetry/tracing/tracing.ts';
 import {
   type ControllerConfig,
   type ControllerOptions,
@@ -85,7 +87,7 @@ interface Foundation {
 
 /**
  * Starts a controller and resolves once it serves.
- * @param environment where OTEL_* may ask for traces.
+ * @param environment where OTEL_* may ask for traces and logs.
  */
 export async function runController(
   options: ControllerOptions,
@@ -96,9 +98,9 @@ export async function runController(
   const ownLog = createLogger({ level: config.logLevel, name: 'controller', journal: environment['JOURNAL_STREAM'] });
   const { clock = systemClock, log = ownLog } = seams;
   await using stack = new AsyncDisposableStack();
-  const { tracer } = stack.use(
-    await startTracing({ environment, service: 'longline-controller', version: VERSION, clock, log }),
-  );
+  const telemetry = { environment, service: 'longline-controller', version: VERSION, clock };
+  stack.use(await startLogExport({ ...telemetry, log: ownLog }));
+  const { tracer } = stack.use(await startTracing({ ...telemetry, log }));
   const directory = stack.use(await DataDirectory.open(config.dataDir));
   const identity = await openControllerIdentity(directory, certificateHosts(config), clock);
   const metrics = stack.use(new ControllerMetrics(clock, log));

@@ -48,8 +48,28 @@ export interface LogLevels {
   setPart(part: string, level: LogLevel | undefined): void;
 }
 
+/** A line that is written. */
+export interface LogLine {
+  readonly level: 'debug' | 'info' | 'warn' | 'error';
+  readonly timeMs: number;
+  readonly message: string;
+  /** All of them, those of the process too. */
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** Takes lines as they are written, with their secrets struck out. Must neither throw nor wait. */
+export type LogSink = (line: LogLine) => void;
+
+/** A logger whose lines, and those of all its children, can be copied. */
+export interface CopiedLogger extends Logger {
+  /** Gives lines from now on to the sink as well; to none if undefined. */
+  copyTo(sink: LogSink | undefined): void;
+  /** Writes lines that are not copied: for whoever copies them. */
+  readonly uncopied: Logger;
+}
+
 /** A logger whose level, and that of all its children, can be changed. */
-export interface LeveledLogger extends Logger, LogLevels {}
+export interface LeveledLogger extends CopiedLogger, LogLevels {}
 
 /** A logger that writes synchronously, so that the last lines before a crash are there. */
 export function createLogger(options: LoggerOptions): LeveledLogger {
@@ -70,7 +90,23 @@ export function createLogger(options: LoggerOptions): LeveledLogger {
     destination,
   );
   const levels = new Levels(options.level);
-  return Object.assign(levels, adapt(base, levels, undefined));
+  const copies: Copies = { sink: undefined };
+  const copyTo = (sink: LogSink | undefined) => {
+    copies.sink = sink;
+  };
+  const uncopied = adapt(base, { levels, copies: { sink: undefined } }, undefined);
+  return Object.assign(levels, adapt(base, { levels, copies }, undefined), { copyTo, uncopied });
+}
+
+/** Where lines are copied to, for a logger and its children. */
+interface Copies {
+  sink: LogSink | undefined;
+}
+
+/** What decides of lines, for a logger and its children. */
+interface LineRules {
+  readonly levels: Levels;
+  readonly copies: Copies;
 }
 
 class Levels implements LogLevels {
@@ -97,17 +133,21 @@ class Levels implements LogLevels {
   }
 }
 
-function adapt(target: PinoLogger, levels: Levels, part: string | undefined): Logger {
-  const write = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: LogFields) => {
+function adapt(target: PinoLogger, rules: LineRules, part: string | undefined): Logger {
+  const { copies, levels } = rules;
+  const write = (level: LogLine['level']) => (message: string, fields?: LogFields) => {
     if (!levels.takes(level, part)) return;
-    target[level](fields === undefined ? {} : (redact(fields) as object), redactText(message));
+    const clean = fields === undefined ? {} : (redact(fields) as object);
+    const text = redactText(message);
+    target[level](clean, text);
+    copies.sink?.({ level, timeMs: Date.now(), message: text, fields: { ...target.bindings(), ...clean } });
   };
   return {
     debug: write('debug'),
     info: write('info'),
     warn: write('warn'),
     error: write('error'),
-    child: (fields) => adapt(target.child(redact(fields) as object), levels, partOf(fields) ?? part),
+    child: (fields) => adapt(target.child(redact(fields) as object), rules, partOf(fields) ?? part),
   };
 }
 

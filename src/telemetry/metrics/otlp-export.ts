@@ -4,11 +4,11 @@
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { MetricRegistry } from '../../core/metrics/metric-registry.ts';
-import { type Environment, metricsExportSettings } from './otlp-settings.ts';
+import { FLUSH_MS, within } from '../otlp/end-limit.ts';
+import type { Environment } from '../otlp/environment.ts';
+import { metricsExportSettings } from './otlp-settings.ts';
 import { PROCESS_METRICS } from './process-names.ts';
 
-/** Longest wait for the collector when a process ends. */
-const FLUSH_MS = 3_000;
 /** Between words of the same trouble. */
 const TELL_EVERY_MS = 60_000;
 
@@ -35,9 +35,10 @@ export interface MetricsExport extends AsyncDisposable {
 /** Starts what the environment asks for. Does not wait for the collector. */
 export async function startMetricsExport(options: MetricsExportOptions): Promise<MetricsExport> {
   const { clock, environment, flushMs = FLUSH_MS, log, registry, resource, service, version } = options;
-  const settings = metricsExportSettings(environment);
+  const settings = metricsExportSettings(environment, (complaint) => {
+    log.warn('metrics: a variable was not taken', { complaint });
+  });
   if (settings === undefined) return { on: false, [Symbol.asyncDispose]: async () => undefined };
-  for (const complaint of settings.complaints) log.warn('metrics: a variable was not taken', { complaint });
   const exports = registry.counter(PROCESS_METRICS.exports);
   for (const outcome of ['succeeded', 'failed']) exports.add(0, outcome);
   let toldMs = Number.NEGATIVE_INFINITY;
@@ -64,11 +65,4 @@ export async function startMetricsExport(options: MetricsExportOptions): Promise
       return stopping;
     },
   };
-}
-
-async function within(work: Promise<void>, limitMs: number, clock: Clock): Promise<void> {
-  const over = new AbortController();
-  // What it fails with is counted and told as it happens.
-  await Promise.race([work.catch(() => undefined), clock.sleep(limitMs, over.signal).catch(() => undefined)]);
-  over.abort();
 }

@@ -11,9 +11,11 @@ import {
   TracerProvider,
 } from '@opentelemetry/sdk-trace';
 import type { Tracer } from '../../core/tracer.ts';
+import { CountedExporter } from '../otlp/counted-exporter.ts';
+import type { ExportTally } from '../otlp/export-tally.ts';
+import { BoundedProcessor } from './bounded-processor.ts';
 import { tracerOn } from './otel-tracer.ts';
 import type { TracingSettings } from './settings.ts';
-import { BoundedProcessor, CountedExporter, type SpanTally } from './span-export.ts';
 
 /** Name of the instrumentation in every span. */
 const SCOPE = 'longline';
@@ -25,7 +27,7 @@ export interface SdkOptions {
   readonly version: string;
   /** Longest wait for an answer of the collector; that of the environment or of the exporter if undefined. */
   readonly timeoutMs: number | undefined;
-  readonly tally: SpanTally;
+  readonly tally: ExportTally;
 }
 
 /** A started SDK. */
@@ -38,8 +40,7 @@ export interface Sdk {
 /** Starts the SDK. Nothing is sent before a span ends. */
 export async function startSdk(options: SdkOptions): Promise<Sdk> {
   const { settings, tally, version } = options;
-  const { maxQueueSize, scheduledDelayMs, exportTimeoutMs } = settings;
-  const maxExportBatchSize = Math.min(settings.maxExportBatchSize, maxQueueSize);
+  const { maxExportBatchSize, maxQueueSize, scheduledDelayMs, exportTimeoutMs } = settings;
   // At the end all batches go out at once; a batch more may hang from before.
   const concurrencyLimit = Math.ceil(maxQueueSize / maxExportBatchSize) + 1;
   const exporter = new CountedExporter(await exporterOf(options, concurrencyLimit), tally);
@@ -64,6 +65,10 @@ async function exporterOf({ settings, timeoutMs }: SdkOptions, concurrencyLimit:
   const options = { ...url, ...timeout, concurrencyLimit };
   if (settings.protocol === 'grpc') {
     const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-grpc');
+    return new OTLPTraceExporter(options);
+  }
+  if (settings.protocol === 'http/json') {
+    const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-http');
     return new OTLPTraceExporter(options);
   }
   const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto');

@@ -4,15 +4,12 @@
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
 import { noTracer, type Tracer } from '../../core/tracer.ts';
-import { type Environment, tracingSettings } from './settings.ts';
+import { answerLimitMs, FLUSH_MS, within } from '../otlp/end-limit.ts';
+import type { Environment } from '../otlp/environment.ts';
+import { type ExportCounts, ExportTally } from '../otlp/export-tally.ts';
+import { tracingSettings } from './settings.ts';
 
-export type { Environment } from './settings.ts';
-
-import { type SpanCounts, SpanTally } from './span-export.ts';
-
-/** Longest wait for the collector when a process ends, and for each answer where the environment says nothing. */
-const FLUSH_MS = 3000;
-const TIMEOUT_MS = 5000;
+const SPANS = { what: 'spans', lost: 'spans are lost: traces will have holes' };
 
 /** What tracing is started with. */
 export interface TracingOptions {
@@ -33,45 +30,35 @@ export interface Tracing extends AsyncDisposable {
   readonly tracer: Tracer;
   /** False if nobody asked for traces: then all counts stay 0. */
   readonly on: boolean;
-  counts(): SpanCounts;
+  counts(): ExportCounts;
 }
 
 /** Starts what the environment asks for. Does not wait for the collector. */
 export async function startTracing(options: TracingOptions): Promise<Tracing> {
   const { environment, service, version, clock, log, flushMs = FLUSH_MS } = options;
-  const settings = tracingSettings(environment);
-  const tally = new SpanTally(clock, log);
+  const settings = tracingSettings(environment, (complaint) => {
+    log.warn('tracing: a variable was not taken', { complaint });
+  });
+  const tally = new ExportTally(clock, log, SPANS);
   const counts = () => tally.counts;
   if (settings === undefined)
     return { tracer: noTracer, on: false, counts, [Symbol.asyncDispose]: async () => undefined };
-  for (const complaint of settings.complaints) log.warn('tracing: a variable was not taken', { complaint });
   const { startSdk } = await import('./sdk.ts');
   const resource = { 'service.name': service, 'service.version': version, ...options.resource };
-  const sdk = await startSdk({ settings, resource, version, timeoutMs: timeoutOf(environment, flushMs), tally });
+  const timeoutMs = settings.hasTimeout ? undefined : answerLimitMs(flushMs);
+  const sdk = await startSdk({ settings, resource, version, timeoutMs, tally });
+  const stop = async () => {
+    await within(sdk.shutdown(), flushMs, clock);
+    tally.givenUp();
+  };
   let stopping: Promise<void> | undefined;
   return {
     tracer: sdk.tracer,
     on: true,
     counts,
     [Symbol.asyncDispose]: () => {
-      stopping ??= stop(sdk.shutdown(), tally, flushMs, clock);
+      stopping ??= stop();
       return stopping;
     },
   };
-}
-
-/** The exporter's own reading of the environment comes first. */
-function timeoutOf(environment: Environment, flushMs: number): number | undefined {
-  const set = environment['OTEL_EXPORTER_OTLP_TRACES_TIMEOUT'] ?? environment['OTEL_EXPORTER_OTLP_TIMEOUT'];
-  return set === undefined ? Math.min(TIMEOUT_MS, flushMs + 1000) : undefined;
-}
-
-async function stop(shutdown: Promise<void>, tally: SpanTally, flushMs: number, clock: Clock): Promise<void> {
-  const waiting = new AbortController();
-  const limit = clock.sleep(flushMs, waiting.signal).catch(() => undefined);
-  // What it fails with is counted and told as it happens.
-  await Promise.race([shutdown.catch(() => undefined), limit]);
-  waiting.abort();
-  const { waiting: left, sending } = tally.counts;
-  if (left + sending > 0) tally.tellLoss(`the collector took too long at the end: ${left + sending} are given up`);
 }

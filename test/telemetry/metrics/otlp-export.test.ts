@@ -191,37 +191,44 @@ describe('figures over OTLP', () => {
 });
 
 describe('environment of OTLP', () => {
+  const asked = (environment: Record<string, string>) => {
+    const complaints: string[] = [];
+    const settings = metricsExportSettings(environment, (complaint) => complaints.push(complaint));
+    return { settings, complaints };
+  };
+
   it('asks for nothing by default, and can say so', async () => {
-    assert.equal(metricsExportSettings({}), undefined);
+    assert.equal(asked({}).settings, undefined);
     const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318' };
-    assert.equal(metricsExportSettings({ ...endpoint, OTEL_METRICS_EXPORTER: 'none' }), undefined);
-    assert.equal(metricsExportSettings({ ...endpoint, OTEL_SDK_DISABLED: 'true' }), undefined);
-    assert.equal(metricsExportSettings({ OTEL_METRICS_EXPORTER: 'prometheus' }), undefined);
+    assert.equal(asked({ ...endpoint, OTEL_METRICS_EXPORTER: 'none' }).settings, undefined);
+    assert.equal(asked({ ...endpoint, OTEL_SDK_DISABLED: 'true' }).settings, undefined);
+    assert.equal(asked({ OTEL_METRICS_EXPORTER: 'prometheus' }).settings, undefined);
     assert.equal((await start(registryOf(), {})).on, false);
   });
 
   it('is taken where it makes sense, and complained of where not', () => {
-    assert.deepEqual(metricsExportSettings({ OTEL_METRICS_EXPORTER: 'otlp' }), {
-      protocol: 'http/protobuf',
-      endpoint: undefined,
-      intervalMs: 60_000,
-      timeoutMs: 30_000,
+    assert.deepEqual(asked({ OTEL_METRICS_EXPORTER: 'otlp' }), {
+      settings: { protocol: 'http/protobuf', endpoint: undefined, intervalMs: 60_000, timeoutMs: 30_000 },
       complaints: [],
     });
-    const grpc = metricsExportSettings({
+    const grpc = asked({
       OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317',
       OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: 'grpc',
       OTEL_METRIC_EXPORT_INTERVAL: '1000',
     });
-    assert.deepEqual([grpc!.endpoint, grpc!.timeoutMs, grpc!.complaints], ['collector:4317', 1000, []]);
-    const odd = metricsExportSettings({
+    assert.deepEqual([grpc.settings!.endpoint, grpc.settings!.timeoutMs], ['collector:4317', 1000]);
+    assert.deepEqual(grpc.complaints, []);
+    const { complaints, settings } = asked({
       OTEL_METRICS_EXPORTER: 'otlp,console',
       OTEL_EXPORTER_OTLP_ENDPOINT: 'collector',
       OTEL_EXPORTER_OTLP_PROTOCOL: 'pigeon',
       OTEL_METRIC_EXPORT_INTERVAL: '-1',
       OTEL_METRIC_EXPORT_TIMEOUT: 'soon',
     });
-    assert.equal(odd!.complaints.length, 5);
-    assert.deepEqual([odd!.protocol, odd!.endpoint, odd!.intervalMs], ['http/protobuf', undefined, 60_000]);
+    assert.equal(complaints.length, 5);
+    assert.deepEqual(
+      [settings!.protocol, settings!.endpoint, settings!.intervalMs],
+      ['http/protobuf', undefined, 60_000],
+    );
   });
 });
