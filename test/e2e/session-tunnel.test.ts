@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { browserMissing, loadPage, startBrowser } from '../fixtures/browser.ts';
 import { RunningCommand } from '../fixtures/command.ts';
-import { dockerMissing, engineForFile } from '../fixtures/engines.ts';
+import { dockerMissing, sharedDocker, type TestEngine } from '../fixtures/engines.ts';
 import { type Fleet, startFleet, type TestAgent } from '../fixtures/fleet.ts';
 import { rfbHandshake } from '../fixtures/rfb.ts';
 import { loadVncImage, VNC_IMAGE, VNC_PORT, VNC_SCREEN, vncMissing } from '../fixtures/vnc-image.ts';
@@ -14,13 +14,14 @@ import { loadVncImage, VNC_IMAGE, VNC_PORT, VNC_SCREEN, vncMissing } from '../fi
 const missing = dockerMissing() ?? vncMissing() ?? browserMissing();
 
 describe('a session reached through tunnels', { skip: missing ?? false }, () => {
-  const engine = engineForFile();
+  let engine: TestEngine;
   let fleet: Fleet;
   let agent: TestAgent;
 
   before(async () => {
-    await loadVncImage(engine());
-    fleet = await startFleet({ dockerHost: engine().host });
+    engine = await sharedDocker();
+    await loadVncImage(engine);
+    fleet = await startFleet({ dockerHost: engine.host });
     agent = await fleet.enrolled('host-1');
     const port = ['--port', `vnc:${VNC_PORT}/vnc`];
     const place = ['--agent', 'host-1', '--image', VNC_IMAGE, '--id', 'desk', '--pull', 'never'];
@@ -30,6 +31,7 @@ describe('a session reached through tunnels', { skip: missing ?? false }, () => 
   after(async () => {
     await fleet?.longline('session', 'stop', 'desk').catch(() => undefined);
     await fleet?.[Symbol.asyncDispose]();
+    await engine?.dispose();
   });
 
   const tunnel = (...args: readonly string[]) =>
