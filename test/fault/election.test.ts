@@ -8,7 +8,8 @@ import { faultSeeds, seededRandom } from '../fixtures/seeded-random.ts';
 
 const STEPS = 12;
 
-describe('election by Redis', { skip: missingRedis ?? false }, () => {
+// Side by side: each has replicas and a Redis of its own, and most of the time they wait.
+describe('election by Redis', { skip: missingRedis ?? false, concurrency: 3 }, () => {
   for (const seed of faultSeeds(3)) {
     test(`replicas stopped, continued and killed, Redis halted and killed (seed ${seed})`, async () => {
       const random = seededRandom(seed * 104_729);
@@ -88,7 +89,7 @@ describe('election by Redis', { skip: missingRedis ?? false }, () => {
   });
 });
 
-describe('election by a locked file', () => {
+describe('election by a locked file', { concurrency: 3 }, () => {
   for (const seed of faultSeeds(3)) {
     test(`replicas stopped, continued and killed (seed ${seed})`, async () => {
       const random = seededRandom(seed * 15_485_863);
