@@ -2,7 +2,7 @@
 // Two files run at once, one in a process each; files that need a container engine run one at a time. A file that doesn't end
 // is killed; a file without tests fails. LONGLINE_NO_SKIP=1 turns every skip into a failure: CI must not pass by not testing.
 import { availableParallelism } from 'node:os';
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { run } from 'node:test';
 import { spec, type TestEvent } from 'node:test/reporters';
@@ -131,6 +131,8 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   if (files.length === 0) throw new Error(`no test file below ${options.places.join(', ')}`);
+  // Kept where the launcher keeps it: every test file, and every command that one starts, would compile the same code again.
+  process.env['NODE_COMPILE_CACHE'] ??= join(dirname(import.meta.dirname), 'node_modules/.cache/longline');
   const interruption = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interruption.abort());
   const output = new PassThrough({ objectMode: true });
