@@ -1,6 +1,6 @@
 // `npm test`: runs test files (all, or those below the paths given) with node:test and ends with its summary.
-// Two files run at once, one in a process each; files that need a container engine run one at a time. A file that doesn't end
-// is killed; a file without tests fails. LONGLINE_NO_SKIP=1 turns every skip into a failure: CI must not pass by not testing.
+// Two files run at once, one in a process each, but never two that would meet on the host. A file that doesn't end is killed;
+// a file without tests fails. LONGLINE_NO_SKIP=1 turns every skip into a failure: CI must not pass by not testing.
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -65,7 +65,9 @@ async function runAll(
   const durations: { path: string; ms: number }[] = [];
   const schedule = new Schedule(files);
   const worker = async () => {
-    for (let file = schedule.take(); file !== undefined && !interrupted.aborted; file = schedule.take()) {
+    while (!interrupted.aborted) {
+      const file = await schedule.take();
+      if (file === undefined) return;
       const startedMs = performance.now();
       const reported = await runFile(root, file, options.limits, interrupted);
       schedule.done(file);
@@ -127,7 +129,7 @@ async function main(args: readonly string[]): Promise<number> {
   const root = resolve(options.root);
   const files = await findTestFiles(root, options.places);
   if (options.list) {
-    for (const { path, heavy } of files) process.stdout.write(`${heavy ? 'engine' : 'plain '} ${path}\n`);
+    for (const { path, takes } of files) process.stdout.write(`${(takes.join('+') || 'plain').padEnd(10)} ${path}\n`);
     return 0;
   }
   if (files.length === 0) throw new Error(`no test file below ${options.places.join(', ')}`);

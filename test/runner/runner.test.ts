@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type CommandResult, runCommand } from '../../deploy/dev/command.ts';
-import { Schedule } from './schedule.ts';
+import { type Resource, Schedule, type TestFile } from './schedule.ts';
 
 const RUNNER = join(dirname(import.meta.dirname), 'run.ts');
 const HEAD = "import { test, describe } from 'node:test';\n";
@@ -27,11 +27,16 @@ const SUITES: Readonly<Record<string, string>> = {
     t.signal.addEventListener('abort', () => clearTimeout(timer));
   }));`,
   'none/a.ts': 'export {};',
-  'heavy/test/fixtures/engines.ts': 'export const engine = 1;',
-  'heavy/test/plain.test.ts': `${HEAD}test('one', () => {});`,
-  'heavy/test/direct.test.ts': `${HEAD}import './fixtures/engines.ts';\ntest('one', () => {});`,
-  'heavy/test/indirect.test.ts': `${HEAD}import './suite.ts';\ntest('one', () => {});`,
-  'heavy/test/suite.ts': "export * from './fixtures/engines.ts';",
+  'host/test/fixtures/engines.ts': 'export const engine = 1;',
+  'host/test/fixtures/netns.ts': 'export const lab = 1;',
+  'host/test/fixtures/browser.ts': 'export const browser = 1;',
+  'host/test/plain.test.ts': `${HEAD}test('one', () => {});`,
+  'host/test/direct.test.ts': `${HEAD}import './fixtures/engines.ts';\ntest('one', () => {});`,
+  'host/test/indirect.test.ts': `${HEAD}import './suite.ts';\ntest('one', () => {});`,
+  'host/test/suite.ts': "export * from './fixtures/engines.ts';",
+  'host/test/lab.test.ts': `${HEAD}import './fixtures/netns.ts';\ntest('one', () => {});`,
+  'host/test/page.test.ts': `${HEAD}import './fixtures/browser.ts';\ntest('one', () => {});`,
+  'host/test/typed.test.ts': `${HEAD}import type { engine } from './fixtures/engines.ts';\ntest('one', () => {});`,
 };
 
 describe('npm test', () => {
@@ -104,27 +109,46 @@ describe('npm test', () => {
     assert.equal((await run('good', false, '--concurrency', 'many')).code, 2);
   });
 
-  test('what reaches the engine fixture is known', async () => {
-    const { stdout } = await run('heavy/test', false, '--list');
+  test('what a file takes of the host is known by the fixtures that it reaches', async () => {
+    const { stdout } = await run('host/test', false, '--list');
     assert.deepEqual(stdout.trim().split('\n'), [
-      'engine heavy/test/direct.test.ts',
-      'engine heavy/test/indirect.test.ts',
-      'plain  heavy/test/plain.test.ts',
+      'engine     host/test/direct.test.ts',
+      'engine     host/test/indirect.test.ts',
+      'lab        host/test/lab.test.ts',
+      'engine+lab host/test/page.test.ts',
+      'plain      host/test/plain.test.ts',
+      'plain      host/test/typed.test.ts',
     ]);
   });
 });
 
 describe('Schedule', () => {
-  test('engine files go first and never two at a time', () => {
-    const file = (path: string, heavy: boolean) => ({ path, heavy });
-    const schedule = new Schedule([file('a', false), file('b', true), file('c', true), file('d', false)]);
-    const first = schedule.take()!;
-    assert.equal(first.path, 'b');
-    assert.equal(schedule.take()!.path, 'a');
-    assert.equal(schedule.take()!.path, 'd');
-    assert.equal(schedule.take(), undefined, 'c has to wait for b');
+  const file = (path: string, ...takes: Resource[]): TestFile => ({ path, takes });
+
+  test('what takes most goes first, and never two at a time that take the same', async () => {
+    const files = [file('plain'), file('lab', 'lab'), file('engine', 'engine'), file('page', 'engine', 'lab')];
+    const schedule = new Schedule(files);
+    const page = await schedule.take();
+    assert.equal(page?.path, 'page');
+    const plain = await schedule.take();
+    assert.equal(plain?.path, 'plain');
+    const taken: string[] = [];
+    const workers = [0, 1].map(async () => taken.push((await schedule.take())!.path));
+    schedule.done(plain);
+    await new Promise(setImmediate);
+    assert.deepEqual(taken, [], 'the rest has to wait for the page');
+    schedule.done(page);
+    await Promise.all(workers);
+    assert.deepEqual(taken, ['engine', 'lab'], 'an engine and a lab do not meet');
+  });
+
+  test('files that take the same go one after the other, and a worker ends when none waits', async () => {
+    const schedule = new Schedule([file('a', 'engine'), file('b', 'engine')]);
+    const first = await schedule.take();
+    assert.equal(first?.path, 'a');
+    const [second, none] = [schedule.take(), schedule.take()];
     schedule.done(first);
-    assert.equal(schedule.take()!.path, 'c');
-    assert.equal(schedule.take(), undefined);
+    assert.equal((await second)?.path, 'b');
+    assert.equal(await none, undefined);
   });
 });

@@ -1,18 +1,27 @@
-// Finds the test files and decides which may run beside others: a file that reaches a container engine or network namespaces
-// works the machine hard and changes its interfaces, so only one such file runs at a time. A browser drops its connections
-// whenever an interface comes or goes.
+// Finds the test files and decides which may run beside others. Of files that work on the host itself one of a kind runs at a
+// time: one with a container engine, which makes bridges and control groups, and one with network namespaces, in which programs
+// are put into the kernel too. The two kinds don't meet. A browser meets both: it drops its connections whenever an interface
+// comes or goes.
 import { existsSync } from 'node:fs';
 import { glob, readFile } from 'node:fs/promises';
 import { posix, relative, resolve, sep } from 'node:path';
 import { readModule } from '../../deploy/verify/modules.ts';
 
-/** Modules that make every test file that reaches them a heavy one. */
-const HEAVY_FIXTURES = /(^|\/)test\/fixtures\/(browser|engines|fleet|netns|stack)\.ts$/;
+/** What only one test file may have at a time. */
+export type Resource = 'engine' | 'lab';
+
+/** What a test file takes by reaching a fixture. */
+const TAKEN_BY: ReadonlyMap<string, readonly Resource[]> = new Map([
+  ['test/fixtures/engines.ts', ['engine']],
+  ['test/fixtures/netns.ts', ['lab']],
+  ['test/fixtures/browser.ts', ['engine', 'lab']],
+]);
 
 /** A test file, relative to the root with forward slashes. */
 export interface TestFile {
   readonly path: string;
-  readonly heavy: boolean;
+  /** Sorted; empty if any other file may run beside it. */
+  readonly takes: readonly Resource[];
 }
 
 /** All `*.test.ts` files under the given files and folders, in order. Throws if one doesn't exist. */
@@ -26,50 +35,71 @@ export async function findTestFiles(root: string, places: readonly string[]): Pr
       for await (const file of glob(`${path || '.'}/**/*.test.ts`, { cwd: root })) found.add(file.split(sep).join('/'));
   }
   const paths = [...found].filter((path) => !path.includes('node_modules/')).sort();
-  return await Promise.all(paths.map(async (path) => ({ path, heavy: await reachesHeavy(root, path, new Set()) })));
+  return await Promise.all(paths.map(async (path) => ({ path, takes: await takenBy(root, path) })));
 }
 
-async function reachesHeavy(root: string, path: string, seen: Set<string>): Promise<boolean> {
-  if (seen.has(path)) return false;
-  seen.add(path);
-  if (HEAVY_FIXTURES.test(path)) return true;
+async function takenBy(root: string, path: string): Promise<readonly Resource[]> {
+  const reached = new Set<string>();
+  await reach(root, path, reached);
+  const taken = [...TAKEN_BY].flatMap(([fixture, resources]) =>
+    [...reached].some((module) => module === fixture || module.endsWith(`/${fixture}`)) ? resources : [],
+  );
+  return [...new Set(taken)].sort();
+}
+
+/** Adds all modules that a test file reaches, itself included, but those of src. */
+async function reach(root: string, path: string, reached: Set<string>): Promise<void> {
+  if (reached.has(path)) return;
+  reached.add(path);
   const text = await readFile(resolve(root, path), 'utf8').catch(() => undefined);
-  if (text === undefined) return false;
+  if (text === undefined) return;
   let module: ReturnType<typeof readModule>;
   try {
     module = readModule(path, text);
   } catch {
-    return false; // It fails when it is run, with a better message than any here.
+    return; // It fails when it is run, with a better message than any here.
   }
   for (const { specifier, typeOnly } of module.references) {
     if (typeOnly || specifier === undefined || !specifier.startsWith('.')) continue;
     const target = posix.join(posix.dirname(path), specifier);
-    if (!target.startsWith('src/') && (await reachesHeavy(root, target, seen))) return true;
+    if (!target.startsWith('src/')) await reach(root, target, reached);
   }
-  return false;
 }
 
-/** Hands out files to workers: heavy ones first, never two heavy ones at a time. */
+/** Hands out files to workers, never two at a time that take the same. First those that fit beside the fewest others. */
 export class Schedule {
-  readonly #light: TestFile[];
-  readonly #heavy: TestFile[];
-  #heavyRuns = false;
+  readonly #waiting: TestFile[];
+  readonly #taken = new Set<Resource>();
+  /** Resolves when something taken is given back. */
+  #given = Promise.withResolvers<void>();
 
   constructor(files: readonly TestFile[]) {
-    this.#light = files.filter((file) => !file.heavy);
-    this.#heavy = files.filter((file) => file.heavy);
+    this.#waiting = files.toSorted((one, other) => rank(one) - rank(other));
   }
 
-  /** The next file to run; undefined if this worker has nothing left to do. Call `done` after each. */
-  take(): TestFile | undefined {
-    if (!this.#heavyRuns && this.#heavy.length > 0) {
-      this.#heavyRuns = true;
-      return this.#heavy.shift();
+  /** The next file to run, once there is one that may; undefined if none waits any more. Call `done` after each. */
+  async take(): Promise<TestFile | undefined> {
+    while (this.#waiting.length > 0) {
+      const at = this.#waiting.findIndex(({ takes }) => !takes.some((resource) => this.#taken.has(resource)));
+      if (at < 0) {
+        await this.#given.promise;
+        continue;
+      }
+      const [file] = this.#waiting.splice(at, 1);
+      for (const resource of file!.takes) this.#taken.add(resource);
+      return file;
     }
-    return this.#light.shift();
+    return undefined;
   }
 
   done(file: TestFile): void {
-    if (file.heavy) this.#heavyRuns = false;
+    for (const resource of file.takes) this.#taken.delete(resource);
+    this.#given.resolve();
+    this.#given = Promise.withResolvers();
   }
+}
+
+/** Files with an engine are the longest of those that take one thing. */
+function rank({ takes }: TestFile): number {
+  return -2 * takes.length - (takes.includes('engine') ? 1 : 0);
 }
