@@ -292,5 +292,9 @@ function conflicts(config: Values): ConfigConflict[] {
     const description = 'has more than host and port; it must look like https://HOST:PORT';
     found.push({ key: 'controller', description });
   }
-  return [...found, ...haConflicts(config.ha), ...programConflicts(config.programs, config.controllerUrl)];
+  return [
+    ...found,
+    ...haConflicts(config.ha, config.agentId),
+    ...programConflicts(config.programs, config.controllerUrl),
+  ];
 }

@@ -7,6 +7,10 @@ const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 
 const NAME = { pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/, allowed: '1 to 253 of A-Z a-z 0-9 . _ -' };
+const LEASE = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
+const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+/** Where Kubernetes puts what a pod needs to ask its API server. */
+const POD = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 /** Settings of leader election. */
 export const haSettings = {
@@ -81,27 +85,67 @@ export const haSettings = {
     description:
       "Swarm service whose labels say who leads: the replicas' own. ha.backend = swarm needs a manager node.",
   }),
-  namespace: setting(type.string({ ...NAME, placeholder: 'NAMESPACE' }), {
-    key: 'ha.kubernetes_namespace',
-    group: HA,
-    defaultText: "that of the pod's service account",
-    example: '"longline"',
-    description: 'Namespace of the Lease.',
-  }),
-  lease: setting(type.string({ ...NAME, placeholder: 'LEASE' }), {
-    key: 'ha.kubernetes_lease',
-    group: HA,
-    defaultText: 'longline-AGENT_ID',
-    example: '"longline-agent"',
-    description: 'Name of the Lease (coordination.k8s.io/v1).',
-  }),
+  kubernetes: {
+    host: setting(
+      type.string({ pattern: /^[A-Za-z0-9.:_-]{1,253}$/, allowed: 'a name or an address', placeholder: 'HOST' }),
+      {
+        key: 'ha.kubernetes_host',
+        group: HA,
+        envAliases: ['KUBERNETES_SERVICE_HOST'],
+        example: '"10.96.0.1"',
+        description: 'API server that has the Lease. A pod is told by Kubernetes.',
+      },
+    ),
+    port: setting(type.int({ min: 1, max: 65_535 }), {
+      key: 'ha.kubernetes_port',
+      group: HA,
+      envAliases: ['KUBERNETES_SERVICE_PORT'],
+      default: 443,
+      description: 'Its port.',
+    }),
+    tokenFile: setting(type.path(), {
+      key: 'ha.kubernetes_token_file',
+      group: HA,
+      default: `${POD}/token`,
+      description: 'File with the token of a service account; read anew for each request.',
+    }),
+    caFile: setting(type.path(), {
+      key: 'ha.kubernetes_ca_file',
+      group: HA,
+      default: `${POD}/ca.crt`,
+      description: 'PEM file of the CAs to trust for the API server; read anew for each request.',
+    }),
+    namespace: setting(type.string({ pattern: NAMESPACE, allowed: '1 to 63 of a-z 0-9 -', placeholder: 'NAMESPACE' }), {
+      key: 'ha.kubernetes_namespace',
+      group: HA,
+      defaultText: "that of the pod's service account",
+      example: '"longline"',
+      description: 'Namespace of the Lease.',
+    }),
+    lease: setting(type.string({ pattern: LEASE, allowed: '1 to 253 of a-z 0-9 - .', placeholder: 'LEASE' }), {
+      key: 'ha.kubernetes_lease',
+      group: HA,
+      defaultText: 'longline-AGENT_ID',
+      example: '"longline-agent"',
+      description: 'Name of the Lease (coordination.k8s.io/v1).',
+    }),
+  },
 } as const;
 
 /** Leader election's settings, resolved. */
 export type HaConfig = Resolved<typeof haSettings>;
 
+/** Name of the Lease of an agent, if its id makes one. */
+export function leaseName({ lease }: HaConfig['kubernetes'], agentId: string): string | undefined {
+  const name = lease ?? `longline-${agentId}`;
+  return LEASE.test(name) ? name : undefined;
+}
+
+/** The file that says in which namespace a pod is. */
+export const POD_NAMESPACE_FILE = `${POD}/namespace`;
+
 /** Relations that don't hold. */
-export function haConflicts(ha: HaConfig): ConfigConflict[] {
+export function haConflicts(ha: HaConfig, agentId: string): ConfigConflict[] {
   if (!ha.enabled) return [];
   const found: ConfigConflict[] = [];
   if (ha.renewMs * 3 > ha.ttlMs) {
@@ -113,6 +157,20 @@ export function haConflicts(ha: HaConfig): ConfigConflict[] {
   }
   if (ha.backend === 'swarm' && ha.swarmService === undefined) {
     found.push({ key: 'ha.swarm_service', description: 'is missing; ha.backend = swarm needs the name of a service' });
+  }
+  if (ha.backend === 'kubernetes') found.push(...kubernetesConflicts(ha, agentId));
+  return found;
+}
+
+function kubernetesConflicts({ kubernetes }: HaConfig, agentId: string): ConfigConflict[] {
+  const found: ConfigConflict[] = [];
+  if (kubernetes.host === undefined) {
+    const description = 'is missing; outside of a pod, ha.backend = kubernetes needs the name of an API server';
+    found.push({ key: 'ha.kubernetes_host', description });
+  }
+  if (leaseName(kubernetes, agentId) === undefined) {
+    const description = `is missing; longline-${agentId} is no name for a Lease, which has a-z 0-9 - . only`;
+    found.push({ key: 'ha.kubernetes_lease', description });
   }
   return found;
 }

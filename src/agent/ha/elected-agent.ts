@@ -30,7 +30,13 @@ export interface ElectedAgent {
 
 /** Longest that a first enrolment keeps this replica from standing by. */
 const TEND_LIMIT_MS = 20_000;
-const RETRY_MS = 500;
+/** How often a standby asks: what is asked by many agents of a cluster, less often. */
+const RETRY_MS: Readonly<Record<AgentConfig['ha']['backend'], number>> = {
+  file: 500,
+  redis: 500,
+  swarm: 1000,
+  kubernetes: 1000,
+};
 /** As sysexits.h has it: a failure from within. */
 const EX_SOFTWARE = 70;
 
@@ -43,8 +49,8 @@ export async function runElected(agent: ElectedAgent): Promise<void> {
   using _ = keepThroughHangup(log);
   await tendFirst(agent);
   const epochs = await EpochRecord.open(epochFolder(config));
-  await using lock = await makeLock(config, holder, elapsed);
-  const retryMs = Math.min(RETRY_MS, renewMs);
+  await using lock = await makeLock(agent, holder, elapsed);
+  const retryMs = Math.min(RETRY_MS[backend], renewMs);
   const election = new Election({ lock, epochs, ttlMs, renewMs, retryMs, clock, elapsed, log });
   const startedAtMs = clock.now();
   await runReplica(
@@ -85,7 +91,7 @@ async function tendFirst({ tend, clock, log, signal }: ElectedAgent): Promise<vo
   }
 }
 
-async function makeLock(config: AgentConfig, holder: string, elapsed: () => number): Promise<LeaderLock> {
+async function makeLock({ config, clock }: ElectedAgent, holder: string, elapsed: () => number): Promise<LeaderLock> {
   const { agentId, ha } = config;
   switch (ha.backend) {
     case 'file': {
@@ -102,9 +108,15 @@ async function makeLock(config: AgentConfig, holder: string, elapsed: () => numb
         ...(ca === undefined ? {} : { trustedCertificates: await readFile(ca, 'utf8') }),
       });
     }
+    case 'kubernetes': {
+      const { makeKubernetesLock } = await import('./kubernetes-lock.ts');
+      return await makeKubernetesLock(config, holder, elapsed, clock);
+    }
     case 'swarm':
-    case 'kubernetes':
-      throw new LonglineError('unsupported', `ha.backend: ${ha.backend} can't be had yet; use file or redis`);
+      throw new LonglineError(
+        'unsupported',
+        `ha.backend: ${ha.backend} can't be had yet; use file, redis or kubernetes`,
+      );
   }
 }
 
