@@ -147,7 +147,10 @@ async function openAudit({ config, clock, log, folder }: Foundation, holder: Hol
   return stack.use(audit);
 }
 
-function makeIdentity({ config, clock, log, folder, trust, leadership }: Foundation, audit: AuditLog): AgentIdentity {
+function makeIdentity(
+  { config, clock, log, folder, tracer, trust, leadership }: Foundation,
+  audit: AuditLog,
+): AgentIdentity {
   const { caFile } = config;
   return new AgentIdentity({
     folder: folder.file('identity'),
@@ -161,6 +164,7 @@ function makeIdentity({ config, clock, log, folder, trust, leadership }: Foundat
     trustedCertificates: async () => (caFile === undefined ? undefined : await readFile(caFile, 'utf8')),
     clock,
     log,
+    tracer,
     onEnrolled: async ({ controllerId, controllerKeys }) => {
       await writeEnrollmentTrust(folder.file(ENROLLMENT_TRUST_FILE), { controllerId, keys: controllerKeys });
       await trust.load();
@@ -288,6 +292,6 @@ function makeView(
   });
 }
 
-function makeLocalServer({ config, log, folder }: Foundation, parts: LocalParts): LocalServer {
-  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), parts, log.child({ part: 'local' }));
+function makeLocalServer({ config, log, folder, tracer }: Foundation, parts: LocalParts): LocalServer {
+  return new LocalServer(config.localSocket ?? folder.file('agent.sock'), parts, log.child({ part: 'local' }), tracer);
 }

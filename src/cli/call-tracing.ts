@@ -1,11 +1,12 @@
 // The trace of a command line: begun here where OTEL_* asks for it, or gone on with where TRACEPARENT names one, and handed to the
 // controller with each call. A call that is answered once is a span, a stream is none.
-import { ConnectError, type Interceptor } from '@connectrpc/connect';
+import { Code, ConnectError, type Interceptor } from '@connectrpc/connect';
 import type { Command } from 'commander';
 import { systemClock } from '../core/clock.ts';
 import { silentLogger } from '../core/logger.ts';
 import { ATTRIBUTE } from '../core/span-names.ts';
 import { noTracer, type Tracer, traced } from '../core/tracer.ts';
+import { rpcAttributes, tellAnswer } from '../telemetry/tracing/rpc-spans.ts';
 import type { CliIo } from './io.ts';
 
 /** Nobody waits longer for a collector than this, after the command is done. */
@@ -36,16 +37,21 @@ function traceCalls(tracer: Tracer, parent: string): Interceptor {
       return await next(request);
     }
     const method = `${request.service.typeName}/${request.method.name}`;
-    const attributes = { [ATTRIBUTE.rpcSystem]: 'grpc', [ATTRIBUTE.rpcMethod]: method };
-    return await traced(tracer, method, { kind: 'client', attributes }, async (span) => {
-      request.header.set('traceparent', span.traceparent);
-      try {
-        return await next(request);
-      } catch (error) {
-        span.set({ [ATTRIBUTE.rpcStatus]: String(ConnectError.from(error).code) });
-        throw error;
-      }
-    });
+    const { hostname, port } = new URL(request.url);
+    const at = { [ATTRIBUTE.serverAddress]: hostname, [ATTRIBUTE.serverPort]: Number(port || 443) };
+    const span = tracer.start(method, { kind: 'client', attributes: { ...rpcAttributes('grpc', method), ...at } });
+    request.header.set('traceparent', span.traceparent);
+    try {
+      const response = await span.run(() => next(request));
+      tellAnswer(span, { side: 'client', status: 'OK' });
+      return response;
+    } catch (error) {
+      const name = Code[ConnectError.from(error).code].replace(/(?<=[a-z])(?=[A-Z])/g, '_');
+      tellAnswer(span, { side: 'client', status: name.toUpperCase(), error });
+      throw error;
+    } finally {
+      span.end();
+    }
   };
 }
 

@@ -17,7 +17,8 @@ import type { Tracer } from '../core/tracer.ts';
 import { createLogger, type LogLevels } from '../telemetry/logger.ts';
 import { startLogExport } from '../telemetry/logs/log-export.ts';
 import type { Environment } from '../telemetry/otlp/environment.ts';
-import { startTracing } from '../telemetry/tracing/tracing.ts';
+import { tracePassing } from '../telemetry/tracing/trace-passing.ts';
+import { startTracing, type Tracing } from '../telemetry/tracing/tracing.ts';
 import {
   type ControllerConfig,
   type ControllerOptions,
@@ -100,7 +101,7 @@ export async function runController(
   await using stack = new AsyncDisposableStack();
   const telemetry = { environment, service: 'longline-controller', version: VERSION, clock };
   stack.use(await startLogExport({ ...telemetry, log: ownLog }));
-  const { tracer } = stack.use(await startTracing({ ...telemetry, log }));
+  const tracer = tracerOf(stack.use(await startTracing({ ...telemetry, log })));
   const directory = stack.use(await DataDirectory.open(config.dataDir));
   const identity = await openControllerIdentity(directory, certificateHosts(config), clock);
   const metrics = stack.use(new ControllerMetrics(clock, log));
@@ -148,6 +149,11 @@ export async function runController(
   return assembled(foundation, front, stack.move(), {
     ...{ url, contextPath, controllerId, plaintextPort, metricsPort, reload },
   });
+}
+
+/** Where nothing is traced, the traces of callers reach their agents all the same. */
+function tracerOf({ on, tracer }: Tracing): Tracer {
+  return on ? tracer : tracePassing();
 }
 
 function reloader(config: ControllerConfig, levels: LogLevels, log: Logger): Controller['reload'] {

@@ -48,6 +48,8 @@ export const ATTRIBUTE = {
   rpcSystem: 'rpc.system.name',
   rpcMethod: 'rpc.method',
   rpcStatus: 'rpc.response.status_code',
+  serverAddress: 'server.address',
+  serverPort: 'server.port',
   errorType: 'error.type',
   exceptionType: 'exception.type',
   exceptionMessage: 'exception.message',

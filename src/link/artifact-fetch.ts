@@ -44,15 +44,21 @@ export async function* fetchArtifact(
   const backoff = new Backoff(RETRY);
   for (;;) {
     const before = at;
+    let isWhole = false;
     const carrier = await carrierFor(options, digest, signal);
     try {
       for await (const { size, data } of readOnce(carrier, options.stallMs, digest, at, signal)) {
+        // What comes after the end is nobody's.
+        if (isWhole) return;
         yield { size, offset: at, data };
         at += data.length;
-        if (at >= size) return;
+        // Its end is still read: a call that is cut looks like one that failed.
+        isWhole = at >= size;
       }
+      if (isWhole) return;
       throw new LonglineError('unavailable', `the controller ended artifact ${digest} after ${at} bytes`);
     } catch (error) {
+      if (isWhole) return;
       const failure = toLonglineError(error);
       if (signal.aborted || !mayGoOn(failure)) throw failure;
       if (at > before) backoff.reset();

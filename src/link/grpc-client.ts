@@ -1,7 +1,14 @@
 // The agent's side of grpc-js: one channel for one connection, and bidirectional calls whose writes wait for the socket.
 // It knows Protobuf services and HTTP/2, not what the messages mean. Every failure of a call is a LonglineError.
 import type { DescMessage, DescMethodBiDiStreaming, DescMethodServerStreaming, MessageShape } from '@bufbuild/protobuf';
-import { type ChannelCredentials, Client, type ClientDuplexStream, type Metadata, status } from '@grpc/grpc-js';
+import {
+  type ChannelCredentials,
+  Client,
+  type ClientDuplexStream,
+  type Interceptor,
+  type Metadata,
+  status,
+} from '@grpc/grpc-js';
 import { LonglineError, reasonOfGrpcCode } from '../core/errors.ts';
 import { grpcMethodDefinition } from '../core/grpc-definition.ts';
 import { fieldsOf } from './wire-fields.ts';
@@ -74,6 +81,7 @@ export function openIncoming<I extends DescMessage, O extends DescMessage>(
   method: DescMethodServerStreaming<I, O>,
   request: MessageShape<I>,
   metadata: Metadata,
+  interceptors: Interceptor[] = [],
 ): IncomingCall<MessageShape<O>> {
   const definition = grpcMethodDefinition(method);
   const stream = client.makeServerStreamRequest(
@@ -82,6 +90,7 @@ export function openIncoming<I extends DescMessage, O extends DescMessage>(
     definition.responseDeserialize as (bytes: Buffer) => MessageShape<O>,
     request,
     metadata,
+    { interceptors },
   );
   const name = `${method.name} call`;
   let failure: unknown;

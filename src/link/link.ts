@@ -253,10 +253,11 @@ export class Link implements AsyncDisposable {
   }
 
   #sessionHost(): SessionHost {
-    const { clock, log, report, onCheckpointAck, mayAct } = this.#options;
+    const { clock, log, report, onCheckpointAck, mayAct, tracer } = this.#options;
     return {
       clock,
       log,
+      tracer,
       report,
       mayAct: mayAct ?? (() => true),
       outbox: this.#outbox,

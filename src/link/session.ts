@@ -13,6 +13,7 @@ import { LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import type { Progress } from '../core/progress.ts';
 import { TaskGroup } from '../core/task-group.ts';
+import type { Tracer } from '../core/tracer.ts';
 import type { CommandDispatcher } from './command-dispatcher.ts';
 import { Connection } from './connection.ts';
 import { ControlStream } from './control-stream.ts';
@@ -33,6 +34,7 @@ import { TunnelRelay } from './tunnel-relay.ts';
 export interface SessionHost {
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer?: Tracer | undefined;
   readonly report: HostReport;
   /** As LinkOptions.mayAct. */
   readonly mayAct: () => boolean;
@@ -120,7 +122,7 @@ export class Session {
     signal: AbortSignal,
   ): Promise<Session> {
     signal.throwIfAborted();
-    const connection = new Connection(target, host.tlsSessions, host.channel);
+    const connection = new Connection(target, host.tlsSessions, host.channel, host.tracer);
     let phase = 'TCP, TLS or HTTP/2 settings';
     const late = Promise.withResolvers<never>();
     const onAbort = () => late.reject(signal.reason);

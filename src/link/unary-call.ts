@@ -9,15 +9,19 @@ import {
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { LonglineError, reasonOfGrpcCode } from '../core/errors.ts';
 import { grpcMethodDefinition } from '../core/grpc-definition.ts';
+import { noTracer, type Tracer } from '../core/tracer.ts';
+import { tracedClient } from '../telemetry/tracing/grpc-calls.ts';
 import { DialCredentials, type DialTarget, TlsSessionCache } from './dial-credentials.ts';
 import { openChannel, statusMessage } from './grpc-client.ts';
 import { LINK_LIMITS } from './link-limits.ts';
 
-/** How long a call may take, and what ends it early. */
+/** How long a call may take, what ends it early, and who traces it. */
 export interface UnaryBounds {
   /** Over connecting, asking and the answer. */
   readonly limitMs: number;
   readonly signal: AbortSignal;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** Asks and gives the answer. Throws a LonglineError with the controller's reason, or `unavailable` if it can't be had. */
@@ -25,7 +29,7 @@ export async function callOnce<I extends DescMessage, O extends DescMessage>(
   method: DescMethodUnary<I, O>,
   request: MessageInitShape<I>,
   target: DialTarget,
-  { limitMs, signal }: UnaryBounds,
+  { limitMs, signal, tracer = noTracer }: UnaryBounds,
 ): Promise<MessageShape<O>> {
   signal.throwIfAborted();
   const credentials = new DialCredentials(target, new TlsSessionCache());
@@ -39,7 +43,7 @@ export async function callOnce<I extends DescMessage, O extends DescMessage>(
       definition.responseDeserialize as (bytes: Buffer) => MessageShape<O>,
       create(method.input, request),
       new Metadata(),
-      { deadline: Date.now() + limitMs },
+      { deadline: Date.now() + limitMs, interceptors: tracedClient(tracer, credentials.authority) },
       (error, response) => {
         if (error === null) resolve(response!);
         else reject(refusal(credentials.authority, error));

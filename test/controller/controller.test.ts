@@ -12,6 +12,7 @@ import { Code, type Client as ConnectClient, type ConnectError } from '@connectr
 import type { ServiceError } from '@grpc/grpc-js';
 import { ServerReflection } from '#gen/grpc/reflection/v1/reflection_pb.js';
 import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
+import { NetworkService } from '#gen/longline/fleet/v1/network_service_pb.js';
 import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { AgentMessageSchema, type ControllerMessage } from '#gen/longline/link/v1/link_pb.js';
 import type { ControllerOptions } from '../../src/controller/config.ts';
@@ -130,6 +131,31 @@ it('revokes one replica of an agent, and the others go on', async () => {
   assert.deepEqual(await held(), [other.instanceId]);
   const cancelled = once(going, 'error');
   going.cancel();
+  await cancelled;
+});
+
+it('hands the trace of a caller on to the agent, though it traces nothing itself', async () => {
+  await using controller = await start();
+  const context = await contextOf(controller);
+  const made = async (client: ConnectClient<typeof TokenService>) => await client.createEnrollmentToken({});
+  const { token } = await withConnect(context, TokenService, made, context.token);
+  const identity = await enrollAgent(context, 'host-1', parseEnrollmentToken(token).secret);
+  using agent = new AgentClient(`localhost:${new URL(context.url).port}`, identity);
+  const stream = agent.control();
+  assert.equal((await greeted(stream, identity, 0n)).message.case, 'welcome');
+  const told = nextMessage(stream);
+  const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
+  const wanted = { agentId: 'host-1', spec: { name: 'net', interface: 'wg0', addresses: ['10.0.0.1/24'] } };
+  const put = async (client: ConnectClient<typeof NetworkService>) =>
+    await client.putNetwork(wanted, { headers: { traceparent } });
+  await withConnect(context, NetworkService, put, context.token);
+  const { message } = await told;
+  assert.deepEqual(
+    [message.case, message.case === 'desiredState' && message.value.traceparent],
+    ['desiredState', traceparent],
+  );
+  const cancelled = once(stream, 'error');
+  stream.cancel();
   await cancelled;
 });
 

@@ -6,6 +6,7 @@ import { Backoff } from '../../core/backoff.ts';
 import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { LinkTarget, TargetSource } from '../../link/ports.ts';
 import { CredentialStore, type StoredCredentials } from './credential-store.ts';
 import { type EnrollmentGrant, enroll, hashToken, renew } from './enrollment.ts';
@@ -33,6 +34,7 @@ export interface IdentityOptions {
   readonly trustedCertificates: () => Promise<string | undefined>;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer?: Tracer | undefined;
   /** Called after an enrolment, before it is stored: the place to take over the controller's signing keys. */
   readonly onEnrolled: (grant: EnrollmentGrant) => Promise<void>;
 }

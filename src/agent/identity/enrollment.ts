@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { EnrollmentService } from '#gen/longline/link/v1/enrollment_pb.js';
 import { parseEnrollmentToken } from '../../core/enrollment-token.ts';
 import { LonglineError } from '../../core/errors.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import { callOnce } from '../../link/unary-call.ts';
 import { makeKeyAndRequest, pem } from './certificate-request.ts';
 import type { Credentials } from './credential-store.ts';
@@ -15,6 +16,7 @@ export interface EnrollmentApplicant {
   readonly controllerUrl: string;
   readonly agentId: string;
   readonly instanceId: string;
+  readonly tracer?: Tracer | undefined;
 }
 
 /** What an enrolment gives. */
@@ -51,7 +53,7 @@ export async function enroll(
     EnrollmentService.method.enroll,
     { token: secret, agentId: applicant.agentId, certificateRequest: request, instanceId: applicant.instanceId },
     { url: applicant.controllerUrl, credentials: { kind: 'anonymous', trustedCertificates: authority } },
-    { limitMs: CALL_LIMIT_MS, signal },
+    { limitMs: CALL_LIMIT_MS, signal, tracer: applicant.tracer },
   );
   return {
     credentials: { ...certificatesOf(response), privateKey },
@@ -73,7 +75,7 @@ export async function renew(
     EnrollmentService.method.renew,
     { certificateRequest: request },
     { url: applicant.controllerUrl, credentials: { kind: 'certificate', ...current } },
-    { limitMs: CALL_LIMIT_MS, signal },
+    { limitMs: CALL_LIMIT_MS, signal, tracer: applicant.tracer },
   );
   return { ...certificatesOf(response), privateKey };
 }

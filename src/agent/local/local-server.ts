@@ -52,6 +52,8 @@ import { grpcServiceDefinition } from '../../core/grpc-definition.ts';
 import { DescriptorIndex } from '../../core/grpc-reflection.ts';
 import { HealthState } from '../../core/health-state.ts';
 import type { Logger } from '../../core/logger.ts';
+import { noTracer, type Tracer } from '../../core/tracer.ts';
+import { tracedServer } from '../../telemetry/tracing/grpc-calls.ts';
 import { addHealth, addReflection } from './open-services.ts';
 import { freeSocketPath } from './socket-path.ts';
 
@@ -100,14 +102,18 @@ export interface LocalView {
 /** Serves LocalService. Dispose to stop and remove the socket. */
 export class LocalServer implements AsyncDisposable {
   readonly #path: string;
-  readonly #server = new Server({ 'grpc.max_receive_message_length': MAX_REQUEST_BYTES });
+  readonly #server: Server;
   readonly #health = new HealthState([]);
   readonly #log: Logger;
   #bound = false;
 
-  constructor(path: string, { networks, programs, view }: LocalParts, log: Logger) {
+  constructor(path: string, { networks, programs, view }: LocalParts, log: Logger, tracer: Tracer = noTracer) {
     this.#path = path;
     this.#log = log;
+    this.#server = new Server({
+      'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
+      interceptors: tracedServer(tracer),
+    });
     this.#server.addService(grpcServiceDefinition(LocalService), {
       ...(view === undefined ? {} : this.#agentHandlers(view)),
       ...(networks === undefined ? {} : this.#networkHandlers(networks)),

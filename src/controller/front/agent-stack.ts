@@ -5,6 +5,8 @@ import type { Duplex } from 'node:stream';
 import { type ConnectionInjector, Server as GrpcServer, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import { LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import { noTracer, type Tracer } from '../../core/tracer.ts';
+import { tracedServer } from '../../telemetry/tracing/grpc-calls.ts';
 import type { CertifiedAgent } from '../identity/agent-authentication.ts';
 import type { GrpcServiceRegistry } from './grpc-service.ts';
 import type { FrontLimits } from './limits.ts';
@@ -12,6 +14,18 @@ import { widenReceiveWindows } from './receive-window.ts';
 
 /** What HTTP/2 begins with, and no request of HTTP/1.1 does. */
 const HTTP2_PREFACE = Buffer.from('PRI');
+
+/** What it is made from. */
+export interface AgentStackOptions {
+  readonly limits: FrontLimits;
+  readonly log: Logger;
+  /** Adds the services. */
+  readonly register: (registry: GrpcServiceRegistry) => void;
+  /** Takes over plaintext connections that don't speak HTTP/2. */
+  readonly onHttp1: (socket: Socket) => void;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
+}
 
 /** Serves agents. Dispose ends all their connections at once. */
 export class AgentStack implements Disposable {
@@ -26,18 +40,12 @@ export class AgentStack implements Disposable {
   readonly #onHttp1: (socket: Socket) => void;
   readonly #log: Logger;
 
-  /** `register` adds the services; `onHttp1` takes over plaintext connections that don't speak HTTP/2. */
-  constructor(
-    limits: FrontLimits,
-    log: Logger,
-    register: (registry: GrpcServiceRegistry) => void,
-    onHttp1: (socket: Socket) => void,
-  ) {
+  constructor({ limits, log, onHttp1, register, tracer = noTracer }: AgentStackOptions) {
     this.#log = log;
     this.#onHttp1 = onHttp1;
     this.#firstBytesMs = limits.headersTimeoutMs;
     this.#maxConnections = limits.maxConnections;
-    this.#server = new GrpcServer(serverOptions(limits));
+    this.#server = new GrpcServer({ ...serverOptions(limits), interceptors: tracedServer(tracer) });
     register(this.#server);
     // Sockets come with their TLS done, so for grpc-js they are plain connections; it still finds the peer certificate.
     this.#injector = widenReceiveWindows(this.#server, limits.receiveWindowBytes, () =>

@@ -3,7 +3,6 @@
 // leads to the operators'. A client
 // certificate that is foreign, expired or revoked is refused: every call answers UNAUTHENTICATED and says why.
 // It knows no service by name. Failures of one connection never touch another.
-import type { Socket } from 'node:net';
 import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
 import type { Interceptor } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
@@ -89,8 +88,11 @@ export class Front implements AsyncDisposable {
     const { upgrades } = options;
     this.#operators = new OperatorStack({ handler, upgrades, limits, clock, log });
     this.#stopping.signal.addEventListener('abort', () => upgrades?.[Symbol.dispose](), { once: true });
-    const toPages = (socket: Socket) => this.#operators.injectAgents(socket, 'by_api_key');
-    this.#agents = new AgentStack(limits, log, (registry) => options.agentRoutes.register(registry), toPages);
+    this.#agents = new AgentStack({
+      ...{ limits, log, tracer: options.tracer },
+      register: (registry) => options.agentRoutes.register(registry),
+      onHttp1: (socket) => this.#operators.injectAgents(socket, 'by_api_key'),
+    });
     this.#port = new TlsPort({
       credentials,
       clientAuthority: options.clientAuthority,

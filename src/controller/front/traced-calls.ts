@@ -2,23 +2,11 @@
 // the caller's trace, and what handlers read as the caller's trace is this span. Streams get none, but for the beginning of those
 // that ask for something: their span ends with the first answer. Reads get one only within the trace of their caller.
 import { Code, ConnectError, type Interceptor, type UnaryRequest } from '@connectrpc/connect';
-import { ATTRIBUTE } from '../../core/span-names.ts';
-import type { Span, Tracer } from '../../core/tracer.ts';
+import { noSpan, type Span, type Tracer } from '../../core/tracer.ts';
+import { isRead, rpcAttributes, tellAnswer } from '../../telemetry/tracing/rpc-spans.ts';
 
 /** Streams that ask for something to be done. */
 const ASKING_STREAMS: ReadonlySet<string> = new Set(['RunJob', 'StartSession']);
-const READ = /^(Get|List|Wait|Watch|Tail|Read|Find|Check|Explain)/;
-
-/** By the conventions, what the server is to blame for; the rest is its caller's. */
-const SERVER_FAULTS: ReadonlySet<Code> = new Set([
-  Code.Unknown,
-  Code.DeadlineExceeded,
-  Code.Unimplemented,
-  Code.Internal,
-  Code.Unavailable,
-  Code.DataLoss,
-]);
-
 type Request = Pick<UnaryRequest, 'header' | 'method' | 'service' | 'stream'> | Parameters<ReturnType<Interceptor>>[0];
 
 /** Spans calls. The outermost interceptor, so that it sees how each was answered. */
@@ -27,9 +15,10 @@ export function traceCalls(tracer: Tracer): Interceptor {
     if (!isTraced(request)) return await next(request);
     const isGrpc = request.header.get('content-type')?.startsWith('application/grpc') ?? false;
     const method = `${request.service.typeName}/${request.method.name}`;
-    const attributes = { [ATTRIBUTE.rpcSystem]: isGrpc ? 'grpc' : 'connectrpc', [ATTRIBUTE.rpcMethod]: method };
+    const attributes = rpcAttributes(isGrpc ? 'grpc' : 'connectrpc', method);
     const parent = request.header.get('traceparent') ?? '';
     const span = tracer.start(method, { parent, kind: 'server', attributes });
+    if (span === noSpan) return await next(request);
     request.header.set('traceparent', span.traceparent);
     const answered = (error?: unknown) => {
       tellStatus(span, error, isGrpc);
@@ -50,19 +39,17 @@ export function traceCalls(tracer: Tracer): Interceptor {
 function isTraced({ header, method, service }: Request): boolean {
   if (!service.typeName.startsWith('longline.')) return false;
   if (method.methodKind !== 'unary') return ASKING_STREAMS.has(method.name);
-  return !READ.test(method.name) || header.has('traceparent');
+  return !isRead(method.name) || header.has('traceparent');
 }
 
 function tellStatus(span: Span, error: unknown, isGrpc: boolean): void {
   if (error === undefined) {
-    if (isGrpc) span.set({ [ATTRIBUTE.rpcStatus]: 'OK' });
+    // Connect has no name for it.
+    if (isGrpc) tellAnswer(span, { side: 'server', status: 'OK' });
     return;
   }
-  const { code } = ConnectError.from(error);
-  const name = Code[code].replace(/(?<=[a-z])(?=[A-Z])/g, '_');
-  const told = isGrpc ? name.toUpperCase() : name.toLowerCase();
-  span.set({ [ATTRIBUTE.rpcStatus]: told, [ATTRIBUTE.errorType]: told });
-  if (SERVER_FAULTS.has(code)) span.fail(error, told);
+  const name = Code[ConnectError.from(error).code].replace(/(?<=[a-z])(?=[A-Z])/g, '_');
+  tellAnswer(span, { side: 'server', status: isGrpc ? name.toUpperCase() : name.toLowerCase(), error });
 }
 
 async function* untilFirst<T>(

@@ -3,7 +3,6 @@
 import {
   type Attributes,
   type Context,
-  isSpanContextValid,
   type Span as OtelSpan,
   type Tracer as OtelTracer,
   ROOT_CONTEXT,
@@ -16,6 +15,7 @@ import { ATTRIBUTE } from '../../core/span-names.ts';
 import type { Span, SpanAttributes, SpanOptions, Tracer } from '../../core/tracer.ts';
 import { redactText } from '../logger.ts';
 import { type CurrentSpan, currentSpan } from './current-span.ts';
+import { parseTraceparent } from './traceparent.ts';
 
 const KINDS: Readonly<Record<NonNullable<SpanOptions['kind']>, SpanKind>> = {
   internal: SpanKind.INTERNAL,
@@ -24,7 +24,6 @@ const KINDS: Readonly<Record<NonNullable<SpanOptions['kind']>, SpanKind>> = {
   producer: SpanKind.PRODUCER,
   consumer: SpanKind.CONSUMER,
 };
-const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/;
 const MAX_TEXT = 1024;
 
 /** A tracer whose spans go where the given one's do. */
@@ -83,10 +82,8 @@ class TracedSpan implements Span {
 }
 
 function contextOf(traceparent: string): Context {
-  const [, traceId, spanId, flags] = TRACEPARENT.exec(traceparent) ?? [];
-  if (traceId === undefined) return ROOT_CONTEXT;
-  const ids = { traceId, spanId: spanId!, traceFlags: Number.parseInt(flags!, 16) & 1, isRemote: true };
-  return isSpanContextValid(ids) ? trace.setSpanContext(ROOT_CONTEXT, ids) : ROOT_CONTEXT;
+  const ids = parseTraceparent(traceparent);
+  return ids === undefined ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, { ...ids, isRemote: true });
 }
 
 function formatted({ ids }: CurrentSpan): string {
