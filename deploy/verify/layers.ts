@@ -35,6 +35,9 @@ const SERVED_NOUNS: Readonly<Record<string, readonly string[]>> = {
 /** Parts of the agent that offline commands of the command line read and write files with. */
 const OFFLINE_AGENT_PARTS = /^src\/agent\/(policy|audit|trust)(\/|[-.\w]*\.ts$)/;
 
+/** What concerns a process as a whole, whoever starts it: how it ends, and whom it tells of itself. */
+const OF_ANY_PROCESS = /^src\/platform\/process\/(immediate-end|service-manager)\.ts$/;
+
 /** Layer of a repository path; undefined for what belongs to none. */
 export function layerOf(path: string): Layer | undefined {
   const parted = /^src\/(platform|capabilities)\/([^/]+)\//.exec(path);
@@ -70,8 +73,9 @@ function judgeCapability(from: Layer, to: Layer, edge: LayerEdge): string | unde
 function judgeCli(to: Layer, edge: LayerEdge): string | undefined {
   if (['core', 'gen', 'cli', 'agent', 'controller'].includes(to.name)) return undefined;
   if (to.name === 'platform' && to.part === 'sqlite') return undefined;
+  if (OF_ANY_PROCESS.test(edge.to)) return undefined;
   if (edge.to.startsWith('src/telemetry/tracing/')) return undefined;
-  return `cli may import gen, core, platform/sqlite, telemetry/tracing and, where it starts them, agent and controller; not ${edge.to}`;
+  return `cli may import gen, core, platform/sqlite, the end of a process and its service manager, telemetry/tracing and, where it starts them, agent and controller; not ${edge.to}`;
 }
 
 const PLAIN_LAYERS: Readonly<Record<string, readonly string[]>> = {

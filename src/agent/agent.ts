@@ -4,9 +4,12 @@
 // Stopping leaves everything that runs outside the process alone; the next start adopts it.
 import { systemClock } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
+import type { Hangups } from '../core/hangups.ts';
+import { ServiceVoice } from '../core/service-voice.ts';
 import { ATTRIBUTE } from '../core/span-names.ts';
 import { TaskGroup } from '../core/task-group.ts';
 import { noTracer, type Tracer } from '../core/tracer.ts';
+import { tellServiceManager } from '../platform/process/service-manager.ts';
 import { createLogger, type LeveledLogger } from '../telemetry/logger.ts';
 import { startLogExport } from '../telemetry/logs/log-export.ts';
 import { startTracing } from '../telemetry/tracing/tracing.ts';
@@ -19,7 +22,6 @@ import type { Leadership } from './ha/leadership.ts';
 import { LiveSettings } from './live-settings.ts';
 import { applyLevels } from './log-levels.ts';
 import { openRules } from './rules.ts';
-import { ServiceVoice } from './service/service-voice.ts';
 import { AGENT_BUILD, AGENT_VERSION } from './version.ts';
 
 /** How often an unavailable capability is tried again. */
@@ -27,41 +29,43 @@ const REOPEN_EVERY_MS = 15_000;
 /** More than opening all capabilities takes on a host that is slow. */
 const PASS_LIMIT_MS = 300_000;
 
-/**
- * Runs the agent until the signal aborts. Rejects if it can't start.
- * @param reread gives the settings as they are now, for a reload.
- * @param environment where private keys of networks may stand, and OTEL_* may ask for traces and logs.
- */
-export async function runAgent(
-  config: AgentConfig,
-  reread: () => Promise<AgentConfig>,
-  signal: AbortSignal,
-  environment: Foundation['environment'] = {},
-): Promise<void> {
+/** How the process is told to run. */
+export interface AgentProcess {
+  readonly config: AgentConfig;
+  /** Gives the settings as they are now, for a reload. */
+  readonly reread: () => Promise<AgentConfig>;
+  /** Where private keys of networks may stand, and OTEL_* may ask for traces and logs. */
+  readonly environment: Foundation['environment'];
+  readonly hangups: Hangups;
+}
+
+/** Runs the agent until the signal aborts. Rejects if it can't start. */
+export async function runAgent(agent: AgentProcess, signal: AbortSignal): Promise<void> {
+  const { config, environment } = agent;
   const log = createLogger({ level: config.log.level, name: 'agent', journal: environment['JOURNAL_STREAM'] });
   await using _copy = await startLogExport({ ...telemetryOf(config, environment), log });
-  await using voice = new ServiceVoice({ environment, clock: systemClock, log });
-  const stop = () => voice.stopping();
+  await using voice = new ServiceVoice({ environment, clock: systemClock, log, tell: tellServiceManager });
+  const stop = () => {
+    log.info('told to stop');
+    voice.stopping();
+  };
   signal.addEventListener('abort', stop, { once: true });
-  const start: Start = { config, reread, environment, log, voice };
+  const start: Start = { ...agent, log, voice };
   if (config.ha.enabled) return await runAsReplica(start, signal);
   // Once there were replicas, the controller takes nobody of an earlier epoch.
   await runAlone(start, { epoch: await EpochRecord.read(epochFolder(config)) }, signal);
 }
 
-interface Start {
-  readonly config: AgentConfig;
-  readonly reread: () => Promise<AgentConfig>;
-  readonly environment: Foundation['environment'];
+interface Start extends AgentProcess {
   readonly log: LeveledLogger;
   readonly voice: ServiceVoice;
 }
 
 async function runAsReplica(start: Start, signal: AbortSignal): Promise<void> {
-  const { config, log, voice } = start;
+  const { config, log, voice, hangups } = start;
   const { runElected } = await import('./ha/elected-agent.ts');
   await runElected({
-    ...{ config, clock: systemClock, log, signal },
+    ...{ config, clock: systemClock, log, signal, hangups },
     lead: async (leadership, term) => await runAlone(start, leadership, term),
     tend: async (stop) => await tend(start, stop),
     // A standby does what it is for.
@@ -73,11 +77,7 @@ async function runAlone(start: Start, leadership: Leadership, signal: AbortSigna
   await using stack = new AsyncDisposableStack();
   const { config, environment, log } = start;
   const { tracer } = stack.use(await startTracing({ ...telemetryOf(config, environment), log }));
-  await serve(
-    await assemble(await openFoundation(start, leadership, tracer, stack), stack, signal),
-    start.voice,
-    signal,
-  );
+  await serve(await assemble(await openFoundation(start, leadership, tracer, stack), stack, signal), start, signal);
 }
 
 /** What its telemetry over OTLP says of itself. */
@@ -109,8 +109,8 @@ async function openFoundation(
   };
 }
 
-async function serve(agent: Agent, voice: ServiceVoice, signal: AbortSignal): Promise<void> {
-  const { config, clock, log, identity, link, registry, local, http, programs, passes } = agent;
+async function serve(agent: Agent, { voice, hangups }: Start, signal: AbortSignal): Promise<void> {
+  const { config, clock, log, identity, link, registry, local, http, programs, passes, tasks: mustGetOn } = agent;
   await local.open();
   await openControl(agent);
   await http.open();
@@ -120,7 +120,7 @@ async function serve(agent: Agent, voice: ServiceVoice, signal: AbortSignal): Pr
   programs.begin();
   await link.resume(({ id, attempt }) => agent.sessions.followsLog(id, attempt));
   await using tasks = new TaskGroup(signal);
-  using _ = reloadOnHangup(agent, voice);
+  using _ = hangups.handle(() => reload(agent, voice));
   tasks.spawn((stop) => link.run(stop));
   tasks.spawn((stop) => identity.keepRenewed(() => link.reconnect('the certificate was renewed'), stop));
   tasks.spawn(async (stop) => {
@@ -131,7 +131,7 @@ async function serve(agent: Agent, voice: ServiceVoice, signal: AbortSignal): Pr
     }
   });
   local.setServing(true);
-  voice.ready({ tasks: () => [...link.progress, passes], status: () => `link ${link.status().state.kind}` });
+  voice.ready({ tasks: mustGetOn, status: () => `link ${link.status().state.kind}` });
   const { agentId, controllerUrl: controller } = config;
   log.info('agent is running', { agentId, controller, version: AGENT_VERSION, build: AGENT_BUILD });
   await tasks.wait();
@@ -149,12 +149,8 @@ async function openControl({ config, control, log }: Agent): Promise<void> {
   }
 }
 
-function reloadOnHangup({ reload, log }: Agent, voice: ServiceVoice): Disposable {
-  const onHangup = () => {
-    voice
-      .reload(reload)
-      .catch((error: unknown) => log.error('reload refused; all stays as it was', { err: describeError(error) }));
-  };
-  process.on('SIGHUP', onHangup);
-  return { [Symbol.dispose]: () => process.off('SIGHUP', onHangup) };
+function reload({ reload, log }: Agent, voice: ServiceVoice): void {
+  voice
+    .reload(reload)
+    .catch((error: unknown) => log.error('reload refused; all stays as it was', { err: describeError(error) }));
 }

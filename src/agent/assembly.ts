@@ -57,6 +57,8 @@ export interface Agent extends Foundation {
   readonly health: AgentHealth;
   /** Of looking again at capabilities that are unavailable. */
   readonly passes: Progress;
+  /** Whatever must get on. */
+  readonly tasks: () => readonly Progress[];
 }
 
 /** Filled while the parts come up; nothing calls through it before all are there. */
@@ -103,7 +105,8 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const calls = { networks: networkCalls(networks, base.clock), programs: programCalls(programs.capability) };
   const passes = new Progress('capabilities', base.clock);
   const serving = () => holder.local?.serving ?? false;
-  const looked = { link, identity, audit, registry, capabilities: capabilities.all, tasks: [passes], serving };
+  const tasks = () => [...link.progress, passes, ...networks.progress, ...programs.capability.progress];
+  const looked = { link, identity, audit, registry, capabilities: capabilities.all, tasks, serving };
   const health = makeHealth({ ...base, ...looked }, stack);
   const view = makeView(base, { identity, link, report, reload, health });
   const local = stack.use(makeLocalServer(base, { view, ...calls }));
@@ -125,7 +128,7 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     metrics.route(),
   ];
   const http = stack.use(new AgentHttp(base.config.http, routes, base.clock, log.child({ part: 'http' })));
-  return { ...base, identity, link, registry, sessions, programs, local, http, control, reload, health, passes };
+  return { ...base, identity, link, registry, sessions, programs, local, http, control, reload, health, passes, tasks };
 }
 
 /** Enrols, or renews what is due, and lets go of all again: for a replica that stands by. */

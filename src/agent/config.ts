@@ -68,6 +68,7 @@ const link = {
   }),
   allowedControllers: setting(type.list(type.string({ placeholder: 'ID' })), {
     key: 'allowed_controllers',
+    live: true,
     flag: '--allowed-controller',
     group: LINK,
     default: [],
@@ -193,6 +194,7 @@ const spool = {
 const log = {
   level: setting(type.oneOf(['debug', 'info', 'warn', 'error']), {
     key: 'log_level',
+    live: true,
     group: LOG,
     envAliases: ['AGENT_LOG_LEVEL'],
     default: 'info',
@@ -202,6 +204,7 @@ const log = {
     type.map(/^[a-z][a-z ]{0,40}=(debug|info|warn|error)$/, 'PART=LEVEL; levels debug, info, warn, error'),
     {
       key: 'log_parts',
+      live: true,
       flag: '--log-part',
       group: LOG,
       default: {},

@@ -14,13 +14,12 @@ import type { AgentIdentity } from './identity/agent-identity.ts';
 
 /** What health looks at. */
 export interface HealthSetup extends Pick<Foundation, 'config' | 'folder' | 'clock'> {
-  readonly link: Pick<Link, 'status' | 'progress'>;
+  readonly link: Pick<Link, 'status'>;
   readonly identity: Pick<AgentIdentity, 'certificateLife'>;
   readonly audit: Pick<AuditLog, 'failure'>;
   readonly registry: Pick<CapabilityRegistry, 'availability'>;
   readonly capabilities: readonly Capability[];
-  /** Tasks of the agent beside those of the link. */
-  readonly tasks: readonly Progress[];
+  readonly tasks: () => readonly Progress[];
   /** False before the agent takes work, and once it stops. */
   readonly serving: () => boolean;
 }
@@ -37,7 +36,7 @@ export function makeHealth(setup: HealthSetup, stack: AsyncDisposableStack): Age
     },
     checks: [
       eventLoopCheck(pulse),
-      tasksCheck(() => [...link.progress, ...tasks]),
+      tasksCheck(tasks),
       dataFolderCheck(folder.path, config.spool.minFreeBytes),
       // Without these two nothing may be done; without the third output is lost, and declared.
       writeCheck('journal', () => link.status().journalFailure, 'failed'),

@@ -1,19 +1,9 @@
 // The agent's settings while it runs: what may change under way, and what would need a new start. Read anew together with
 // policy and trust; what can't change keeps its old value, and is told with the reason.
 import type { JobsConfig } from '../capabilities/jobs/config.ts';
-import { settingsOf } from '../core/config/setting.ts';
+import { changedSettings, liveView, type RefusedSetting, refusedSettings } from '../core/config/changed-settings.ts';
 import { type AgentConfig, agentConfig } from './config.ts';
 import { jobsConfigOf } from './jobs-setup.ts';
-
-/** Keys of settings that take effect at once; of `jobs.max_…` those that bound a single job. */
-const LIVE =
-  /^(log_level|log_parts|allowed_controllers|jobs\.allowed_images|jobs\.default_\w+|jobs\.max_(?!concurrent|queued)\w+)$/;
-
-/** A setting that was changed and keeps its old value. */
-export interface RefusedSetting {
-  readonly key: string;
-  readonly reason: string;
-}
 
 /** Changes that were read and hold once `put` is called. */
 export interface SettingChanges {
@@ -38,7 +28,7 @@ export class LiveSettings {
     this.#read = read;
     this.#setLog = setLog;
     this.#jobs = jobsConfigOf(config);
-    this.jobs = this.#view();
+    this.jobs = liveView(() => this.#jobs);
   }
 
   /** The settings in force. */
@@ -50,13 +40,9 @@ export class LiveSettings {
   async read(): Promise<SettingChanges> {
     const next = await this.#read();
     const jobs = jobsConfigOf(next);
-    const applied: string[] = [];
-    const refused: RefusedSetting[] = [];
-    for (const { setting, path } of settingsOf(agentConfig.table)) {
-      if (same(at(this.#config, path), at(next, path))) continue;
-      if (LIVE.test(setting.key)) applied.push(setting.key);
-      else refused.push({ key: setting.key, reason: 'it takes effect at the next start of the agent only' });
-    }
+    const changed = changedSettings(agentConfig.table, this.#config, next);
+    const applied = changed.filter(({ live }) => live).map(({ key }) => key);
+    const refused = refusedSettings(changed, 'agent');
     return { applied, refused, put: () => this.#put(next, jobs) };
   }
 
@@ -72,23 +58,4 @@ export class LiveSettings {
     this.#jobs = { ...this.#jobs, allowedImages, defaults, limits, imagePatterns: jobs.imagePatterns };
     this.#setLog(log);
   }
-
-  #view(): JobsConfig {
-    const view = {};
-    for (const key of Object.keys(this.#jobs) as (keyof JobsConfig)[]) {
-      Object.defineProperty(view, key, { enumerable: true, get: () => this.#jobs[key] });
-    }
-    return Object.freeze(view) as JobsConfig;
-  }
-}
-
-function at(config: AgentConfig, path: readonly string[]): unknown {
-  return path.reduce<unknown>((value, name) => (value as Record<string, unknown>)[name], config);
-}
-
-/** By content; secrets by what they hide. */
-function same(before: unknown, after: unknown): boolean {
-  const plain = (value: unknown) =>
-    typeof value === 'object' && value !== null && 'reveal' in value ? (value.reveal as () => string)() : value;
-  return JSON.stringify(plain(before)) === JSON.stringify(plain(after));
 }

@@ -1,5 +1,6 @@
 // What this host lets be done on it: trust and policy, opened together and read anew together.
 import type { JobsConfig } from '../capabilities/jobs/config.ts';
+import type { RefusedSetting } from '../core/config/changed-settings.ts';
 import { describeError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import type { PathView } from '../core/policy/mount-rules.ts';
@@ -7,7 +8,7 @@ import { parseEngineAddress } from '../platform/docker/engine-address.ts';
 import type { AuditLog } from './audit/audit-log.ts';
 import type { AgentConfig } from './config.ts';
 import type { DataFolder } from './data-folder.ts';
-import type { LiveSettings, RefusedSetting, SettingChanges } from './live-settings.ts';
+import type { LiveSettings, SettingChanges } from './live-settings.ts';
 import { hostPaths } from './policy/host-paths.ts';
 import { PolicyStore } from './policy/policy-store.ts';
 import { ENROLLMENT_TRUST_FILE } from './trust/enrollment-trust.ts';
@@ -107,7 +108,8 @@ export async function reloadRules(
   const { applied, refused } = changes;
   const files = [...policy.files, ...trust.files];
   audit.note({ event: 'policy_reloaded', outcome: 'applied', summary: { files, settings: applied } });
-  for (const { key, reason } of refused) log.warn('a changed setting keeps its old value', { key, reason });
+  for (const { key, value, reason } of refused)
+    log.warn('a changed setting keeps its old value', { key, value, reason });
   log.info('policy and trust were read anew', { files, settings: applied });
   return { files, settings: applied, refused };
 }

@@ -16,8 +16,10 @@ export const EXIT = {
   unavailable: 5,
   /** A time limit passed. */
   timeout: 124,
-  /** Ended by Ctrl-C. */
+  /** Ended by Ctrl-C, or by SIGTERM in order. */
   interrupted: 130,
+  /** Ended by a second SIGTERM, before all was in order. */
+  terminated: 143,
   /** Whoever read the output has left. */
   outputClosed: 141,
 } as const;

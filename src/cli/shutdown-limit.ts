@@ -8,10 +8,14 @@ export class ShutdownLimit implements Disposable {
   readonly #onAbort: () => void;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param setting what an operator would change, for the message. */
-  constructor(signal: AbortSignal, limitMs: number, setting: string) {
+  /**
+   * @param limit milliseconds, asked for at the abort.
+   * @param setting what an operator would change, for the message.
+   */
+  constructor(signal: AbortSignal, limit: () => number, setting: string) {
     this.#signal = signal;
     this.#onAbort = () => {
+      const limitMs = limit();
       this.#timer = setTimeout(() => {
         // Nothing that waits for its turn can be relied on any more.
         writeSync(2, `longline: did not end in order within ${formatDuration(limitMs)} (${setting}); it is killed\n`);

@@ -13,23 +13,18 @@ import { describeError } from '../core/errors.ts';
 import { DescriptorIndex } from '../core/grpc-reflection.ts';
 import { HealthState } from '../core/health-state.ts';
 import type { Logger } from '../core/logger.ts';
+import { ServiceVoice, type TellServiceManager } from '../core/service-voice.ts';
 import type { Tracer } from '../core/tracer.ts';
 import { createLogger, type LogLevels } from '../telemetry/logger.ts';
 import { startLogExport } from '../telemetry/logs/log-export.ts';
 import type { Environment } from '../telemetry/otlp/environment.ts';
 import { tracePassing } from '../telemetry/tracing/trace-passing.ts';
 import { startTracing, type Tracing } from '../telemetry/tracing/tracing.ts';
-import {
-  type ControllerConfig,
-  type ControllerOptions,
-  certificateHosts,
-  compileControllerOptions,
-  controllerUrl,
-} from './config.ts';
+import { type ControllerConfig, type ControllerOptions, certificateHosts, controllerUrl } from './config.ts';
 import { Front } from './front/front.ts';
 import { healthService } from './front/health.ts';
 import { reflectionRoutes } from './front/reflection.ts';
-import type { ControllerServices, OpenServices } from './front/routes.ts';
+import type { ControllerServices, OpenServices, ServiceParts } from './front/routes.ts';
 import { writeAdminContext } from './identity/admin-context.ts';
 import { AgentAuthenticator } from './identity/agent-authentication.ts';
 import { AgentKeys } from './identity/agent-keys.ts';
@@ -40,10 +35,10 @@ import { DataDirectory } from './identity/data-directory.ts';
 import { Enrollment } from './identity/enrollment.ts';
 import { enrollmentRoutes, serveEnrollment } from './identity/enrollment-routes.ts';
 import { tokenRoutes } from './identity/token-routes.ts';
+import { LiveControllerSettings } from './live-settings.ts';
 import { meteredEnrollment } from './metrics/api-meter.ts';
 import { ControllerMetrics } from './metrics/controller-metrics.ts';
 import { MetricsListener, metricsPages } from './metrics/metrics-pages.ts';
-import { changesOf } from './reload.ts';
 import { openServices } from './services/open-services.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import type { Store } from './store/store.ts';
@@ -57,8 +52,13 @@ export interface Controller extends AsyncDisposable {
   /** File for LONGLINE_CONTEXT. */
   readonly contextPath: string;
   readonly controllerId: string;
-  /** Takes over what can change while it runs, and logs what can't. Never throws: of settings that are bad none is taken. */
+  /**
+   * Takes over what can change while it runs, with the certificate file, and logs what can't. Never throws: if any of it is bad
+   * nothing is taken. One call after the other.
+   */
   reload(read: () => Promise<ControllerOptions>): Promise<void>;
+  /** The one in force. */
+  readonly drainWindowMs: number;
   /** Port of the plaintext listener; undefined if there is none. */
   readonly plaintextPort: number | undefined;
   /** Port for scrapers; undefined if there is none. */
@@ -74,7 +74,9 @@ export interface ControllerSeams {
 
 /** Parts that identity and front are made from. */
 interface Foundation {
+  /** As it was at the start. What a reload may change is read from `settings`. */
   readonly config: ControllerConfig;
+  readonly settings: LiveControllerSettings;
   readonly directory: DataDirectory;
   readonly identity: ControllerIdentity;
   readonly store: Store;
@@ -84,54 +86,29 @@ interface Foundation {
   readonly clock: Clock;
   readonly log: Logger;
   readonly tracer: Tracer;
+  readonly levels: LogLevels;
+  readonly voice: ServiceVoice;
 }
 
 /**
  * Starts a controller and resolves once it serves.
- * @param environment where OTEL_* may ask for traces and logs.
+ * @param environment where OTEL_* may ask for traces and logs, and NOTIFY_SOCKET and WATCHDOG_USEC for signs of life.
+ * @param tell tells the service manager; nobody is told without.
  */
 export async function runController(
   options: ControllerOptions,
   seams: ControllerSeams = {},
   environment: Environment = {},
+  tell: TellServiceManager = () => undefined,
 ): Promise<Controller> {
-  const config = compileControllerOptions(options);
-  const ownLog = createLogger({ level: config.logLevel, name: 'controller', journal: environment['JOURNAL_STREAM'] });
-  const { clock = systemClock, log = ownLog } = seams;
   await using stack = new AsyncDisposableStack();
-  const telemetry = { environment, service: 'longline-controller', version: VERSION, clock };
-  stack.use(await startLogExport({ ...telemetry, log: ownLog }));
-  const tracer = tracerOf(stack.use(await startTracing({ ...telemetry, log })));
-  const directory = stack.use(await DataDirectory.open(config.dataDir));
-  const identity = await openControllerIdentity(directory, certificateHosts(config), clock);
-  const metrics = stack.use(new ControllerMetrics(clock, log));
-  const store = stack.use(openSqliteStore(directory.file('controller.db'), undefined, metrics.stored));
-  metrics.measureStore(store.counts);
+  const foundation = await openFoundation(options, seams, environment, tell, stack);
+  const { config, directory, identity, store, apiTokens, metrics, log, voice } = foundation;
   const { controllerId } = identity;
-  const apiTokens = new ApiTokens(store.apiTokens, clock);
-  const agents = new AgentAuthenticator(store.agentIdentities, controllerId, clock);
-  const foundation: Foundation = { config, directory, identity, store, apiTokens, agents, metrics, clock, log, tracer };
-
   let front: Front | undefined;
-  const services = stack.use(
-    await (seams.openServices ?? openServices)({
-      store,
-      logDirectory: directory.directory('logs'),
-      controllerId,
-      signingKey: identity.signingKey,
-      agents,
-      tokens: apiTokens,
-      allowedOrigins: config.allowedOrigins,
-      maxMessageBytes: config.limits.maxMessageBytes,
-      heartbeatMs: config.heartbeatMs,
-      keep: config.keep,
-      metrics,
-      disconnectAgent: (agentId, instanceId) => front?.disconnectAgent(agentId, instanceId),
-      clock,
-      log,
-      tracer,
-    }),
-  );
+  const open = seams.openServices ?? openServices;
+  const disconnect: ServiceParts['disconnectAgent'] = (...which) => front?.disconnectAgent(...which);
+  const services = stack.use(await open(serviceParts(foundation, disconnect)));
   front = await openFront(foundation, services);
   stack.use(front);
   const opened = front;
@@ -145,9 +122,12 @@ export async function runController(
   const facts = { url, ca: identity.authority.certificatePem, controller_id: controllerId };
   const contextPath = await writeAdminContext(directory, facts, apiTokens, log);
   log.info('controller is ready', { url, controllerId, dataDir: directory.path, plaintextPort, metricsPort });
-  const reload = reloader(config, ownLog, log);
+  voice.ready({
+    tasks: () => [store.writes.progress, ...services.tasks()],
+    status: () => `agents connected: ${services.agentsConnected()}, store: ${store.writes.failure ?? 'ok'}`,
+  });
   return assembled(foundation, front, stack.move(), {
-    ...{ url, contextPath, controllerId, plaintextPort, metricsPort, reload },
+    ...{ url, contextPath, controllerId, plaintextPort, metricsPort },
   });
 }
 
@@ -156,18 +136,86 @@ function tracerOf({ on, tracer }: Tracing): Tracer {
   return on ? tracer : tracePassing();
 }
 
-function reloader(config: ControllerConfig, levels: LogLevels, log: Logger): Controller['reload'] {
-  return async (read) => {
-    try {
-      const next = compileControllerOptions(await read());
-      const { applied, refused } = changesOf({ ...config, logLevel: levels.level }, next);
-      levels.setLevel(next.logLevel);
-      log.info('settings were read anew', { settings: applied });
-      if (refused.length > 0) log.warn('changed settings take effect at the next start only', { settings: refused });
-    } catch (error) {
-      log.error('reload refused; all stays as it was', { err: describeError(error) });
-    }
+async function openFoundation(
+  options: ControllerOptions,
+  seams: ControllerSeams,
+  environment: Environment,
+  tell: TellServiceManager,
+  stack: AsyncDisposableStack,
+): Promise<Foundation> {
+  const settings = new LiveControllerSettings(options);
+  const { config } = settings;
+  const levels = createLogger({ level: config.logLevel, name: 'controller', journal: environment['JOURNAL_STREAM'] });
+  const { clock = systemClock, log = levels } = seams;
+  const telemetry = { environment, service: 'longline-controller', version: VERSION, clock };
+  stack.use(await startLogExport({ ...telemetry, log: levels }));
+  const voice = stack.use(new ServiceVoice({ environment, clock, log, tell }));
+  const tracer = tracerOf(stack.use(await startTracing({ ...telemetry, log })));
+  const directory = stack.use(await DataDirectory.open(config.dataDir));
+  const identity = await openControllerIdentity(directory, certificateHosts(config), clock);
+  const metrics = stack.use(new ControllerMetrics(clock, log));
+  const store = stack.use(openSqliteStore(directory.file('controller.db'), undefined, metrics.stored));
+  metrics.measureStore(store.counts);
+  const apiTokens = new ApiTokens(store.apiTokens, clock);
+  const agents = new AgentAuthenticator(store.agentIdentities, identity.controllerId, clock);
+  return {
+    config,
+    settings,
+    directory,
+    identity,
+    store,
+    apiTokens,
+    agents,
+    metrics,
+    clock,
+    log,
+    tracer,
+    levels,
+    voice,
   };
+}
+
+function serviceParts(foundation: Foundation, disconnectAgent: ServiceParts['disconnectAgent']): ServiceParts {
+  const { config, settings, directory, identity, store, apiTokens, agents, metrics, clock, log, tracer } = foundation;
+  return {
+    ...{ store, agents, tokens: apiTokens, metrics, disconnectAgent, clock, log, tracer },
+    logDirectory: directory.directory('logs'),
+    controllerId: identity.controllerId,
+    signingKey: identity.signingKey,
+    get allowedOrigins() {
+      return settings.config.allowedOrigins;
+    },
+    maxMessageBytes: config.limits.maxMessageBytes,
+    heartbeatMs: config.heartbeatMs,
+    keep: settings.keep,
+  };
+}
+
+/** One reload after the other: of two at once the later must not put older settings in force. */
+function reloader(foundation: Foundation, front: Pick<Front, 'renewNow'>): Controller['reload'] {
+  const { voice, log } = foundation;
+  let last: Promise<void> = Promise.resolve();
+  return (read) => {
+    const reload = async () => await takeOver(foundation, front, await read());
+    last = last
+      .then(async () => await voice.reload(reload))
+      .catch((error: unknown) => log.error('reload refused; all stays as it was', { err: describeError(error) }));
+    return last;
+  };
+}
+
+async function takeOver(
+  { settings, levels, log }: Foundation,
+  front: Pick<Front, 'renewNow'>,
+  next: ControllerOptions,
+): Promise<void> {
+  const { applied, refused, put } = settings.changes(next, levels.level);
+  await front.renewNow();
+  put();
+  levels.setLevel(settings.config.logLevel);
+  for (const { key, value, reason } of refused)
+    log.warn('a changed setting keeps its old value', { key, value, reason });
+  log.info('settings were read anew', { settings: applied });
 }
 
 /** The port for scrapers, if one is asked for. */
@@ -178,16 +226,19 @@ async function listenForScrapers({ config, metrics, log }: Foundation, stack: As
 }
 
 function assembled(
-  { config, log }: Foundation,
+  foundation: Foundation,
   front: Front,
   stack: AsyncDisposableStack,
-  facts: Omit<Controller, typeof Symbol.asyncDispose>,
+  facts: Omit<Controller, typeof Symbol.asyncDispose | 'drainWindowMs' | 'reload'>,
 ): Controller {
+  const { settings, voice, log } = foundation;
   let stopping: Promise<void> | undefined;
   const stop = async (): Promise<void> => {
-    log.info('controller is stopping', { drainWindowMs: config.drainWindowMs });
+    const { drainWindowMs } = settings.config;
+    voice.stopping();
+    log.info('controller is stopping', { drainWindowMs });
     try {
-      await front.shutdown(config.drainWindowMs, 'the controller is stopping');
+      await front.shutdown(drainWindowMs, 'the controller is stopping');
     } finally {
       await stack[Symbol.asyncDispose]();
     }
@@ -195,6 +246,10 @@ function assembled(
   };
   return {
     ...facts,
+    reload: reloader(foundation, front),
+    get drainWindowMs() {
+      return settings.config.drainWindowMs;
+    },
     [Symbol.asyncDispose]: () => {
       stopping ??= stop();
       return stopping;

@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, it } from 'node:test';
+import { connect } from 'node:tls';
 import { create } from '@bufbuild/protobuf';
 import { Code, type Client as ConnectClient, type ConnectError } from '@connectrpc/connect';
 import type { ServiceError } from '@grpc/grpc-js';
@@ -17,6 +18,8 @@ import { TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { AgentMessageSchema, type ControllerMessage } from '#gen/longline/link/v1/link_pb.js';
 import type { ControllerOptions } from '../../src/controller/config.ts';
 import { type Controller, runController } from '../../src/controller/controller.ts';
+import type { ServiceParts } from '../../src/controller/front/routes.ts';
+import { openServices } from '../../src/controller/services/open-services.ts';
 import { parseEnrollmentToken } from '../../src/core/enrollment-token.ts';
 import type { LonglineError } from '../../src/core/errors.ts';
 import { AgentClient, type AgentCredentials, enrollAgent, failureOf, withConnect } from './front/agent-client.ts';
@@ -247,4 +250,63 @@ it('stops twice, and answers nobody afterwards', async () => {
     withConnect(context, AgentService, (client) => client.listAgents({}), context.token),
     (error: ConnectError) => error.code === Code.Unavailable || error.code === Code.Internal,
   );
+});
+
+/** Of the certificate that a new connection is shown. */
+async function fingerprintOf(url: string): Promise<string> {
+  const { hostname, port } = new URL(url);
+  const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false });
+  await new Promise((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject));
+  const { fingerprint256 } = socket.getPeerX509Certificate()!;
+  socket.destroy();
+  return fingerprint256;
+}
+
+it('takes over settings and the certificate file while it runs, or none of it', async () => {
+  let parts: ServiceParts | undefined;
+  const options = { dataDir, listen: '127.0.0.1:0', logLevel: 'silent', drainWindowMs: 200 } as const;
+  const told: string[] = [];
+  const tell = (_socket: string | undefined, ...states: readonly string[]) => void told.push(...states);
+  await using controller = await runController(
+    options,
+    {
+      openServices: async (given) => {
+        parts = given;
+        return await openServices(given);
+      },
+    },
+    { NOTIFY_SOCKET: '/run/notify' },
+    tell,
+  );
+  const { keep } = parts!;
+  const file = join(dataDir, 'server.pem');
+  const [good, first] = [await readFile(file), await fingerprintOf(controller.url)];
+  const next = {
+    ...options,
+    heartbeatMs: 20_000,
+    drainWindowMs: 300,
+    keep: { events: 7 },
+    allowedOrigins: ['https://desks.example.net'],
+  };
+
+  await writeFile(file, 'no certificate', { mode: 0o600 });
+  await controller.reload(async () => next);
+  assert.deepEqual([keep.events, controller.drainWindowMs], [1000, 200], 'settings are not taken without the file');
+  assert.equal(await fingerprintOf(controller.url), first);
+
+  await writeFile(file, good, { mode: 0o600 });
+  await controller.reload(async () => ({ ...next, keep: { events: 0 } }));
+  assert.deepEqual([keep.events, controller.drainWindowMs], [1000, 200], 'nor any if one is bad');
+
+  await rm(file);
+  await controller.reload(async () => next);
+  assert.deepEqual([keep.events, controller.drainWindowMs], [7, 300]);
+  assert.deepEqual([parts!.allowedOrigins, parts!.heartbeatMs], [['https://desks.example.net'], 15_000]);
+  assert.notEqual(await fingerprintOf(controller.url), first);
+
+  await controller[Symbol.asyncDispose]();
+  const reloads = ['RELOADING=1', 'READY=1'];
+  const phases = told.filter((state) => /^(READY|RELOADING|STOPPING)/.test(state));
+  assert.deepEqual(phases, ['READY=1', ...reloads, ...reloads, ...reloads, 'STOPPING=1']);
+  assert.ok(told.includes('STATUS=agents connected: 0, store: ok'), told.join());
 });

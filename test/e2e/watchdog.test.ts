@@ -1,36 +1,84 @@
-// The agent under a service manager: what it tells, that a hang of its event loop or of its link ends it, and that nothing else does.
+// Processes under a service manager: what they tell, that a hang ends them, and that nothing else does.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { type Fleet, startFleet } from '../fixtures/fleet.ts';
+import { runCommand } from '../fixtures/command.ts';
 import { Supervised } from '../fixtures/supervised.ts';
 
 const MAIN = join(import.meta.dirname, '../../src/cli/main.ts');
-const WATCHDOG_MS = 6_000;
+/** Where nothing may fire, however slow the host is for a while; and where it has to. */
+const [PATIENT_MS, HASTY_MS] = [4_000, 1_500];
 const ABORTED = -6;
+const NOBODY = ['--controller', 'https://127.0.0.1:9', '--api-key', 'a'.repeat(64)];
+/** Time by which tasks are late goes on thirty times as fast; timers don't. */
+const HURRIED = `--import=data:text/javascript,${encodeURIComponent('const now = performance.now.bind(performance); performance.now = () => now() * 30;')}`;
 
-let fleet: Fleet;
+let folder: string;
 before(async () => {
-  fleet = await startFleet();
+  folder = await mkdtemp(join(tmpdir(), 'longline-watched-'));
 });
-after(async () => await fleet[Symbol.asyncDispose]());
+after(async () => await rm(folder, { recursive: true, force: true }));
 
-function supervise(id: string, args: readonly string[], node: readonly string[] = []): Supervised {
-  const folder = join(fleet.folder, `agent-${id}`);
-  const engine = `unix://${join(fleet.folder, 'no-engine.sock')}`;
-  const fixed = ['agent', '--data-dir', folder, '--agent-id', id, '--docker-host', engine];
-  const command = [process.execPath, ...node, '--', MAIN, ...fixed, ...args];
-  return new Supervised(join(fleet.folder, `${id}.notify`), WATCHDOG_MS, command, fleet.env);
+const env = () => ({
+  PATH: process.env['PATH'],
+  HOME: folder,
+  NO_COLOR: '1',
+  LONGLINE_HTTP_PORT: '0',
+  LONGLINE_CONTEXT: join(folder, 'data-controller', 'context.json'),
+});
+
+function supervise(id: string, watchdogMs: number, args: readonly string[], node: readonly string[] = []): Supervised {
+  const command = [process.execPath, ...node, '--', MAIN, ...args];
+  return new Supervised(join(folder, `${id}.notify`), watchdogMs, command, env());
 }
 
-const isReady = (one: Supervised) => (one.told.includes('READY=1') ? true : undefined);
-const hasBeats = (one: Supervised, beats: number) => () => (one.beats >= beats ? true : undefined);
+const dataOf = (id: string) => ['--data-dir', join(folder, `data-${id}`)];
+
+function agent(id: string, watchdogMs: number, args: readonly string[], node: readonly string[] = []): Supervised {
+  const engine = `unix://${join(folder, 'no-engine.sock')}`;
+  return supervise(id, watchdogMs, ['agent', ...dataOf(id), '--agent-id', id, '--docker-host', engine, ...args], node);
+}
+
+function controller(id: string, watchdogMs: number, args: readonly string[] = [], node: readonly string[] = []) {
+  return supervise(id, watchdogMs, ['controller', ...dataOf(id), '--listen', '127.0.0.1:0', ...args], node);
+}
+
+const untilReady = async (one: Supervised) =>
+  await one.until('ready', () => (one.told.includes('READY=1') ? true : undefined));
+const untilBeats = async (one: Supervised, more: number) => {
+  const beats = one.beats + more;
+  await one.until(`${more} beats`, () => (one.beats >= beats ? true : undefined));
+};
+const untilStatus = async (one: Supervised, status: RegExp) =>
+  await one.until(String(status), () => one.told.find((line) => line.startsWith('STATUS=') && status.test(line)));
+
+async function reloads(one: Supervised): Promise<void> {
+  one.order('kill SIGHUP');
+  await one.until('a reload and its end', () => {
+    const begun = one.told.indexOf('RELOADING=1');
+    return begun >= 0 && one.told.lastIndexOf('READY=1') > begun ? true : undefined;
+  });
+  const stamped = one.events.find((event) => event.event === 'told' && event.lines.includes('RELOADING=1'));
+  assert.ok(stamped?.event === 'told' && stamped.lines.some((line) => /^MONOTONIC_USEC=\d+$/.test(line)));
+}
+
+async function endsInOrder(one: Supervised): Promise<void> {
+  one.order('kill SIGTERM');
+  assert.deepEqual(await one.ended(), { event: 'ended', code: 0, fired: false }, one.stderr);
+  assert.ok(one.told.includes('STOPPING=1'));
+}
+
+async function isEnded(one: Supervised): Promise<void> {
+  assert.deepEqual(await one.ended(), { event: 'ended', code: ABORTED, fired: true }, one.stderr);
+}
 
 /** Runs an expression in a process that was started with --inspect. */
-async function evaluate(stderr: string, expression: string): Promise<void> {
-  const url = /Debugger listening on (ws:\/\/\S+)/.exec(stderr)?.[1];
-  assert.ok(url !== undefined, stderr);
+async function evaluate(one: Supervised, expression: string): Promise<void> {
+  const url = /Debugger listening on (ws:\/\/\S+)/.exec(one.stderr)?.[1];
+  assert.ok(url !== undefined, one.stderr);
   const socket = new WebSocket(url);
   const opened = Promise.withResolvers<void>();
   socket.addEventListener('open', () => opened.resolve(), { once: true });
@@ -39,57 +87,48 @@ async function evaluate(stderr: string, expression: string): Promise<void> {
   socket.send(JSON.stringify({ id: 1, method: 'Runtime.evaluate', params: { expression } }));
 }
 
-describe('an agent under a service manager', () => {
-  it('tells that it is ready, idle, reloads, stops; and lives on while the controller is away and the host is slow', async () => {
-    await using agent = supervise('sd-1', ['--controller', fleet.url, '--token', await fleet.token()]);
-    await agent.until('ready', () => isReady(agent));
-    await agent.until('idle beats', hasBeats(agent, 4));
-    assert.ok(
-      agent.told.some((line) => line.startsWith('STATUS=link open')),
-      agent.told.join(),
-    );
-
-    agent.order('kill SIGHUP');
-    await agent.until('a reload', () => (agent.told.includes('RELOADING=1') ? true : undefined));
-    await agent.until('its end', () => {
-      const told = agent.told;
-      return told.lastIndexOf('READY=1') > told.indexOf('RELOADING=1') ? true : undefined;
-    });
-    const stamped = agent.events.find((one) => one.event === 'told' && one.lines.includes('RELOADING=1'));
-    assert.ok(stamped?.event === 'told' && stamped.lines.some((line) => /^MONOTONIC_USEC=\d+$/.test(line)));
-
-    await fleet.controller.stop('SIGKILL');
-    await agent.until('status without link', () => {
-      return agent.told.some((line) => /^STATUS=link (backing_off|connecting)/.test(line)) ? true : undefined;
-    });
-    await agent.until('beats without a controller', hasBeats(agent, agent.beats + 4));
-    await fleet.startController();
-
-    agent.order('slow 4');
-    await agent.until('beats on a slow host', hasBeats(agent, agent.beats + 5));
-
-    agent.order('kill SIGTERM');
-    assert.deepEqual(await agent.ended(), { event: 'ended', code: 0, fired: false });
-    assert.ok(agent.told.includes('STOPPING=1'));
+describe('a service under its manager', { concurrency: true }, () => {
+  it('tells that it is ready, idle, reloads, stops; and lives on while the other side is away and the host is slow', async () => {
+    await using control = controller('controller', PATIENT_MS, ['--drain-window', '1s']);
+    await untilReady(control);
+    const { url } = JSON.parse(await readFile(env().LONGLINE_CONTEXT, 'utf8')) as { url: string };
+    const { token } = (await runCommand(['token', 'create', '--json'], env())).json<{ token: string }>();
+    await using one = agent('agent', PATIENT_MS, ['--controller', url, '--token', token]);
+    await untilReady(one);
+    await untilStatus(one, /=link open/);
+    await untilStatus(control, /=agents connected: 1, store: ok$/);
+    await Promise.all([untilBeats(one, 2), untilBeats(control, 2)]);
+    await Promise.all([reloads(one), reloads(control)]);
+    for (const each of [one, control]) each.order('slow 2');
+    await Promise.all([untilBeats(one, 3), untilBeats(control, 3)]);
+    await endsInOrder(control);
+    await untilStatus(one, /=link (backing_off|connecting)/);
+    await untilBeats(one, 1);
+    await endsInOrder(one);
   });
 
-  it('is ended by the watchdog when its event loop is blocked', async () => {
-    const args = ['--controller', fleet.url, '--token', await fleet.token()];
-    await using agent = supervise('sd-2', args, ['--inspect=127.0.0.1:0']);
-    await agent.until('ready', () => isReady(agent));
-    await evaluate(agent.stderr, 'for (;;);');
-    assert.deepEqual(await agent.ended(), { event: 'ended', code: ABORTED, fired: true });
+  it('is ended by the watchdog when the event loop of an agent is blocked', async () => {
+    await using one = agent('blocked', HASTY_MS, NOBODY, ['--inspect=127.0.0.1:0']);
+    await untilReady(one);
+    await evaluate(one, 'for (;;);');
+    await isEnded(one);
   });
 
-  it('is ended by the watchdog when its link is stuck, though the event loop turns', async () => {
+  it('is ended by the watchdog when the link of an agent is stuck, though the event loop turns', async () => {
     // Each try to connect reads the file of CAs, and nobody ever writes to this one.
-    const pipe = join(fleet.folder, 'ca.pem');
+    const pipe = join(folder, 'ca.pem');
     execFileSync('mkfifo', [pipe]);
-    const args = ['--controller', fleet.url, '--api-key', 'a'.repeat(64), '--ca-file', pipe];
-    await using agent = supervise('sd-3', args);
-    await agent.until('ready', () => isReady(agent));
-    assert.deepEqual(await agent.ended(), { event: 'ended', code: ABORTED, fired: true });
-    assert.ok(agent.told.includes('STATUS=stuck: link: a try to connect'), agent.told.join());
-    assert.match(agent.stderr, /the watchdog hears nothing any more/);
+    await using one = agent('stuck', HASTY_MS, [...NOBODY, '--ca-file', pipe], [HURRIED]);
+    await untilReady(one);
+    await isEnded(one);
+    assert.ok(one.told.includes('STATUS=stuck: link: a try to connect'), one.told.join());
+    assert.match(one.stderr, /the watchdog hears nothing any more/);
+  });
+
+  it('is ended by the watchdog when a controller does not get on', async () => {
+    await using one = controller('halted', HASTY_MS);
+    await untilReady(one);
+    one.order('kill SIGSTOP');
+    await isEnded(one);
   });
 });

@@ -16,6 +16,7 @@ const CLEAN: Readonly<Record<string, string>> = {
   'src/platform/docker/engine.ts':
     "import type { Engine } from '../../capabilities/jobs/ports.ts';\nexport type E = Engine;\n",
   'src/platform/process/child.ts': 'export const child = 1;\n',
+  'src/platform/process/immediate-end.ts': 'export const end = 1;\n',
   'src/platform/sqlite/store.ts': "export { id } from '../../core/ids.ts';\n",
   'src/capabilities/jobs/ports.ts': 'export interface Engine { readonly name: string }\nexport const limit = 1;\n',
   'src/capabilities/jobs/wire.ts': "export { job } from '#gen/longline/v1/job_pb.js';\n",
@@ -32,7 +33,7 @@ const CLEAN: Readonly<Record<string, string>> = {
   'src/cli/start.ts':
     "export const start = () => import('../agent/agent.ts');\nexport const serve = () => import('../controller/controller.ts');\n",
   'src/cli/offline.ts':
-    "import '../agent/policy/check.ts';\nimport '../platform/sqlite/store.ts';\nexport { job } from '#gen/longline/v1/job_pb.js';\n",
+    "import '../agent/policy/check.ts';\nimport '../platform/sqlite/store.ts';\nimport '../platform/process/immediate-end.ts';\nexport { job } from '#gen/longline/v1/job_pb.js';\n",
   'test/a.test.ts': "import 'fast-check';\nimport '../src/agent/agent.ts';\n",
   'deploy/tool.ts': "import '../src/core/ids.ts';\nimport '../test/a.test.ts';\n",
 };

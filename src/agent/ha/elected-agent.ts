@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
+import type { Hangups } from '../../core/hangups.ts';
 import type { LeaderLock } from '../../core/leader-lock.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { AgentConfig } from '../config.ts';
@@ -25,6 +26,7 @@ export interface ElectedAgent {
   readonly tend: (signal: AbortSignal) => Promise<void>;
   /** It stands by from now on. */
   readonly onStandby: () => void;
+  readonly hangups: Hangups;
   readonly signal: AbortSignal;
 }
 
@@ -42,11 +44,12 @@ const EX_SOFTWARE = 70;
 
 /** Stands by and leads until the signal aborts. Rejects if the agent or its election can't start. */
 export async function runElected(agent: ElectedAgent): Promise<void> {
-  const { config, clock, log, signal } = agent;
+  const { config, clock, log, hangups, signal } = agent;
   const { backend, ttlMs, renewMs } = config.ha;
   const holder = `${hostname()}/${process.pid}/${randomUUID()}`;
   const elapsed = lastingTime();
-  using _ = keepThroughHangup(log);
+  // A standby has nothing to reload: it reads policy and trust when it leads.
+  using _ = hangups.handle(() => log.debug('SIGHUP: a standby reads its files when it leads'));
   await tendFirst(agent);
   const epochs = await EpochRecord.open(epochFolder(config));
   await using lock = await makeLock(agent, holder, elapsed);
@@ -118,11 +121,4 @@ async function makeLock({ config, clock }: ElectedAgent, holder: string, elapsed
         `ha.backend: ${ha.backend} can't be had yet; use file, redis or kubernetes`,
       );
   }
-}
-
-/** A standby has nothing to reload: it reads policy and trust when it leads. The signal must not end it. */
-function keepThroughHangup(log: Logger): Disposable {
-  const onHangup = () => log.debug('SIGHUP: a standby reads its files when it leads');
-  process.on('SIGHUP', onHangup);
-  return { [Symbol.dispose]: () => process.off('SIGHUP', onHangup) };
 }

@@ -8,10 +8,13 @@ import { DEFAULT_NETWORK_CONFIG, type NetworkConfig } from '../../capabilities/n
 import type { Availability } from '../../core/capability.ts';
 import { systemClock } from '../../core/clock.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
+import type { Hangups } from '../../core/hangups.ts';
 import type { Logger } from '../../core/logger.ts';
 import { type NetworkFile, readNetworkFile } from '../../core/network/network-file.ts';
+import { Progress } from '../../core/progress.ts';
+import { ServiceVoice } from '../../core/service-voice.ts';
 import { TaskGroup } from '../../core/task-group.ts';
-import { type ServiceState, tellServiceManager } from '../../platform/process/service-manager.ts';
+import { tellServiceManager } from '../../platform/process/service-manager.ts';
 import { createLogger, type LogLevel } from '../../telemetry/logger.ts';
 import { type DataFolder, openDataFolder } from '../data-folder.ts';
 import { LocalServer } from '../local/local-server.ts';
@@ -37,17 +40,23 @@ export interface StandaloneOptions extends NetworkConfig {
   readonly socket: string | undefined;
   readonly controlSocket: string | undefined;
   readonly logLevel: LogLevel;
+  readonly hangups: Hangups;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 /** How often the file is looked at. */
 const LOOK_EVERY_MS = 1_000;
+/** More than a reload takes, which waits a minute for networks at most. */
+const RELOAD_LIMIT_MS = 300_000;
 
 interface Running {
   readonly options: StandaloneOptions;
   readonly networks: NetworkCapability;
   readonly servers: StatusServers;
   readonly log: Logger;
+  readonly voice: ServiceVoice;
+  /** Of looking at the file. */
+  readonly looks: Progress;
 }
 
 /**
@@ -61,13 +70,19 @@ export async function runStandalone(
   const clock = systemClock;
   const log = createLogger({ level: options.logLevel, name: 'network', journal: options.env['JOURNAL_STREAM'] });
   await using stack = new AsyncDisposableStack();
+  const voice = stack.use(new ServiceVoice({ environment: options.env, clock, log, tell: tellServiceManager }));
+  const stop = () => {
+    log.info('told to stop');
+    voice.stopping();
+  };
+  signal.addEventListener('abort', stop, { once: true });
   const seen = await fingerprint(options.file);
   const first = await readFiled(options.file);
   const folder = stack.use(await openDataFolder(options.stateFolder, '--state-dir'));
   const { networks, availability } = await openCapability(options, folder, log, stack, signal);
   if (!availability.available) throw new LonglineError('unavailable', `${availability.reason}; ${availability.mend}`);
   const servers = stack.use(new StatusServers(networks, clock, log));
-  const running = { options, networks, servers, log };
+  const running = { options, networks, servers, log, voice, looks: new Progress('file', clock) };
   const socket = options.socket ?? folder.file('network.sock');
   const controlSocket = options.controlSocket ?? folder.file('control.sock');
   const local = stack.use(new LocalServer(socket, { networks: networkCalls(networks, clock) }, log));
@@ -76,15 +91,16 @@ export async function runStandalone(
   await control.open();
   await servers.serve(first.networks);
   // Before it begins, so that what the file wants is adopted and not taken away.
-  await applyNetworks(running, first);
+  await applyNetworks(running, first, signal);
   await networks.adopt();
-  await applyNetworks(running, first);
-  local.setServing(true);
-  tell(running, 'READY=1');
-  await ready({ socket, controlSocket });
-  await keep(running, seen, signal);
-  local.setServing(false);
-  tell(running, 'STOPPING=1');
+  await applyNetworks(running, first, signal);
+  if (!signal.aborted) {
+    local.setServing(true);
+    voice.ready({ tasks: () => [running.looks, ...networks.progress], status: () => statusOf(networks) });
+    await ready({ socket, controlSocket });
+    await keep(running, seen, signal);
+    local.setServing(false);
+  }
   if (options.mode === 'service') return log.info('stopping; the networks stay');
   log.info('stopping; the networks are taken down');
   await networks.removeAll();
@@ -132,43 +148,44 @@ async function openCapability(
   return { networks, availability };
 }
 
-async function applyNetworks({ networks, log }: Running, { networks: filed, warnings }: NetworkFile): Promise<void> {
+async function applyNetworks(
+  { networks, log }: Running,
+  { networks: filed, warnings }: NetworkFile,
+  signal?: AbortSignal,
+): Promise<void> {
   for (const warning of warnings) log.warn('the file of networks has something to know', { warning });
   const enabled = filed.filter((network) => network.enabled);
-  await networks.applyFiled(enabled.map(({ spec }) => spec));
+  await networks.applyFiled(
+    enabled.map(({ spec }) => spec),
+    signal,
+  );
 }
 
 /** Until the signal aborts: reads the file again when it changed, or on SIGHUP. */
 async function keep(running: Running, fingerprintAtStart: string, signal: AbortSignal): Promise<void> {
-  const { options, log } = running;
+  const { options, looks } = running;
   await using tasks = new TaskGroup(signal);
   let seen = fingerprintAtStart;
   let hangups = 0;
-  const onHangup = () => {
+  using _ = options.hangups.handle(() => {
     hangups += 1;
-  };
-  process.on('SIGHUP', onHangup);
+  });
   tasks.spawn(async (stop) => {
     for (let taken = 0; ; ) {
+      looks.expect(LOOK_EVERY_MS + RELOAD_LIMIT_MS, 'a look');
       await systemClock.sleep(LOOK_EVERY_MS, stop);
       const now = await fingerprint(options.file);
       if (now === seen && taken === hangups) continue;
       seen = now;
       taken = hangups;
-      await reload(running);
+      await running.voice.reload(() => reload(running));
     }
   });
-  try {
-    await tasks.wait();
-  } finally {
-    process.off('SIGHUP', onHangup);
-    log.debug('the file is no longer watched');
-  }
+  await tasks.wait();
 }
 
 async function reload(running: Running): Promise<void> {
   const { options, log } = running;
-  tell(running, 'RELOADING=1');
   let failure = 'the file of networks is refused; all stays as it was';
   try {
     const file = await readFiled(options.file);
@@ -179,16 +196,13 @@ async function reload(running: Running): Promise<void> {
   } catch (error) {
     log.error(failure, { err: describeError(error) });
   }
-  tell(running, 'READY=1');
 }
 
-/** The networks don't depend on who watches this process. */
-function tell({ options, log }: Running, state: ServiceState): void {
-  try {
-    tellServiceManager(options.env['NOTIFY_SOCKET'], state);
-  } catch (error) {
-    log.warn('the service manager was not told', { state, err: describeError(error) });
-  }
+/** "2 networks: 1 up, 1 degraded". */
+function statusOf({ states }: NetworkCapability): string {
+  const counts = [...states].map(([state, count]) => `${count} ${state}`);
+  const all = [...states.values()].reduce((sum, count) => sum + count, 0);
+  return `${all} network${all === 1 ? '' : 's'}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}`;
 }
 
 async function readFiled(path: string): Promise<NetworkFile> {

@@ -20,6 +20,7 @@ import { HeldState } from '../../core/held-state.ts';
 import { HostEvents } from '../../core/host-events.ts';
 import { draftOf } from '../../core/network/network-message.ts';
 import { MAX_PEERS, type NetworkSpec } from '../../core/network/network-spec.ts';
+import type { Progress } from '../../core/progress.ts';
 import { StateTeller } from '../../core/state-teller.ts';
 import { storedRecord } from '../../core/stored-record.ts';
 import { noTracer, type Tracer } from '../../core/tracer.ts';
@@ -36,7 +37,7 @@ import { type NetworkOrder, strictOrder } from './order.ts';
 import type { BackendStatus, NetworkReports, NetworkSystem } from './ports.ts';
 import { NetworkRecords } from './record.ts';
 import type { NetworkServices } from './services.ts';
-import { type NetworkView, networksHealth, type Problem, withoutFigures } from './status.ts';
+import { type NetworkView, networksHealth, type Problem, type RunState, withoutFigures } from './status.ts';
 import { encodeStateDetail, encodeTelemetry, type NetworkSpecMessage, statusMessage } from './wire.ts';
 
 /** What the capability is made from. */
@@ -153,13 +154,13 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     }
   }
 
-  /** Says what the file of networks wants. Resolves once a pass over all networks is over. */
-  async applyFiled(specs: readonly NetworkSpec[]): Promise<void> {
+  /** Says what the file of networks wants. Resolves once a pass over all networks is over, or the signal aborts. */
+  async applyFiled(specs: readonly NetworkSpec[], signal?: AbortSignal): Promise<void> {
     const { local } = this.#open();
     const orders = specs.map((spec): NetworkOrder => ({ source: 'file', spec, problems: [], refused: [] }));
     for (const order of orders) refuseClash(order, local.orders());
     this.#filed = orders;
-    await this.#within(Promise.all(this.#arrange().values()));
+    await this.#within(Promise.all(this.#arrange().values()), signal);
   }
 
   /** Takes all networks away that were asked for on this host. Resolves once they are gone. */
@@ -195,6 +196,18 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
   async look(): Promise<readonly NetworkView[]> {
     const views = await Promise.all([...this.#networks.values()].map((network) => network.look()));
     return views.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Whether each network gets on. */
+  get progress(): readonly Progress[] {
+    return [...this.#networks.values()].map(({ progress }) => progress);
+  }
+
+  /** How many there are in each state. */
+  get states(): ReadonlyMap<RunState, number> {
+    const states = new Map<RunState, number>();
+    for (const { state } of this.#networks.values()) states.set(state, (states.get(state) ?? 0) + 1);
+    return states;
   }
 
   async health(): Promise<CapabilityHealth> {
@@ -305,10 +318,14 @@ export class NetworkCapability implements Capability, Recoverable, HealthChecked
     if (left.length > 0) throw new LonglineError('late', `these networks are not gone: ${left.join(', ')}`);
   }
 
-  async #within(work: Promise<unknown> | undefined): Promise<void> {
+  async #within(work: Promise<unknown> | undefined, signal?: AbortSignal): Promise<void> {
     const { clock } = this.#open().services;
     const over = new AbortController();
+    const end = () => over.abort();
+    signal?.addEventListener('abort', end, { once: true });
+    if (signal?.aborted) end();
     await Promise.race([work, clock.sleep(WAIT_MS, over.signal).catch(() => undefined)]);
+    signal?.removeEventListener('abort', end);
     over.abort();
   }
 }

@@ -5,6 +5,7 @@ import { Backoff } from '../../core/backoff.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { NetworkSpec } from '../../core/network/network-spec.ts';
 import { PassTrace } from '../../core/pass-trace.ts';
+import { Progress } from '../../core/progress.ts';
 import { WakeableSleep } from '../../core/wakeable-sleep.ts';
 import { type BroughtUp, bringUp, type PassMemory } from './bring-up.ts';
 import { InterfaceHold } from './interface-hold.ts';
@@ -21,6 +22,11 @@ import { WrittenPeers } from './written-peers.ts';
 const RETRY = { baseMs: 1_000, capMs: 30_000 } as const;
 /** Names that are due are asked for no sooner than this after a pass. */
 const LEAST_PAUSE_MS = 250;
+/** Longer than any pass takes whose parts all end by their own limits; with many peers, names and prefixes there are more parts. */
+const PASS_LIMIT_MS = 300_000;
+const PASS_LIMIT_OF_PEER_MS = 60;
+/** By how much a look may begin late. */
+const LATE_MS = 60_000;
 
 type PassResult = Pick<BroughtUp, 'keys' | 'problems' | 'refused'>;
 const NOTHING_YET: PassResult = { keys: [], problems: [], refused: [] };
@@ -36,6 +42,8 @@ export interface NetworkListener {
 /** One per name. */
 export class Network implements AsyncDisposable {
   readonly name: string;
+  /** Whether its passes get on. */
+  readonly progress: Progress;
   readonly #services: NetworkServices;
   readonly #listener: NetworkListener;
   readonly #hold: InterfaceHold;
@@ -63,6 +71,7 @@ export class Network implements AsyncDisposable {
   /** @param record of an earlier process, if there is one. */
   constructor(name: string, record: NetworkRecord | undefined, services: NetworkServices, listener: NetworkListener) {
     this.name = name;
+    this.progress = new Progress(`network ${name}`, services.clock);
     this.#services = services;
     this.#hold = new InterfaceHold(name, record, services, (reason) => this.#lost(reason));
     this.#listener = listener;
@@ -95,6 +104,10 @@ export class Network implements AsyncDisposable {
   /** Looks again soon. */
   wake(): void {
     this.#sleep.ring();
+  }
+
+  get state(): RunState {
+    return this.#state;
   }
 
   /** What couldn't be had at the last pass. */
@@ -153,18 +166,24 @@ export class Network implements AsyncDisposable {
     while (!signal.aborted) {
       const asked = this.#asked;
       const order = this.#order;
+      const peers = order?.spec.peers.length ?? 0;
+      this.progress.expect(PASS_LIMIT_MS + peers * PASS_LIMIT_OF_PEER_MS, 'a pass');
       const failed = () => (this.#state === 'failed' ? (this.#result.refused.at(-1)?.error ?? 'failed') : undefined);
       const isGone = await this.#trace.pass(() => this.#pass(order, signal), failed);
       if (signal.aborted) break;
       this.#answer(asked);
       if (isGone && asked === this.#asked) {
         this.#loop = undefined;
+        this.progress.rest();
         this.#listener.removed(this);
         return;
       }
       this.#listener.passed(this);
-      await this.#sleep.sleep(this.#pauseMs(), signal);
+      const pauseMs = this.#pauseMs();
+      this.progress.expect(pauseMs + LATE_MS, 'the next pass');
+      await this.#sleep.sleep(pauseMs, signal);
     }
+    this.progress.rest();
     this.#answer(Number.POSITIVE_INFINITY);
   }
 

@@ -16,6 +16,7 @@ import type {
 } from '../../core/capability.ts';
 import type { Reconciler, StateChange, StateItemError, StateObserver, StateRef } from '../../core/desired-state.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
+import type { Progress } from '../../core/progress.ts';
 import { announcedRollback } from './announcer.ts';
 import { type Arrangement, type Asked, arrange, NOTHING_ASKED } from './arrangement.ts';
 import { type CapabilityParts, loadParts, type ProgramsCapabilityOptions } from './capability-parts.ts';
@@ -201,6 +202,13 @@ export class ProgramsCapability implements Capability, Recoverable, HealthChecke
     const released = await this.#open().services.quarantine.release(artifact);
     for (const program of this.#programs.values()) program.wake();
     return released;
+  }
+
+  /** Whether each program gets on, and looking after all of them. */
+  get progress(): readonly Progress[] {
+    const { registry, watch } = this.#parts ?? {};
+    const ofAll = [watch, registry].flatMap((one) => one?.progress ?? []);
+    return [...ofAll, ...[...this.#programs.values()].map(({ progress }) => progress)];
   }
 
   async health(): Promise<CapabilityHealth> {

@@ -3,6 +3,7 @@
 // is no end: it is told, and tried again at growing intervals. Disposing leaves everything as it is.
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import { PassTrace } from '../../core/pass-trace.ts';
+import type { Progress } from '../../core/progress.ts';
 import { WakeableSleep } from '../../core/wakeable-sleep.ts';
 import { Course } from './course.ts';
 import { decide, type Move } from './decision.ts';
@@ -11,6 +12,16 @@ import { faultOf, ProgramFault } from './fault.ts';
 import { HeldRecord } from './held-record.ts';
 import { beginLifetime, isNoteDue, noted } from './lifetime.ts';
 import { type ProgramOrder, questionOf } from './order.ts';
+import {
+  LATE_MS,
+  LEAST_PAUSE_MS,
+  LOOK_MS,
+  lookAfterMs,
+  NOTE_MS,
+  PASS_LIMIT_MS,
+  STAND_AGAIN,
+  TRY_AGAIN,
+} from './pauses.ts';
 import type { FoundProgram } from './ports.ts';
 import { programView, ttlOf } from './program-view.ts';
 import { Provision } from './provision.ts';
@@ -25,17 +36,9 @@ import { Trouble } from './trouble.ts';
 import { Waiters } from './waiters.ts';
 import { type WatchedRevision, watchedOf } from './watched.ts';
 
-const TRY_AGAIN = { baseMs: 2_000, capMs: 300_000 } as const;
-const STAND_AGAIN = { baseMs: 1_000, capMs: 30_000 } as const;
-/** Longest time between two looks at whether it runs where it is to. */
-const LOOK_MS = 10_000;
-/** How often the time that was used is noted, so that a wall clock that is set later does no harm. */
-const NOTE_MS = 60_000;
 /** No pass makes more moves than this; the next one goes on. */
 const MOST_MOVES = 32;
 const RESTLESS_MS = 1_000;
-/** No pass follows on another one sooner, unless something else is asked for. */
-const LEAST_PAUSE_MS = 50;
 
 /** Who hears of a program. */
 export interface ProgramListener {
@@ -101,6 +104,11 @@ export class Program implements AsyncDisposable {
   /** What it is to be; undefined if it is to go. */
   get order(): ProgramOrder | undefined {
     return this.#order;
+  }
+
+  /** Whether its passes get on. */
+  get progress(): Progress {
+    return this.#provision.progress;
   }
 
   get record(): ProgramRecord {
@@ -184,8 +192,10 @@ export class Program implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
+    const { progress } = this;
     while (!signal.aborted) {
       const asked = this.#waiters.asked;
+      progress.expect(PASS_LIMIT_MS, 'a pass');
       const pauseMs = await this.#trace.pass(
         () => this.#pass(signal),
         () => this.view().problems[0]?.error,
@@ -194,13 +204,17 @@ export class Program implements AsyncDisposable {
       this.#waiters.answer(asked);
       if (pauseMs === 'ended' && asked === this.#waiters.asked) {
         this.#loop = undefined;
+        progress.rest();
         this.#listener.removed(this);
         return;
       }
       this.#listener.changed(this);
-      await this.#sleep.sleep(pauseMs === 'ended' ? 0 : pauseMs, signal);
+      const restMs = pauseMs === 'ended' ? 0 : pauseMs;
+      progress.expect(restMs + LATE_MS, 'the next pass');
+      await this.#sleep.sleep(restMs, signal);
       this.#course.pursuit.doubt();
     }
+    progress.rest();
   }
 
   /** Gives how long to wait for the next one. */
@@ -368,16 +382,14 @@ export class Program implements AsyncDisposable {
   async #rest(forMs: number): Promise<number> {
     const { moment, clock, config } = this.#services;
     const record = this.#record;
-    const { lifetime, life } = record.now;
+    const { lifetime } = record.now;
     const now = moment();
     this.#expiry.note(lifetime, ttlOf(record.now, this.#order, config), now);
     if (lifetime !== undefined && isNoteDue(lifetime, now, NOTE_MS)) {
       await record.keep({ lifetime: noted(lifetime, now) });
     }
     const footing = this.#footing.isMet ? this.#footing.nextMs - clock.monotonic() : LOOK_MS;
-    const look =
-      life.kind === 'unloaded' || life.kind === 'expired' ? NOTE_MS : Math.min(LOOK_MS, config.checkIntervalMs);
-    return Math.max(LEAST_PAUSE_MS, Math.min(forMs, footing, look));
+    return Math.max(LEAST_PAUSE_MS, Math.min(forMs, footing, lookAfterMs(record.now, config.checkIntervalMs)));
   }
 
   #passFailed(thrown: unknown): number {

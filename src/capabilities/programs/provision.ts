@@ -1,12 +1,14 @@
 // Gets one program what its next revision is loaded from: the artifact, the verdict on it, and a place among the programs of the host. All
 // of it before anything is done, and given up at once when something else is asked for.
 import { LonglineError } from '../../core/errors.ts';
+import { Progress } from '../../core/progress.ts';
 import { SPAN } from '../../core/span-names.ts';
 import { traced } from '../../core/tracer.ts';
 import { ProgramFault } from './fault.ts';
 import type { HeldRecord } from './held-record.ts';
 import { orderOf, type ProgramOrder } from './order.ts';
-import type { FoundProgram } from './ports.ts';
+import { FETCH_LIMIT_MS, PASS_LIMIT_MS } from './pauses.ts';
+import type { ArtifactOrigin, FoundProgram } from './ports.ts';
 import type { Prepared } from './preparation.ts';
 import { movedRevision, newRevision } from './revision.ts';
 import type { RevisionRecord } from './revision-record.ts';
@@ -15,6 +17,8 @@ import { decodeSpec } from './wire.ts';
 
 /** One per program. */
 export class Provision {
+  /** Of the program: what is fetched may take longer than all else. */
+  readonly progress: Progress;
   readonly #name: string;
   readonly #services: ProgramServices;
   readonly #record: HeldRecord;
@@ -23,6 +27,7 @@ export class Provision {
   constructor(name: string, services: ProgramServices, record: HeldRecord) {
     this.#name = name;
     this.#services = services;
+    this.progress = new Progress(`program ${name}`, services.clock);
     this.#record = record;
   }
 
@@ -35,7 +40,7 @@ export class Provision {
     const { preparation, support, clock, tracer } = this.#services;
     const record = this.#record;
     const prepared = await traced(tracer, SPAN.prepare, {}, async () => {
-      const bytes = await preparation.fetch(order.spec.artifact, order.source, signal);
+      const bytes = await this.#fetch(order.spec.artifact, order.source, signal);
       if (!record.isRunning) record.reached('fetched');
       return await preparation.verify(bytes, order.spec, signal);
     });
@@ -60,7 +65,7 @@ export class Provision {
     const { source } = this.#record.now;
     const { spec } = orderOf(source, decodeSpec(Buffer.from(revision.spec, 'base64')));
     return await traced(tracer, SPAN.prepare, {}, async () => {
-      const bytes = await preparation.fetch(revision.artifact, source, signal);
+      const bytes = await this.#fetch(revision.artifact, source, signal);
       return await preparation.verify(bytes, spec, signal);
     });
   }
@@ -68,6 +73,13 @@ export class Provision {
   /** Objects may be large, and are not needed any more. */
   forget(): void {
     this.#had = undefined;
+  }
+
+  async #fetch(artifact: string, source: ArtifactOrigin, signal: AbortSignal): Promise<Uint8Array> {
+    this.progress.expect(FETCH_LIMIT_MS, 'the fetch of an artifact');
+    const bytes = await this.#services.preparation.fetch(artifact, source, signal);
+    this.progress.expect(PASS_LIMIT_MS, 'a pass');
+    return bytes;
   }
 
   async #claimRoom(signal: AbortSignal): Promise<void> {

@@ -5,6 +5,8 @@ import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError, type Reason, toLonglineError } from '../../core/errors.ts';
 import { fromJson, toJson } from '../../core/exact-json.ts';
 import type { Logger } from '../../core/logger.ts';
+import { Progress } from '../../core/progress.ts';
+import { LATE_MS, PASS_LIMIT_MS } from './pauses.ts';
 import type { RefusedListing, Registry, RegistryAnswer } from './ports.ts';
 import { decodeSpec, type ProgramSpecMessage } from './wire.ts';
 
@@ -35,6 +37,8 @@ export interface FollowerOptions {
 
 /** One per registry. */
 export class RegistryFollower {
+  /** Whether polls go on. */
+  readonly progress: Progress;
   readonly #options: FollowerOptions;
   #specs: readonly ProgramSpecMessage[] = [];
   #refused: readonly RefusedListing[] = [];
@@ -45,6 +49,7 @@ export class RegistryFollower {
 
   constructor(options: FollowerOptions) {
     this.#options = options;
+    this.progress = new Progress('registry', options.clock);
   }
 
   get specs(): readonly ProgramSpecMessage[] {
@@ -87,9 +92,12 @@ export class RegistryFollower {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, pollIntervalMs } = this.#options;
     while (!signal.aborted) {
+      this.progress.expect(PASS_LIMIT_MS, 'a poll');
       await this.#poll(signal);
+      this.progress.expect(pollIntervalMs + LATE_MS, 'the next poll');
       await clock.sleep(pollIntervalMs, signal).catch(() => undefined);
     }
+    this.progress.rest();
   }
 
   async #poll(signal: AbortSignal): Promise<void> {

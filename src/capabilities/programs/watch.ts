@@ -4,11 +4,13 @@
 import type { Clock } from '../../core/clock.ts';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import { Progress } from '../../core/progress.ts';
 import { announced } from './announcer.ts';
 import type { ProgramsConfig } from './config.ts';
 import type { EventRelay } from './event-relay.ts';
 import type { ProgramFigures } from './figures.ts';
 import type { MeterSubject, ProgramMeter } from './meter.ts';
+import { LATE_MS, PASS_LIMIT_MS } from './pauses.ts';
 import type { Announcements, ProgramReports } from './ports.ts';
 import { type RevisionRecord, remembered } from './revision-record.ts';
 import type { RollbackCause, RollbackRecord } from './rollback.ts';
@@ -47,6 +49,8 @@ export interface LastMeasured {
 
 /** One per capability. */
 export class Watch implements Surveillance {
+  /** Whether looks go on. */
+  readonly progress: Progress;
   readonly #options: WatchOptions;
   readonly #last = new Map<string, LastMeasured>();
   readonly #followed = new Map<string, string>();
@@ -56,6 +60,7 @@ export class Watch implements Surveillance {
 
   constructor(options: WatchOptions) {
     this.#options = options;
+    this.progress = new Progress('programs', options.clock);
   }
 
   /** What was measured last, by program. */
@@ -93,8 +98,10 @@ export class Watch implements Surveillance {
     // A look may take a window at its end, which is part of the interval.
     const pauseMs = Math.max(1, config.checkIntervalMs - meter.windowMs);
     while (!signal.aborted) {
+      this.progress.expect(pauseMs + LATE_MS, 'the next look at what they do');
       await clock.sleep(pauseMs, signal).catch(() => undefined);
-      if (signal.aborted) return;
+      if (signal.aborted) return this.progress.rest();
+      this.progress.expect(config.rollbackDelayMs + PASS_LIMIT_MS, 'a look at what they do');
       try {
         await this.#round(signal);
       } catch (error) {

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { type AgentConfig, agentConfig } from '../../agent/config.ts';
 import { LonglineError } from '../../core/errors.ts';
+import { Hangups } from '../../core/hangups.ts';
 import { addConfigOptions } from '../config-options.ts';
 import { InterruptGuard } from '../interrupt.ts';
 import type { CliIo } from '../io.ts';
@@ -29,12 +30,18 @@ export function registerAgentCommands(program: Command, io: CliIo): void {
   const options = addConfigOptions(agent, agentConfig, io);
   registerLogLevel(agent, io);
   agent.action(async () => {
+    using hangups = new Hangups();
     const read = async () => (await options.load()).config;
-    await start(await read(), read, io);
+    await start(await read(), read, hangups, io);
   });
 }
 
-async function start(config: AgentConfig, reread: () => Promise<AgentConfig>, io: CliIo): Promise<void> {
+async function start(
+  config: AgentConfig,
+  reread: () => Promise<AgentConfig>,
+  hangups: Hangups,
+  io: CliIo,
+): Promise<void> {
   if (config.controllerUrl === undefined) {
     throw new LonglineError(
       'invalid',
@@ -42,10 +49,10 @@ async function start(config: AgentConfig, reread: () => Promise<AgentConfig>, io
     );
   }
   using interrupt = new InterruptGuard();
-  using _ = new ShutdownLimit(interrupt.signal, config.shutdownLimitMs, 'shutdown.limit');
+  using _ = new ShutdownLimit(interrupt.signal, () => config.shutdownLimitMs, 'shutdown.limit');
   const { runAgent } = await import('../../agent/agent.ts');
   try {
-    await runAgent(config, reread, interrupt.signal, io.env);
+    await runAgent({ config, reread, hangups, environment: io.env }, interrupt.signal);
   } catch (error) {
     if (error !== interrupt.signal.reason) throw error;
   }

@@ -4,10 +4,12 @@ import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { LocalService } from '#gen/longline/local/v1/local_pb.js';
 import { LonglineError } from '../../core/errors.ts';
+import { Hangups } from '../../core/hangups.ts';
 import { BACKENDS, type BackendChoice } from '../../core/network/network-spec.ts';
 import { InterruptGuard } from '../interrupt.ts';
 import { type CliIo, toJson } from '../io.ts';
 import { countValue, durationValue } from '../option-values.ts';
+import { ShutdownLimit } from '../shutdown-limit.ts';
 import {
   addSocketOptions,
   DEFAULT_STATE_DIR,
@@ -44,6 +46,7 @@ interface UpOptions {
   readonly peerDetails: number;
   readonly logLevel: (typeof LEVELS)[number];
   readonly withParent?: boolean;
+  readonly shutdownLimit: number;
 }
 
 /** Adds `up`. */
@@ -70,6 +73,12 @@ export function registerUp(network: Command, io: CliIo): void {
     .option('--peer-details <count>', 'peers that are told of one by one', countValue(0, 65_536), 1000)
     .addOption(
       new Option('--log-level <level>', 'least severe lines on standard error').choices(LEVELS).default('info'),
+    )
+    .option(
+      '--shutdown-limit <duration>',
+      'how long an orderly end may take; after that the process is killed',
+      durationValue,
+      20 * SECOND,
     )
     .option('--with-parent', 'end when standard input ends, as it does with the program that started it')
     .addHelpText('after', UP_HELP)
@@ -106,18 +115,21 @@ async function up(io: CliIo, options: UpOptions): Promise<void> {
   const file = options.config ?? io.env['LONGLINE_NETWORK_CONFIG'];
   if (!file) throw new LonglineError('invalid', '--config: missing; give the file of networks');
   const mode = options.mode ?? modeOf(io.env['LONGLINE_NETWORK_MODE'] || 'service');
+  using hangups = new Hangups();
   using interrupt = new InterruptGuard();
   const ending = new AbortController();
   const end = () => ending.abort(interrupt.signal.reason);
   interrupt.signal.addEventListener('abort', end, { once: true });
   if (options.withParent) endWithInput(io, ending);
+  using _ = new ShutdownLimit(ending.signal, () => options.shutdownLimit, '--shutdown-limit');
   const { runStandalone } = await import('../../agent/network/standalone.ts');
   const { backend, peerDetails, reconcileInterval: reconcileIntervalMs, logLevel, socket, controlSocket } = options;
-  await runStandalone(
+  const running = runStandalone(
     {
       ...{ file: resolve(file), mode, backend, peerDetails, reconcileIntervalMs, logLevel, socket, controlSocket },
       stateFolder: stateFolder(io, options),
       env: io.env,
+      hangups,
     },
     async (sockets) => {
       const { socket: path, controlSocket: control } = sockets;
@@ -125,6 +137,9 @@ async function up(io: CliIo, options: UpOptions): Promise<void> {
     },
     ending.signal,
   );
+  await running.catch((error: unknown) => {
+    if (error !== ending.signal.reason) throw error;
+  });
 }
 
 /** True if the networks are those of a `network up` that doesn't run any more: nobody answers, and its folder is there. */

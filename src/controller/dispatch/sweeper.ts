@@ -3,6 +3,7 @@
 import type { Clock } from '../../core/clock.ts';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Progress } from '../../core/progress.ts';
 import type { Bus } from '../bus/bus.ts';
 import { jobTopic, sessionsTopic, sessionTopic } from '../bus/topics.ts';
 import type { LogStore } from '../logs/log-store.ts';
@@ -60,6 +61,7 @@ export interface SweeperDependencies {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Read at each pass: a reload may change it. */
   readonly retention: RetentionOptions;
 }
 
@@ -159,11 +161,17 @@ export class Sweeper {
   }
 }
 
+/** Longer than ending what expired takes, however much that is. */
+const EXPIRY_LIMIT_MS = 300_000;
+/** Longer than a look at millions of logs takes. */
+const RETENTION_LIMIT_MS = 3_600_000;
+
 /** Runs passes until the signal aborts. */
-export async function runSweeper(needs: SweeperDependencies, signal: AbortSignal): Promise<void> {
+export async function runSweeper(needs: SweeperDependencies, progress: Progress, signal: AbortSignal): Promise<void> {
   const sweeper = new Sweeper(needs);
   const { clock, log, retention } = needs;
-  const attempt = async (what: string, pass: () => Promise<unknown>): Promise<void> => {
+  const attempt = async (what: string, limitMs: number, pass: () => Promise<unknown>): Promise<void> => {
+    progress.expect(limitMs, what);
     try {
       await pass();
     } catch (error) {
@@ -171,17 +179,26 @@ export async function runSweeper(needs: SweeperDependencies, signal: AbortSignal
     }
   };
   let nextRetention = clock.monotonic();
+  let swept = keptFor(retention);
   let nextBounds = clock.monotonic();
   while (!signal.aborted) {
-    await attempt('expiry', () => sweeper.expire());
-    if (clock.monotonic() >= nextRetention) {
-      await attempt('retention', () => sweeper.retain(signal));
+    await attempt('expiry', EXPIRY_LIMIT_MS, () => sweeper.expire());
+    if (clock.monotonic() >= nextRetention || swept !== keptFor(retention)) {
+      swept = keptFor(retention);
+      await attempt('retention', RETENTION_LIMIT_MS, () => sweeper.retain(signal));
       nextRetention = clock.monotonic() + retention.sweepIntervalMs;
     }
     if (clock.monotonic() >= nextBounds) {
-      await attempt('retention', () => sweeper.bound(signal));
+      await attempt('retention', RETENTION_LIMIT_MS, () => sweeper.bound(signal));
       nextBounds = clock.monotonic() + retention.boundsIntervalMs;
     }
+    progress.expect(retention.expiryIntervalMs + EXPIRY_LIMIT_MS, 'the next pass');
     await clock.sleep(retention.expiryIntervalMs, signal).catch(() => undefined);
   }
+  progress.rest();
+}
+
+/** Another text means that other times are asked for, which hold at once. */
+function keptFor({ jobsMs, sessionsMs, logsMs, checkpointsMs }: RetentionOptions): string {
+  return [jobsMs, sessionsMs, logsMs, checkpointsMs].join(' ');
 }

@@ -193,22 +193,32 @@ export class Front implements AsyncDisposable {
     this.#operators.inject(socket, error);
   }
 
+  /** Takes over the certificate file if it is another. Throws `invalid` if it can't be used; the one in use stays. */
+  async renewNow(): Promise<void> {
+    await this.#renewing;
+    await this.#takeOver();
+  }
+
   async #renew(): Promise<void> {
-    const { log, serverCertificate } = this.#options;
     try {
-      const credentials = await serverCertificate.refresh();
-      const ticketKeys = await this.#ticketKeys.current();
-      const keysChanged = !ticketKeys.equals(this.#ticketKey);
-      if (credentials === undefined && !keysChanged) return;
-      this.#ticketKey = ticketKeys;
-      this.#port.renew({ ...(credentials === undefined ? {} : { credentials: credentials.pem }), ticketKeys });
-      if (credentials !== undefined) {
-        log.info('server certificate in use', { expires: new Date(credentials.expiresAtMs).toISOString() });
-      }
+      await this.#takeOver();
     } catch (error) {
-      log.error('server certificate or ticket keys can not be renewed; those in use stay', {
+      this.#options.log.error('server certificate or ticket keys can not be renewed; those in use stay', {
         err: describeError(error),
       });
+    }
+  }
+
+  async #takeOver(): Promise<void> {
+    const { log, serverCertificate } = this.#options;
+    const credentials = await serverCertificate.refresh();
+    const ticketKeys = await this.#ticketKeys.current();
+    const keysChanged = !ticketKeys.equals(this.#ticketKey);
+    if (credentials === undefined && !keysChanged) return;
+    this.#ticketKey = ticketKeys;
+    this.#port.renew({ ...(credentials === undefined ? {} : { credentials: credentials.pem }), ticketKeys });
+    if (credentials !== undefined) {
+      log.info('server certificate in use', { expires: new Date(credentials.expiresAtMs).toISOString() });
     }
   }
 }

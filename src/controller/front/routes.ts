@@ -5,6 +5,7 @@ import type { DescService } from '@bufbuild/protobuf';
 import type { ConnectRouter } from '@connectrpc/connect';
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Progress } from '../../core/progress.ts';
 import type { Tracer } from '../../core/tracer.ts';
 import type { KeepOptions } from '../config.ts';
 import type { AgentAuthenticator } from '../identity/agent-authentication.ts';
@@ -41,12 +42,13 @@ export interface ServiceParts {
   readonly agents: AgentAuthenticator;
   /** Tells who makes a call on the operators' stack where no interceptor does; throws `identity`. */
   readonly tokens: ApiTokens;
-  /** Origins of pages beside the controller's own that may open WebSockets. */
+  /** Origins of pages beside the controller's own that may open WebSockets. Read at each use: a reload may change them. */
   readonly allowedOrigins: readonly string[];
   /** Largest message either way, for Welcome.max_message_bytes. */
   readonly maxMessageBytes: number;
   /** Period of heartbeats each way. */
   readonly heartbeatMs: number;
+  /** Read at each use: a reload may change it. */
   readonly keep: KeepOptions;
   /** Left out to count nothing. */
   readonly metrics?: Pick<ControllerMetrics, 'link' | 'measureStreams'>;
@@ -68,6 +70,10 @@ export interface ControllerServices extends AsyncDisposable {
   readonly pages?: RequestHandler;
   /** Serves agents over HTTP/1.1, which hear nobody else; left out for 404. */
   readonly agentPages?: RequestHandler;
+  /** Agents whose control stream is open. */
+  readonly agentsConnected: () => number;
+  /** Whatever must get on. */
+  readonly tasks: () => readonly Progress[];
   /** Left out to refuse all upgrades. */
   readonly upgrades?: UpgradeHandler;
 }

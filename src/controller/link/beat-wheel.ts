@@ -1,5 +1,9 @@
 // One timer for all streams: each stream is looked at once a period, spread evenly over it.
 import type { Clock } from '../../core/clock.ts';
+import { Progress } from '../../core/progress.ts';
+
+/** By how much a tick may be late. */
+const LATE_MS = 60_000;
 
 /** What is looked at. */
 export interface Beating {
@@ -9,6 +13,8 @@ export interface Beating {
 
 /** Slots that are visited in turn. */
 export class BeatWheel<T extends Beating> {
+  /** Whether it turns. */
+  readonly progress: Progress;
   readonly #slots: readonly Set<T>[];
   readonly #slotOf = new Map<T, Set<T>>();
   readonly #tickMs: number;
@@ -20,6 +26,7 @@ export class BeatWheel<T extends Beating> {
     this.#slots = Array.from({ length: slots }, () => new Set<T>());
     this.#tickMs = Math.max(1, periodMs / slots);
     this.#clock = clock;
+    this.progress = new Progress('heartbeats', clock);
   }
 
   add(item: T): void {
@@ -47,8 +54,9 @@ export class BeatWheel<T extends Beating> {
     let slot = 0;
     let turnedMs = this.#clock.monotonic();
     while (!signal.aborted) {
+      this.progress.expect(this.#tickMs + LATE_MS, 'the next tick');
       await this.#clock.sleep(this.#tickMs, signal).catch(() => undefined);
-      if (signal.aborted) return;
+      if (signal.aborted) return this.progress.rest();
       const nowMs = this.#clock.monotonic();
       const lateTicks = Math.max(1, Math.floor((nowMs - turnedMs) / this.#tickMs));
       // After a standstill of this process what peers sent meanwhile isn't read yet: it must not be held against them.

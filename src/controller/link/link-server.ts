@@ -12,6 +12,7 @@ import {
   type TunnelRequest,
 } from '#gen/longline/link/v1/link_pb.js';
 import { describeError, LonglineError } from '../../core/errors.ts';
+import type { Progress } from '../../core/progress.ts';
 import { TaskGroup } from '../../core/task-group.ts';
 import { fleetTopic } from '../bus/topics.ts';
 import { Admission } from '../front/admission.ts';
@@ -61,6 +62,11 @@ export class LinkServer implements AgentRoutes, AsyncDisposable {
   /** Control streams open at this moment. */
   get connections(): number {
     return this.#wheel.size;
+  }
+
+  /** Whether agents are looked after. */
+  get progress(): readonly Progress[] {
+    return [this.#wheel.progress];
   }
 
   /** Streams open at this moment, by what they carry. */

@@ -7,6 +7,8 @@ import { DesiredStateKind } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Progress } from '../../core/progress.ts';
+import { Undertakings } from '../../core/undertakings.ts';
 import type { Bus } from '../bus/bus.ts';
 import { desiredStatesTopic, fleetTopic, meshesTopic, networksTopic } from '../bus/topics.ts';
 import { memberFacts, statusIn } from '../networks/agent-report.ts';
@@ -23,6 +25,9 @@ import { dueRotation } from './rotation-schedule.ts';
 
 /** Meshes that are driven side by side. */
 const CONCURRENCY = 4;
+
+/** Longer than a turn takes, with the largest fleets. */
+const TURN_LIMIT_MS = 900_000;
 
 /** Changes that one mesh may make in a row before others have their turn. */
 const MAX_ROUNDS = 16;
@@ -46,6 +51,7 @@ export interface MeshDriverParts {
 /** Drives all meshes of a store. */
 export class MeshDriver {
   readonly #parts: MeshDriverParts;
+  readonly #turns: Undertakings;
   readonly #changes: NetworkChanges;
   readonly #dirtyMeshes = new Set<string>();
   readonly #dirtyAgents = new Set<string>();
@@ -60,7 +66,13 @@ export class MeshDriver {
 
   constructor(parts: MeshDriverParts) {
     this.#parts = parts;
+    this.#turns = new Undertakings('meshes', parts.clock);
     this.#changes = new NetworkChanges(parts);
+  }
+
+  /** Whether what is under way gets on. */
+  get progress(): readonly Progress[] {
+    return this.#turns.progress;
   }
 
   /** Drives until the signal aborts, and resolves when nothing is under way any more. */
@@ -233,7 +245,7 @@ export class MeshDriver {
 
   async #attempt(what: string, work: () => Promise<void>): Promise<void> {
     try {
-      await work();
+      await this.#turns.run(what, TURN_LIMIT_MS, work);
     } catch (error) {
       this.#parts.log.error(`${what}: failed; tried again`, { err: describeError(error) });
     }

@@ -4,6 +4,7 @@ import { DesiredStateKind } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Progress } from '../../core/progress.ts';
 import type { Bus } from '../bus/bus.ts';
 import { desiredStatesTopic, programsTopic } from '../bus/topics.ts';
 import { nextWithin } from '../services/waiting.ts';
@@ -13,6 +14,8 @@ import { isAskedHere, programsIn } from './program-report.ts';
 
 const PENDING_CHANGES = 4096;
 const PAGE = 1000;
+/** Longer than a look at everything takes. */
+const LOOK_LIMIT_MS = 900_000;
 
 /** What it is made from. */
 export interface ProgramUpkeepParts {
@@ -22,11 +25,12 @@ export interface ProgramUpkeepParts {
   readonly log: Logger;
   /** How often everything is looked at, should a wake-up have been lost. */
   readonly recheckMs: number;
+  readonly progress: Progress;
 }
 
 /** Goes on until the signal aborts. */
 export async function runProgramUpkeep(parts: ProgramUpkeepParts, signal: AbortSignal): Promise<void> {
-  const { store, bus, clock, log, recheckMs } = parts;
+  const { store, bus, clock, log, progress, recheckMs } = parts;
   const items: RemovableItems = {
     stateKind: DesiredStateKind.PROGRAMS,
     topic: programsTopic,
@@ -37,6 +41,7 @@ export async function runProgramUpkeep(parts: ProgramUpkeepParts, signal: AbortS
   using states = await bus.subscribe(desiredStatesTopic, PENDING_CHANGES);
   let recheckAtMs = clock.monotonic();
   while (!signal.aborted) {
+    progress.expect(recheckMs + LOOK_LIMIT_MS, 'a look');
     let agents: readonly string[] = [];
     try {
       if (clock.monotonic() >= recheckAtMs) {
@@ -52,6 +57,7 @@ export async function runProgramUpkeep(parts: ProgramUpkeepParts, signal: AbortS
       log.error('programs that were taken away: failed; tried again', { err: describeError(error) });
     }
   }
+  progress.rest();
 }
 
 /** All of them: those that are away for long must not keep others from being looked at. */

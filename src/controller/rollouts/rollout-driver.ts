@@ -3,6 +3,8 @@
 // read, so it can be killed anywhere, and several may run beside each other. What fails is logged and tried again.
 import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Progress } from '../../core/progress.ts';
+import { Undertakings } from '../../core/undertakings.ts';
 import type { BusEvent } from '../bus/bus.ts';
 import { assignmentsTopic, desiredStatesTopic, fleetTopic, programsTopic } from '../bus/topics.ts';
 import { PROGRAM_STATE } from '../states/program-state-body.ts';
@@ -16,6 +18,9 @@ import { AssignmentPlan } from './target.ts';
 
 /** Assignments that are driven side by side. */
 const CONCURRENCY = 4;
+
+/** Longer than a turn takes, with the largest fleets. */
+const TURN_LIMIT_MS = 900_000;
 
 /** Agents that are told side by side, so that they share commits of the store. */
 const CHUNK = 32;
@@ -48,6 +53,7 @@ export interface RolloutDriverParts extends TellingParts {
 /** Drives all assignments of a store. */
 export class RolloutDriver {
   readonly #parts: RolloutDriverParts;
+  readonly #turns: Undertakings;
   readonly #agents: AgentWatch;
   /** By the monotonic clock. */
   readonly #beganAtMs: number;
@@ -64,8 +70,14 @@ export class RolloutDriver {
 
   constructor(parts: RolloutDriverParts) {
     this.#parts = parts;
+    this.#turns = new Undertakings('assignments', parts.clock);
     this.#agents = new AgentWatch(parts.store);
     this.#beganAtMs = parts.clock.monotonic();
+  }
+
+  /** Whether what is under way gets on. */
+  get progress(): readonly Progress[] {
+    return this.#turns.progress;
   }
 
   /** Drives until the signal aborts, and resolves when nothing is under way any more. */
@@ -244,7 +256,7 @@ export class RolloutDriver {
 
   async #attempt(what: string, work: () => Promise<void>): Promise<void> {
     try {
-      await work();
+      await this.#turns.run(what, TURN_LIMIT_MS, work);
     } catch (error) {
       this.#parts.log.error(`${what}: failed; tried again`, { err: describeError(error) });
     }

@@ -1,6 +1,7 @@
 // Programs of a controller put together: ProgramService's methods, the registry, and what goes on by itself.
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { ProgramService } from '#gen/longline/fleet/v1/program_service_pb.js';
+import { Progress } from '../../core/progress.ts';
 import type { RequestHandler } from '../front/http-handlers.ts';
 import { ArtifactIntake } from '../programs/artifact-intake.ts';
 import type { PolledPrograms } from '../programs/polled-programs.ts';
@@ -24,6 +25,8 @@ export interface Programs {
   readonly registry: RequestHandler;
   /** Answers the registry's paths, and leaves the others to `rest`. */
   before(rest: RequestHandler): RequestHandler;
+  /** Whether the upkeep gets on. */
+  readonly progress: Progress;
   /** Goes on until the signal aborts. */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -32,6 +35,7 @@ export interface Programs {
 export function openPrograms(parts: ProgramsParts): Programs {
   const intake = new ArtifactIntake(parts);
   const registry = registryHandler({ ...parts, intake });
+  const progress = new Progress('programs', parts.clock);
   return {
     methods: createProgramMethods(parts, { ...parts, intake }),
     registry,
@@ -39,6 +43,7 @@ export function openPrograms(parts: ProgramsParts): Programs {
       const isOurs = (request.url ?? '').startsWith(REGISTRY_PATH);
       (isOurs ? registry : rest)(request, response);
     },
-    run: async (signal) => await runProgramUpkeep({ ...parts, recheckMs: parts.options.recheckMs }, signal),
+    progress,
+    run: async (signal) => await runProgramUpkeep({ ...parts, progress, recheckMs: parts.options.recheckMs }, signal),
   };
 }

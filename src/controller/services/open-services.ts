@@ -10,6 +10,8 @@ import { ProgramService } from '#gen/longline/fleet/v1/program_service_pb.js';
 import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
 import type { TelemetryRequest } from '#gen/longline/link/v1/link_pb.js';
 import type { Clock } from '../../core/clock.ts';
+import { liveView } from '../../core/config/changed-settings.ts';
+import { Progress } from '../../core/progress.ts';
 import { TaskGroup } from '../../core/task-group.ts';
 import type { Bus } from '../bus/bus.ts';
 import { MemoryBus } from '../bus/memory/memory-bus.ts';
@@ -59,7 +61,6 @@ export interface OpenedServices extends ControllerServices {
 /** Opens the services of a single controller. */
 export async function openServices(parts: ServiceParts, options: ServicesOptions = {}): Promise<OpenedServices> {
   const { store, clock, log, tracer, controllerId } = parts;
-  const { events: _, ...kept } = parts.keep;
   await using opened = new AsyncDisposableStack();
   const bus = opened.use(new MemoryBus(log));
   const meter = parts.metrics?.link ?? NO_LINK_METER;
@@ -75,7 +76,7 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
   const link = opened.use(linkOf(parts, options, { bus, logs, signer, caches }));
   parts.metrics?.measureStreams(() => link.streams);
   const tasks = opened.use(new TaskGroup());
-  const retention = { ...DEFAULT_RETENTION, ...kept, ...options.retention };
+  const retention = liveView(() => ({ ...DEFAULT_RETENTION, ...parts.keep, ...options.retention }));
   const needs = {
     store,
     bus,
@@ -87,12 +88,14 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     tracer,
     options: { ...DEFAULT_SERVICE_OPTIONS, ...options.services },
   };
-  const { agents, tokens, allowedOrigins } = parts;
+  const { agents, tokens } = parts;
   const { polled = async (agentId: string) => await pollProgramsOf(store, agentId) } = options;
   const programs = openPrograms({ ...needs, agents, tokens, polled, figures: caches.programs });
-  startUpkeep(tasks, needs, retention, programs);
-  const tunnelParts = { ...needs, registry: link.tunnels, tokens, allowedOrigins, limits: options.tunnels ?? {} };
-  const tunnels = openTunnels(tunnelParts);
+  const upkeep = startUpkeep(tasks, needs, retention, programs);
+  const tunnels = openTunnels({
+    ...{ ...needs, registry: link.tunnels, tokens, limits: options.tunnels ?? {} },
+    allowedOrigins: () => parts.allowedOrigins,
+  });
   const operatorRoutes = (router: ConnectRouter): void => {
     router.service(AgentService, createAgentService(needs));
     router.service(JobService, createJobService(needs));
@@ -109,6 +112,8 @@ export async function openServices(parts: ServiceParts, options: ServicesOptions
     operatorServices: [AgentService, JobService, NetworkService, ProgramService, SessionService],
     pages: programs.before(tunnels.pages),
     agentPages: programs.registry,
+    agentsConnected: () => link.connections,
+    tasks: () => [...link.progress, ...upkeep()],
     upgrades: tunnels.upgrades,
     [Symbol.asyncDispose]: async () => await owned.disposeAsync(),
   };
@@ -132,23 +137,32 @@ function linkOf(
     log,
     tracer,
     meter: metrics?.link ?? NO_LINK_METER,
-    options: { ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, keptEvents: keep.events, ...asked },
+    options: {
+      ...{ ...DEFAULT_LINK_OPTIONS, maxMessageBytes, heartbeatMs, ...asked },
+      get keptEvents() {
+        return asked?.keptEvents ?? keep.events;
+      },
+    },
     onTelemetry: (agentId, told) => keepFigures(agentId, told, caches, clock, bus),
   });
 }
 
-/** What goes on by itself, beside calls and streams. */
+/** What goes on by itself, beside calls and streams. Gives what tells whether it does. */
 function startUpkeep(
   tasks: TaskGroup,
   needs: ServiceDependencies,
   retention: RetentionOptions,
   programs: Programs,
-): void {
-  tasks.spawn((signal) => runSweeper({ ...needs, retention }, signal));
+): () => readonly Progress[] {
+  const sweeps = new Progress('upkeep', needs.clock);
+  tasks.spawn((signal) => runSweeper({ ...needs, retention }, sweeps, signal));
   const { recheckMs } = needs.options;
-  tasks.spawn((signal) => new MeshDriver({ ...needs, recheckMs }).run(signal));
-  tasks.spawn((signal) => new RolloutDriver({ ...needs, recheckMs }).run(signal));
+  const meshes = new MeshDriver({ ...needs, recheckMs });
+  const rollouts = new RolloutDriver({ ...needs, recheckMs });
+  tasks.spawn((signal) => meshes.run(signal));
+  tasks.spawn((signal) => rollouts.run(signal));
   tasks.spawn((signal) => programs.run(signal));
+  return () => [sweeps, programs.progress, ...meshes.progress, ...rollouts.progress];
 }
 
 /** Figures that agents sent last. */

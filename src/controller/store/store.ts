@@ -2,6 +2,7 @@
 // publishes the change. Every method is one transaction of its own: it takes effect whole or not at all, and is durable
 // when its promise resolves. Nothing here assumes one process, so PostgreSQL can stand behind the same interfaces.
 // Failures of storage are LonglineError `unavailable`; no method throws for a record that isn't there.
+import type { Progress } from '../../core/progress.ts';
 import type { IdentityRepositories } from '../identity/ports.ts';
 import type { AgentRepository } from './agent.ts';
 import type { AgentEventRepository } from './agent-event.ts';
@@ -18,6 +19,13 @@ import type { AssignmentRepository } from './rollout.ts';
 import type { SessionRepository } from './session.ts';
 import type { TemplateRepository } from './session-template.ts';
 import type { StateReportRepository } from './state-report.ts';
+
+/** Whether what is stored gets to the disk. */
+export interface StoreWrites {
+  readonly progress: Progress;
+  /** Why the last write did not; undefined if it did. */
+  readonly failure: string | undefined;
+}
 
 /** All repositories. Disposing waits for writes under way. */
 export interface Store extends IdentityRepositories, AsyncDisposable {
@@ -38,4 +46,5 @@ export interface Store extends IdentityRepositories, AsyncDisposable {
   readonly rollbacks: RollbackRepository;
   readonly assignments: AssignmentRepository;
   readonly counts: FleetCountRepository;
+  readonly writes: StoreWrites;
 }

@@ -28,7 +28,8 @@ export interface TunnelParts {
   readonly registry: TunnelRegistry;
   readonly signer: StatementSigner;
   readonly tokens: ApiTokens;
-  readonly allowedOrigins: readonly string[];
+  /** Asked at each use: a reload may change them. */
+  readonly allowedOrigins: () => readonly string[];
   readonly clock: Clock;
   readonly log: Logger;
   readonly limits?: Partial<TunnelLimits>;

@@ -37,7 +37,7 @@ export interface TunnelSocketsParts {
   readonly tokens: ApiTokens;
   readonly tickets: TunnelTickets;
   /** Further origins whose pages may connect: "https://desks.example.net". */
-  readonly allowedOrigins: readonly string[];
+  readonly allowedOrigins: () => readonly string[];
   readonly limits: Pick<TunnelLimits, 'pingMs'>;
   readonly log: Logger;
 }
@@ -112,7 +112,7 @@ export class TunnelSockets implements Disposable {
     const { origin, host } = headers;
     if (origin === undefined) return;
     const { allowedOrigins } = this.#parts;
-    if (origin === `https://${host}` || allowedOrigins.includes(origin)) return;
+    if (origin === `https://${host}` || allowedOrigins().includes(origin)) return;
     const message = `origin ${JSON.stringify(origin.slice(0, 200))} is neither this controller's own nor one that is allowed`;
     throw new LonglineError('policy', message, { rule: 'allowed_origins' });
   }

@@ -58,8 +58,8 @@ export function referencePage(program: NamedTable): string {
       '',
       `## ${group}`,
       '',
-      '| key | flag | environment | value | default | meaning |',
-      '|---|---|---|---|---|---|',
+      '| key | flag | environment | value | default | holds at | meaning |',
+      '|---|---|---|---|---|---|---|',
     );
     for (const setting of settings) {
       const cells = [
@@ -68,6 +68,7 @@ export function referencePage(program: NamedTable): string {
         setting.env.map((name) => `\`${name}\``).join(', '),
         `${setting.type.name}: ${setting.type.allowed}`,
         defaultText(setting) === undefined ? '' : `\`${defaultText(setting)}\``,
+        setting.live ? 'reload' : 'start',
         setting.description,
       ];
       lines.push(`| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`);

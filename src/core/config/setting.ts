@@ -22,6 +22,8 @@ export interface Setting<T> {
   readonly group: string;
   /** Set for secrets: the same value can be read from a file named by KEY_file, FLAG-file or ENV_FILE. */
   readonly secret: boolean;
+  /** True if a program that runs takes over another value when it reads its settings anew. */
+  readonly live: boolean;
 }
 
 /** What to say about a setting beside its type. Flag and environment names follow from the key unless given. */
@@ -37,6 +39,8 @@ export interface SettingOptions {
   readonly defaultText?: string;
   /** TOML literal for the example file, where there is no default. */
   readonly example?: string;
+  /** A program that runs takes over another value when it reads its settings anew; otherwise the next start does. */
+  readonly live?: boolean;
 }
 
 /** A setting with a default has a value always; one without may be undefined. */
@@ -56,6 +60,7 @@ export function setting<T>(type: ValueType<T>, options: SettingOptions & { reado
     description: options.description,
     group: options.group,
     secret: false,
+    live: options.live ?? false,
   };
 }
 

@@ -3,21 +3,13 @@
 import { closeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { LonglineError } from '../../core/errors.ts';
+import type { ServiceState } from '../../core/service-voice.ts';
 
 const [AF_UNIX, SOCK_DGRAM, SOCK_CLOEXEC, SOCK_NONBLOCK, MSG_NOSIGNAL] = [1, 2, 0o2000000, 0o4000, 0x4000];
 /** What sockaddr_un has room for. */
 const LONGEST_PATH = 107;
 /** More than anybody reads in one line. */
 const LONGEST_STATUS = 512;
-
-/** What can be told. */
-export type ServiceState =
-  | 'READY=1'
-  | 'RELOADING=1'
-  | 'STOPPING=1'
-  | 'WATCHDOG=1'
-  | `STATUS=${string}`
-  | `EXTEND_TIMEOUT_USEC=${number}`;
 
 interface Calls {
   readonly socket: (...args: number[]) => number;

@@ -6,13 +6,15 @@ import { describe, it } from 'node:test';
 import { JobState } from '#gen/longline/v1/job_pb.js';
 import { MemoryBus } from '../../../src/controller/bus/memory/memory-bus.ts';
 import { jobTopic } from '../../../src/controller/bus/topics.ts';
-import { DEFAULT_RETENTION, Sweeper } from '../../../src/controller/dispatch/sweeper.ts';
+import { DEFAULT_RETENTION, runSweeper, Sweeper } from '../../../src/controller/dispatch/sweeper.ts';
 import { FileLogStore } from '../../../src/controller/logs/file-log-store.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
 import type { Store } from '../../../src/controller/store/store.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { newId } from '../../../src/core/ids.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
+import { Progress } from '../../../src/core/progress.ts';
+import { ManualClock } from '../../fixtures/manual-clock.ts';
 import { chunk, closeOf } from '../logs/reference-log.ts';
 
 /** An agent with one job that expires 10 ms later. */
@@ -158,6 +160,55 @@ describe('sweeper', () => {
       await store[Symbol.asyncDispose]();
       await rm(folder, { recursive: true, force: true });
     }
+  });
+
+  it('looks at once when other times are asked for, and gets on', async () => {
+    const clock = new ManualClock();
+    const retention = { ...DEFAULT_RETENTION };
+    const looks: number[] = [];
+    const none = async () => 0;
+    const needs = {
+      store: {
+        commands: { expire: async () => [] },
+        jobs: {
+          forgetRequests: async () => undefined,
+          deleteEnded: async (beforeMs: number) => {
+            looks.push(clock.now() - beforeMs);
+            return 0;
+          },
+          deleteBeyond: none,
+          doomedLogs: async () => [],
+        },
+        sessions: { forgetRequests: async () => undefined, deleteEnded: async () => [] },
+        auditCheckpoints: { deleteOld: none },
+      } as unknown as Store,
+      logs: { prune: none, shrink: none } as unknown as FileLogStore,
+      bus: new MemoryBus(silentLogger),
+      clock,
+      log: silentLogger,
+      retention,
+    };
+    const progress = new Progress('upkeep', clock);
+    const stop = new AbortController();
+    const running = runSweeper(needs, progress, stop.signal);
+    const later = async () => {
+      await new Promise(setImmediate);
+      clock.advance(retention.expiryIntervalMs);
+      await new Promise(setImmediate);
+    };
+    for (let turn = 0; turn < 5; turn += 1) await later();
+    assert.deepEqual(looks, [DEFAULT_RETENTION.jobsMs], 'once an hour');
+    Object.assign(retention, { jobsMs: 60_000 });
+    for (let turn = 0; turn < 5; turn += 1) await later();
+    assert.deepEqual(looks, [DEFAULT_RETENTION.jobsMs, 60_000]);
+    assert.equal(progress.overdue(), undefined);
+    needs.store.commands.expire = async () => await new Promise(() => undefined);
+    await later();
+    clock.advance(3_600_000);
+    assert.equal(progress.overdue()?.what, 'upkeep: expiry', 'one that never ends shows');
+    stop.abort();
+    await Promise.race([running, new Promise(setImmediate)]);
+    await needs.bus[Symbol.asyncDispose]();
   });
 
   it('leaves no log without its job when it is interrupted between the two', async () => {

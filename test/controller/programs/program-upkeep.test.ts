@@ -6,6 +6,7 @@ import { desiredStatesTopic, programsTopic } from '../../../src/controller/bus/t
 import { runProgramUpkeep } from '../../../src/controller/programs/program-upkeep.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
+import { Progress } from '../../../src/core/progress.ts';
 import { FleetUnderTest, until } from '../link/fleet-fixture.ts';
 import { artifactOf, piecesOf } from '../services/program-fixture.ts';
 import { connection } from '../store/store-contract.ts';
@@ -76,7 +77,9 @@ describe('programs that were taken away', () => {
       },
     });
     const stop = new AbortController();
-    const parts = { store: { ...store, programs }, bus, clock: systemClock, log: silentLogger, recheckMs: 3_600_000 };
+    const progress = new Progress('programs', systemClock);
+    const base = { bus, clock: systemClock, log: silentLogger, progress, recheckMs: 3_600_000 };
+    const parts = { ...base, store: { ...store, programs } };
     const running = runProgramUpkeep(parts, stop.signal);
     await until('a look at each', () => looked.length === 2);
     stop.abort();

@@ -4,7 +4,9 @@
 // needs more than a few milliseconds for a sync would call for a worker thread: only this file would change.
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { setImmediate as nextTick } from 'node:timers/promises';
+import { systemClock } from '../../../core/clock.ts';
 import { LonglineError } from '../../../core/errors.ts';
+import { Progress } from '../../../core/progress.ts';
 
 /** When the writer writes. */
 export interface Pace {
@@ -18,6 +20,9 @@ const PACE: Pace = { sliceMs: 8, patienceMs: 8 };
 
 /** Blocking wait for another process that holds the file; ours never hold it between turns for long. */
 const BUSY_TIMEOUT_MS = 1000;
+
+/** Longer than any group of writes takes to be on disk. */
+const COMMIT_LIMIT_MS = 120_000;
 
 /** One row by column name. */
 export type Row = Record<string, SQLOutputValue>;
@@ -70,6 +75,8 @@ type Outcome = { readonly ok: true; readonly value: unknown } | { readonly ok: f
 
 /** A database file. The owner disposes it; that waits for queued writes. */
 export class Database implements AsyncDisposable {
+  /** Whether writes get on. */
+  readonly progress = new Progress('store', systemClock);
   readonly #path: string;
   readonly #writer: DatabaseSync;
   readonly #reader: DatabaseSync;
@@ -81,6 +88,7 @@ export class Database implements AsyncDisposable {
   #draining: Promise<void> | undefined;
   #patience: NodeJS.Timeout | undefined;
   #closed = false;
+  #failure: string | undefined;
 
   private constructor(path: string, writer: DatabaseSync, reader: DatabaseSync, pace: Pace, onTook: OnTook) {
     this.#path = path;
@@ -113,6 +121,11 @@ export class Database implements AsyncDisposable {
       writer?.close();
       throw storageError(path, error);
     }
+  }
+
+  /** Why the last write did not get to the disk; undefined if it did, and for faults that aren't the disk's. */
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   /** Runs a query on committed data. */
@@ -151,8 +164,10 @@ export class Database implements AsyncDisposable {
     this.#queue.push({ unit, settle: resolve });
     const outcome = await promise;
     this.#onTook('write', performance.now() - queuedMs);
-    if (!outcome.ok) throw storageError(this.#path, outcome.error);
-    return outcome.value;
+    if (outcome.ok) return outcome.value;
+    const error = storageError(this.#path, outcome.error);
+    if (error instanceof LonglineError && error.reason === 'unavailable') this.#failure = error.message;
+    throw error;
   }
 
   #startDraining(): void {
@@ -163,9 +178,11 @@ export class Database implements AsyncDisposable {
 
   async #drain(): Promise<void> {
     while (this.#queue.length > 0) {
+      this.progress.expect(COMMIT_LIMIT_MS, 'writes');
       await nextTick();
       await this.#commitGroup();
     }
+    this.progress.rest();
     this.#draining = undefined;
   }
 
@@ -176,12 +193,15 @@ export class Database implements AsyncDisposable {
     let taken = 0;
     try {
       this.#writer.exec('BEGIN IMMEDIATE');
+      const changesBefore = this.#failure === undefined ? 0 : this.#changeCount();
       const deadline = performance.now() + this.#pace.sliceMs;
       while (taken < queue.length && (taken === 0 || performance.now() < deadline)) {
         const item = queue[taken++]!;
         group.push({ item, outcome: await this.#runUnit(item.unit) });
       }
       this.#writer.exec('COMMIT');
+      // Only what had something to write has shown that it can be written.
+      if (this.#failure !== undefined && this.#changeCount() > changesBefore) this.#failure = undefined;
     } catch (error) {
       if (this.#writer.isTransaction) this.#writer.exec('ROLLBACK');
       this.#queue = queue.slice(Math.max(taken, 1)).concat(this.#queue);
@@ -205,6 +225,11 @@ export class Database implements AsyncDisposable {
       this.#writer.exec('ROLLBACK TO unit; RELEASE unit');
       return { ok: false, error };
     }
+  }
+
+  /** Rows changed since the file was opened. */
+  #changeCount(): number {
+    return Number(this.#write.one('SELECT total_changes() AS count')?.['count']);
   }
 
   #assertOpen(): void {

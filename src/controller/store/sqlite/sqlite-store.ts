@@ -44,6 +44,7 @@ export function openSqliteStore(path: string, pace?: Pace, onTook?: OnTook): Sto
     enrollmentTokens: new SqliteEnrollmentTokens(db),
     apiTokens: new SqliteApiTokens(db),
     agentIdentities: new SqliteAgentIdentities(db),
+    writes: db,
     [Symbol.asyncDispose]: async () => await db[Symbol.asyncDispose](),
   };
 }

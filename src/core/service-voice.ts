@@ -2,11 +2,10 @@
 // that it is alive. Alive it is only while the event loop turns, which this runs on, and every task gets on; a task counts as stuck once
 // it was late at two beats in a row, so that a process that was held up as a whole has a turn to catch up. Nothing here fails: a manager
 // that can't be told is said in the log, and one that is not there is not told.
-import type { Clock } from '../../core/clock.ts';
-import { describeError } from '../../core/errors.ts';
-import type { Logger } from '../../core/logger.ts';
-import type { Progress } from '../../core/progress.ts';
-import { type ServiceState, tellServiceManager } from '../../platform/process/service-manager.ts';
+import type { Clock } from './clock.ts';
+import { describeError } from './errors.ts';
+import type { Logger } from './logger.ts';
+import type { Progress } from './progress.ts';
 
 /** How often the manager hears of the service where it has no watchdog. */
 const BEAT_MS = 10_000;
@@ -14,14 +13,25 @@ const BEAT_MS = 10_000;
 const EXTEND_MS = 60_000;
 const USEC_PER_MS = 1000;
 
+/** What can be told. */
+export type ServiceState =
+  | 'READY=1'
+  | 'RELOADING=1'
+  | 'STOPPING=1'
+  | 'WATCHDOG=1'
+  | `STATUS=${string}`
+  | `EXTEND_TIMEOUT_USEC=${number}`;
+
+/** Tells the manager whose NOTIFY_SOCKET is given, if there is one. Throws `unavailable` if it can't be told now. */
+export type TellServiceManager = (notifySocket: string | undefined, ...states: readonly ServiceState[]) => void;
+
 /** What it is made from. */
 export interface ServiceVoiceOptions {
   /** NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are read. */
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
   readonly log: Logger;
-  /** In the place of the real one. */
-  readonly tell?: typeof tellServiceManager;
+  readonly tell: TellServiceManager;
 }
 
 /** What a service that is ready is watched by. */
@@ -135,7 +145,7 @@ export class ServiceVoice implements AsyncDisposable {
     const status = states.find((state) => state.startsWith('STATUS='));
     if (status !== undefined) this.#status = status;
     try {
-      (this.#options.tell ?? tellServiceManager)(this.#socket, ...states);
+      this.#options.tell(this.#socket, ...states);
       this.#heard = true;
     } catch (error) {
       if (this.#heard)

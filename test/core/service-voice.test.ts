@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { ServiceVoice } from '../../../src/agent/service/service-voice.ts';
-import { LonglineError } from '../../../src/core/errors.ts';
-import { type Logger, silentLogger } from '../../../src/core/logger.ts';
-import { Progress } from '../../../src/core/progress.ts';
-import { ManualClock } from '../../fixtures/manual-clock.ts';
+import { LonglineError } from '../../src/core/errors.ts';
+import { type Logger, silentLogger } from '../../src/core/logger.ts';
+import { Progress } from '../../src/core/progress.ts';
+import { ServiceVoice } from '../../src/core/service-voice.ts';
+import { ManualClock } from '../fixtures/manual-clock.ts';
 
 const WATCHED = { NOTIFY_SOCKET: '/run/notify', WATCHDOG_USEC: '20000000' };
 const BEAT_MS = 10_000;
