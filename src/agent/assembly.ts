@@ -104,10 +104,9 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   );
   const calls = { networks: networkCalls(networks, base.clock), programs: programCalls(programs.capability) };
   const passes = new Progress('capabilities', base.clock);
-  const serving = () => holder.local?.serving ?? false;
   const tasks = () => [...link.progress, passes, ...networks.progress, ...programs.capability.progress];
-  const looked = { link, identity, audit, registry, capabilities: capabilities.all, tasks, serving };
-  const health = makeHealth({ ...base, ...looked }, stack);
+  const looked = { link, identity, audit, registry, capabilities: capabilities.all, tasks };
+  const health = makeHealth({ ...base, ...looked, serving: () => holder.local?.serving ?? false }, stack);
   const view = makeView(base, { identity, link, report, reload, health });
   const local = stack.use(makeLocalServer(base, { view, ...calls }));
   holder.local = local;

@@ -5,6 +5,8 @@ import type { ProgramRecord } from './record.ts';
 export const TRY_AGAIN = { baseMs: 2_000, capMs: 300_000 } as const;
 /** After a failure of the kernel or the disk. */
 export const STAND_AGAIN = { baseMs: 1_000, capMs: 30_000 } as const;
+/** After a pass that made as many moves as it may. */
+export const RESTLESS_MS = 1_000;
 /** No pass follows on another one sooner, unless something else is asked for. */
 export const LEAST_PAUSE_MS = 50;
 /** Longest time between two looks at whether it runs where it is to. */

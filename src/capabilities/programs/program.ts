@@ -12,16 +12,7 @@ import { faultOf, ProgramFault } from './fault.ts';
 import { HeldRecord } from './held-record.ts';
 import { beginLifetime, isNoteDue, noted } from './lifetime.ts';
 import { type ProgramOrder, questionOf } from './order.ts';
-import {
-  LATE_MS,
-  LEAST_PAUSE_MS,
-  LOOK_MS,
-  lookAfterMs,
-  NOTE_MS,
-  PASS_LIMIT_MS,
-  STAND_AGAIN,
-  TRY_AGAIN,
-} from './pauses.ts';
+import * as pauses from './pauses.ts';
 import type { FoundProgram } from './ports.ts';
 import { programView, ttlOf } from './program-view.ts';
 import { Provision } from './provision.ts';
@@ -38,7 +29,6 @@ import { type WatchedRevision, watchedOf } from './watched.ts';
 
 /** No pass makes more moves than this; the next one goes on. */
 const MOST_MOVES = 32;
-const RESTLESS_MS = 1_000;
 
 /** Who hears of a program. */
 export interface ProgramListener {
@@ -89,9 +79,9 @@ export class Program implements AsyncDisposable {
     this.#sleep = new WakeableSleep(services.clock);
     this.#trace = new PassTrace(services.tracer, name);
     this.#rollbacks = new RollbackRequests(name);
-    this.#trouble = new Trouble(services.clock, TRY_AGAIN);
-    this.#footing = new Trouble(services.clock, STAND_AGAIN);
-    this.#passing = new Trouble(services.clock, STAND_AGAIN);
+    this.#trouble = new Trouble(services.clock, pauses.TRY_AGAIN);
+    this.#footing = new Trouble(services.clock, pauses.STAND_AGAIN);
+    this.#passing = new Trouble(services.clock, pauses.STAND_AGAIN);
     this.#provision = new Provision(name, services, this.#record);
     this.#course = new Course({
       ...{ name, services, record: this.#record, trouble: this.#trouble, footing: this.#footing },
@@ -106,7 +96,6 @@ export class Program implements AsyncDisposable {
     return this.#order;
   }
 
-  /** Whether its passes get on. */
   get progress(): Progress {
     return this.#provision.progress;
   }
@@ -191,11 +180,10 @@ export class Program implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    const { signal } = this.#stop;
-    const { progress } = this;
+    const [{ signal }, { progress }] = [this.#stop, this.#provision];
     while (!signal.aborted) {
       const asked = this.#waiters.asked;
-      progress.expect(PASS_LIMIT_MS, 'a pass');
+      progress.expect(pauses.PASS_LIMIT_MS, 'a pass');
       const pauseMs = await this.#trace.pass(
         () => this.#pass(signal),
         () => this.view().problems[0]?.error,
@@ -210,7 +198,7 @@ export class Program implements AsyncDisposable {
       }
       this.#listener.changed(this);
       const restMs = pauseMs === 'ended' ? 0 : pauseMs;
-      progress.expect(restMs + LATE_MS, 'the next pass');
+      progress.expect(restMs + pauses.LATE_MS, 'the next pass');
       await this.#sleep.sleep(restMs, signal);
       this.#course.pursuit.doubt();
     }
@@ -236,7 +224,7 @@ export class Program implements AsyncDisposable {
         program: this.name,
         life: this.#record.now.life.kind,
       });
-      return RESTLESS_MS;
+      return pauses.RESTLESS_MS;
     } catch (error) {
       if (signal.aborted) return 0;
       return this.#passFailed(error);
@@ -385,11 +373,14 @@ export class Program implements AsyncDisposable {
     const { lifetime } = record.now;
     const now = moment();
     this.#expiry.note(lifetime, ttlOf(record.now, this.#order, config), now);
-    if (lifetime !== undefined && isNoteDue(lifetime, now, NOTE_MS)) {
+    if (lifetime !== undefined && isNoteDue(lifetime, now, pauses.NOTE_MS)) {
       await record.keep({ lifetime: noted(lifetime, now) });
     }
-    const footing = this.#footing.isMet ? this.#footing.nextMs - clock.monotonic() : LOOK_MS;
-    return Math.max(LEAST_PAUSE_MS, Math.min(forMs, footing, lookAfterMs(record.now, config.checkIntervalMs)));
+    const footing = this.#footing.isMet ? this.#footing.nextMs - clock.monotonic() : pauses.LOOK_MS;
+    return Math.max(
+      pauses.LEAST_PAUSE_MS,
+      Math.min(forMs, footing, pauses.lookAfterMs(record.now, config.checkIntervalMs)),
+    );
   }
 
   #passFailed(thrown: unknown): number {
