@@ -30,6 +30,12 @@ const NODE_STREAM = /^readable-stream$/;
  */
 const OTLP_GRPC = '@opentelemetry/otlp-grpc-exporter-base';
 
+/**
+ * Modules of Node that have parts which load much when they are first looked at: an import looks at all of them, a require at
+ * none. `http` has a WebSocket that brings all of fetch with it, 2 MiB of an idle agent's heap; `crypto` has WebCrypto.
+ */
+const LAZY_PARTS = /^(node:)?(crypto|http)$/;
+
 /** Text of the module that stands in for one that is left out. */
 export function stubOf({ path, what }: LeftOut): string {
   const message = `${what}: not part of this bundle (${path}); run it from source to have it`;
@@ -44,6 +50,13 @@ function leaveOut(root: string, found: Set<LeftOut>): Plugin {
         path: join(root, 'node_modules', OTLP_GRPC, 'dist/index.cjs'),
       }));
       onResolve({ filter: NODE_STREAM }, () => ({ path: 'node:stream', external: true }));
+      onResolve({ filter: LAZY_PARTS }, ({ kind, path }) =>
+        kind === 'require-call' ? { path, external: true } : { path, namespace: 'required' },
+      );
+      onLoad({ filter: /./, namespace: 'required' }, ({ path }) => ({
+        contents: `module.exports = require(${JSON.stringify(path)});`,
+        loader: 'js',
+      }));
       onLoad({ filter: /node_modules/ }, ({ path }) => {
         const left = LEFT_OUT.find((one) => path.replaceAll('\\', '/').endsWith(`node_modules/${one.path}`));
         if (left === undefined) return undefined;

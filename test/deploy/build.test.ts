@@ -10,6 +10,8 @@ import { LEFT_OUT, stubOf, writeBundle } from '../../deploy/build/bundle.ts';
 
 const run = promisify(execFile);
 const root = join(import.meta.dirname, '../..');
+/** Has a process say at its end which modules of Node it loaded. */
+const TELLS_LOADED = `data:text/javascript,${encodeURIComponent("process.on('exit', () => process.stdout.write(process.moduleLoadList.join('\\n')))")}`;
 
 let folder: string;
 before(async () => {
@@ -38,6 +40,12 @@ test('the bundle runs, and holds nothing that only unused parts of packages load
     const version = await run(process.execPath, ['--', join(out, 'cli/main.js'), 'version', '--json']);
     const manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
     assert.equal(JSON.parse(version.stdout).version, manifest.version);
+    // It ends for want of a folder, with all loaded that an agent needs before it dials.
+    const start = ['agent', '--data-dir', '/dev/null/none', '--controller', 'https://127.0.0.1:1'];
+    const args = ['--import', TELLS_LOADED, join(out, 'cli/main.js'), ...start];
+    const ended = await run(process.execPath, args).catch((error: { stdout: string }) => error);
+    assert.match(ended.stdout, /NativeModule http2\n/);
+    assert.doesNotMatch(ended.stdout, /undici/, 'fetch, which an agent never calls, is not loaded');
   } finally {
     await rm(out, { recursive: true, force: true });
   }
