@@ -64,7 +64,7 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
       engine = await start();
       await loadTestImages(engine);
       fleet = await startFleet({ dockerHost: engine.host });
-      agent = await fleet.enrolled(AGENT, ['--max-sessions', '4', '--max-cpu', '1.5']);
+      agent = await fleet.enrolled(AGENT, ['--max-sessions', '4', '--max-cpu', '1.5', '--reconnect-cap', '1s']);
     });
     // What a failed test leaves must not fail those that follow.
     afterEach(async () => {

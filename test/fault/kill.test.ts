@@ -38,7 +38,7 @@ describe('kill -9', { skip: dockerMissing() ?? testImageMissing() ?? false }, ()
     creations = new CreationWatch(engine.socketPath);
     await creations.open();
     fleet = await startFleet({ dockerHost: engine.host });
-    agent = await fleet.enrolled('victim');
+    agent = await fleet.enrolled('victim', ['--reconnect-cap', '1s']);
   });
   // What a failed test has killed or left must not fail those that follow.
   afterEach(async () => {
