@@ -87,9 +87,9 @@ function telemetryOf({ agentId }: AgentConfig, environment: Foundation['environm
 }
 
 /** Of a replica that stands by. */
-async function tend(start: Start, signal: AbortSignal): Promise<void> {
+async function tend(start: Start, signal: AbortSignal): Promise<number | undefined> {
   await using stack = new AsyncDisposableStack();
-  await tendIdentity(await openFoundation(start, { epoch: 0n }, noTracer, stack), signal);
+  return await tendIdentity(await openFoundation(start, { epoch: 0n }, noTracer, stack), signal);
 }
 
 async function openFoundation(

@@ -130,12 +130,16 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   return { ...base, identity, link, registry, sessions, programs, local, http, control, reload, health, passes, tasks };
 }
 
-/** Enrols, or renews what is due, and lets go of all again: for a replica that stands by. */
-export async function tendIdentity(base: Foundation, signal: AbortSignal): Promise<void> {
+/**
+ * Enrols, or renews what is due, and lets go of all again: for a replica that stands by. Gives when the next renewal is due,
+ * milliseconds from now; undefined if none ever is.
+ */
+export async function tendIdentity(base: Foundation, signal: AbortSignal): Promise<number | undefined> {
   await using stack = new AsyncDisposableStack();
   const identity = makeIdentity(base, await openAudit(base, {}, stack));
   await identity.open(signal);
   await identity.renewIfDue(signal);
+  return identity.renewalDueInMs;
 }
 
 async function openAudit({ config, clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
@@ -208,7 +212,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
   const { config, clock, log, folder, tracer } = base;
   const { trust, policy, paths, jobs, settings } = base;
   const { audit, identity, registry, states, report, sessions, holder, metrics } = parts;
-  const { mayAct } = base.leadership;
+  const { mayAct, reception } = base.leadership;
   const gate = {
     ...{ trust, policy, audit, clock },
     nameplate: () => nameplateOf(config, identity),
@@ -223,6 +227,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
     current: () => identity.current(),
     proven: (target) => {
       identity.proven(target);
+      reception?.welcomed();
       offerCheckpoints(audit, holder, log);
     },
   };
@@ -236,6 +241,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
     states: { host: states, admission: new DesiredStateAdmission(gate) },
     tunnelTargets: holder.tunnelTargets,
     ...(mayAct === undefined ? {} : { mayAct }),
+    onRefused: (error) => reception?.refused(error),
     clock,
     log: log.child({ part: 'link' }),
     tracer,

@@ -33,6 +33,8 @@ export interface ErrorDetail {
   readonly retryAfterMs?: number;
   /** Policy rule or trust entry that decided. */
   readonly rule?: string;
+  /** Of a `stale` Hello: the highest leader epoch that whoever refused it knows of. */
+  readonly newestEpoch?: bigint;
   /** Logged, never sent. */
   readonly cause?: unknown;
 }
@@ -45,6 +47,7 @@ export class LonglineError extends Error {
   readonly violations: readonly FieldViolation[];
   readonly retryAfterMs: number | undefined;
   readonly rule: string | undefined;
+  readonly newestEpoch: bigint | undefined;
 
   constructor(reason: Reason, message: string, detail: ErrorDetail = {}) {
     super(message, detail.cause === undefined ? undefined : { cause: detail.cause });
@@ -53,6 +56,7 @@ export class LonglineError extends Error {
     this.violations = detail.violations ?? [];
     this.retryAfterMs = detail.retryAfterMs;
     this.rule = detail.rule;
+    this.newestEpoch = detail.newestEpoch;
   }
 }
 

@@ -11,7 +11,7 @@ import {
 } from '@grpc/grpc-js';
 import { LonglineError, reasonOfGrpcCode } from '../core/errors.ts';
 import { grpcMethodDefinition } from '../core/grpc-definition.ts';
-import { fieldsOf } from './wire-fields.ts';
+import { statusDetails } from './status-details.ts';
 
 /** How a channel behaves; nothing in it reconnects or retries by itself. */
 export interface ChannelLimits {
@@ -166,17 +166,16 @@ class Call<Out, In> implements DuplexCall<Out, In> {
 /** How grpc-js says that a connection couldn't be made, and why. */
 const UNCONNECTED = /^No connection established\. Last error: (?:LonglineError|Error): (.*?)\. Resolution note: /s;
 
-/** What the call of that name ended with, as a LonglineError; a RetryInfo among the details becomes `retryAfterMs`. */
+/** What the call of that name ended with, as a LonglineError with what its details say. */
 export function callError(call: string, thrown: unknown): LonglineError {
   if (thrown instanceof LonglineError) return thrown;
   const { code, details, metadata } = thrown as { code?: unknown; details?: unknown; metadata?: Metadata };
   if (typeof code !== 'number') return new LonglineError('unavailable', `the ${call} failed`, { cause: thrown });
-  const retryAfterMs = metadata === undefined ? undefined : retryDelayMs(metadata);
   const codeName = status[code] ?? String(code);
   // All that the thrown error tells is in here.
   const text = statusMessage(String(details));
   const message = UNCONNECTED.test(String(details)) ? text : `the ${call} ended with ${codeName}: ${text}`;
-  return new LonglineError(reasonOfGrpcCode(code), message, retryAfterMs === undefined ? {} : { retryAfterMs });
+  return new LonglineError(reasonOfGrpcCode(code), message, statusDetails(metadata));
 }
 
 /**
@@ -191,27 +190,4 @@ export function statusMessage(details: string): string {
     // A percent sign that encodes nothing: it was decoded before.
     return message;
   }
-}
-
-/** The delay of a google.rpc.RetryInfo in `grpc-status-details-bin`; undefined if there is none. */
-function retryDelayMs(metadata: Metadata): number | undefined {
-  const [bytes] = metadata.get('grpc-status-details-bin');
-  if (!Buffer.isBuffer(bytes)) return undefined;
-  try {
-    for (const detail of fieldsOf(bytes).filter(({ number }) => number === 3)) {
-      const any = fieldsOf(detail.bytes);
-      const type = any.find(({ number }) => number === 1);
-      if (type === undefined || !Buffer.from(type.bytes).toString().endsWith('/google.rpc.RetryInfo')) continue;
-      const info = any.find(({ number }) => number === 2);
-      const delay = info && fieldsOf(info.bytes).find(({ number }) => number === 1);
-      if (delay === undefined) continue;
-      const part = (number: number) =>
-        Number(fieldsOf(delay.bytes).find((field) => field.number === number)?.varint ?? 0);
-      return part(1) * 1000 + part(2) / 1e6;
-    }
-  } catch {
-    // A peer's malformed details are as good as none.
-    return undefined;
-  }
-  return undefined;
 }

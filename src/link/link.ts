@@ -12,6 +12,7 @@ import type { SessionStatus, SessionTelemetry } from '#gen/longline/v1/session_p
 import { HostEventSchema, type MetricSample } from '#gen/longline/v1/telemetry_pb.js';
 import type { HostEvent } from '../core/capability.ts';
 import type { Clock } from '../core/clock.ts';
+import type { LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import type { ArtifactPiece } from '../core/programs/artifact-source.ts';
 import { Progress } from '../core/progress.ts';
@@ -52,6 +53,8 @@ export interface LinkOptions {
   readonly limits?: Partial<LinkLimits>;
   /** False from when another replica of this agent may lead: asked before each effect, and nothing is begun, told or sent. */
   readonly mayAct?: () => boolean;
+  /** A try to connect failed, or a connection, and why. Must not throw. */
+  readonly onRefused?: ((error: LonglineError) => void) | undefined;
   /** The controller stored an audit checkpoint. */
   readonly onCheckpointAck?: (chainId: string, sequence: bigint) => void;
 }
@@ -95,7 +98,8 @@ export class Link implements AsyncDisposable {
     const { mayAct } = options;
     this.#states = new DesiredStates({ keeping: options.states, journal, outbox, clock, log, tracer, mayAct });
     this.#inputs = new InputRelay(options.executor, options.log, () => this.#keeper.session?.wakeLogs());
-    this.#keeper = new SessionKeeper({ host: this.#sessionHost(), targets: options.targets, journal, limits });
+    const { targets, onRefused } = options;
+    this.#keeper = new SessionKeeper({ host: this.#sessionHost(), targets, journal, limits, onRefused });
   }
 
   /** Recovers journal and spool from disk. Throws `limit` or `unavailable` if the folder can't be used. */

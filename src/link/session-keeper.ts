@@ -23,6 +23,8 @@ export interface SessionKeeperParts {
   readonly targets: TargetSource;
   readonly journal: Journal;
   readonly limits: LinkLimits;
+  /** As LinkOptions.onRefused. */
+  readonly onRefused?: ((error: LonglineError) => void) | undefined;
 }
 
 const CLOSE_GRACE_MS = 1000;
@@ -266,6 +268,7 @@ export class SessionKeeper {
     const delayMs = this.#backoff.next(Math.min(error.retryAfterMs ?? 0, this.#parts.limits.maxRetryAfterMs));
     this.#progress.expect(delayMs + STEP_MS, 'the next try to connect');
     const reason = error.message;
+    this.#parts.onRefused?.(error);
     if (this.#session === undefined) this.#state = { kind: 'backing_off', reason, untilMs: clock.now() + delayMs };
     log.warn('no link to the controller; it is tried again', {
       reason: describeError(error),

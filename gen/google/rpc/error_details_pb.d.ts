@@ -52,7 +52,8 @@ export declare type ErrorInfo = Message<"google.rpc.ErrorInfo"> & {
   domain: string;
 
   /**
-   * Further facts: "rule", "retryable".
+   * Further facts: "rule", "retryable"; of a Hello that was refused as "STALE" also "newest_epoch",
+   * the highest leader epoch that the controller knows of, in decimal digits.
    *
    * @generated from field: map<string, string> metadata = 3;
    */

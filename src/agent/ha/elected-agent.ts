@@ -23,7 +23,8 @@ export interface ElectedAgent {
   readonly clock: Clock;
   readonly log: Logger;
   readonly lead: (leadership: Leadership, signal: AbortSignal) => Promise<void>;
-  readonly tend: (signal: AbortSignal) => Promise<void>;
+  /** As ReplicaOptions.tend. */
+  readonly tend: (signal: AbortSignal) => Promise<number | undefined>;
   /** It stands by from now on. */
   readonly onStandby: () => void;
   readonly hangups: Hangups;

@@ -62,6 +62,15 @@ export class Election {
     return this.#state;
   }
 
+  /**
+   * Resolves once no later term of this replica can have this epoch or a lower one, also after a restart. Throws `limit` or
+   * `unavailable` if that can't be made durable; it counts nevertheless as long as the process lives. Not during a term.
+   */
+  async raise(floor: bigint): Promise<void> {
+    this.#hear({ kind: 'taken', holder: undefined, epoch: floor });
+    await this.#options.epochs.keep(floor);
+  }
+
   /** Why the lock can't be asked, if it can't. */
   get complaint(): string | undefined {
     return this.#complaint;

@@ -1,5 +1,7 @@
 // What the agent knows of the election: whether this replica may act, and in which epoch. Nothing else of it gets past here.
 
+import type { LonglineError } from '../../core/errors.ts';
+
 /** What status tells. */
 export interface LeadershipView {
   readonly role: 'leader' | 'standby';
@@ -19,6 +21,11 @@ export interface Leadership {
   readonly epoch: bigint;
   /** False from the moment on at which another may lead; undefined where there is no election. Asked before each effect. */
   readonly mayAct?: () => boolean;
+  /** Hears how the controller receives this replica; undefined where there is no election. */
+  readonly reception?: {
+    welcomed(): void;
+    refused(error: LonglineError): void;
+  };
   /** For status; undefined where there is no election. */
   readonly view?: () => LeadershipView;
 }

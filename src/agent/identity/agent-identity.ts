@@ -62,6 +62,11 @@ export class AgentIdentity implements TargetSource {
     return this.#candidate ?? this.#current;
   }
 
+  /** When the next renewal is due, milliseconds from now; undefined with an API key. */
+  get renewalDueInMs(): number | undefined {
+    return this.#options.apiKey === undefined ? this.#renewalDueInMs() : undefined;
+  }
+
   /** The controller's id as learnt at enrolment; undefined with an API key. */
   get controllerId(): string | undefined {
     return this.#store.facts.controllerId;

@@ -19,8 +19,12 @@ interface Detail {
 }
 
 function detailsOf(error: LonglineError): Detail[] {
-  const { reason, retryable, rule, violations, retryAfterMs } = error;
-  const metadata = { retryable: String(retryable), ...(rule === undefined ? {} : { rule }) };
+  const { reason, retryable, rule, violations, retryAfterMs, newestEpoch } = error;
+  const metadata = {
+    retryable: String(retryable),
+    ...(rule === undefined ? {} : { rule }),
+    ...(newestEpoch === undefined ? {} : { newest_epoch: String(newestEpoch) }),
+  };
   const details: Detail[] = [
     {
       desc: ErrorInfoSchema,

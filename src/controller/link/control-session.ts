@@ -287,7 +287,8 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
   #replaced(leaderEpoch: bigint): void {
     // Of a replica that led before, nothing more is heard: what it says may be older than what the new leader does.
     if (leaderEpoch > this.#leaderEpoch && this.#state !== 'greeting') {
-      this.#end(new LonglineError('stale', `leader epoch ${this.#leaderEpoch} is over: epoch ${leaderEpoch} is here`));
+      const text = `leader epoch ${this.#leaderEpoch} is over: epoch ${leaderEpoch} is here`;
+      this.#end(new LonglineError('stale', text, { newestEpoch: leaderEpoch }));
       return;
     }
     if (this.#state !== 'serving') return;

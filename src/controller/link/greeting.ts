@@ -24,6 +24,9 @@ import { jobsOffer, ownLabels, sessionsOffer } from './wire.ts';
 /** Periods without a sign of life after which the peer counts as gone. */
 export const SILENT_PERIODS = 3;
 
+/** Past it no later epoch could fence an earlier one: nobody would ever be let in again. */
+const MAX_EPOCH = 2n ** 53n - 1n;
+
 /** Kinds of states that are looked up; there are fewer. */
 const MAX_STATES = 16;
 
@@ -58,6 +61,12 @@ export function checkHello(hello: Hello, agentId: string): void {
     violations.push({
       field: 'hello.last_command_seq',
       description: `${hello.lastCommandSeq} is more than was ever given out`,
+    });
+  }
+  if (hello.leaderEpoch > MAX_EPOCH) {
+    violations.push({
+      field: 'hello.leader_epoch',
+      description: `${hello.leaderEpoch} is more than replicas can count past; at most ${MAX_EPOCH} is taken`,
     });
   }
   if (violations.length > 0) throw invalid(violations);
@@ -95,7 +104,8 @@ function refuse(outcome: Exclude<ConnectOutcome, { kind: 'connected' }>, connect
     case 'fenced':
       throw new LonglineError(
         'stale',
-        `agent ${agentId}: leader epoch ${connection.leaderEpoch} is over, epoch ${outcome.newestEpoch} was seen; it must stand by, or start with the data folder of its last leader`,
+        `agent ${agentId}: leader epoch ${connection.leaderEpoch} is over or another's, epoch ${outcome.newestEpoch} was seen; it must stand by, be elected anew, or start with the data folder of its last leader`,
+        { newestEpoch: outcome.newestEpoch },
       );
     case 'occupied':
       throw new LonglineError(

@@ -94,7 +94,7 @@ export type ConnectOutcome =
   | { readonly kind: 'connected'; readonly resumed: boolean; readonly previous: AgentRecord | undefined }
   /** Its credentials were revoked. */
   | { readonly kind: 'revoked' }
-  /** A replica with a newer leader epoch was seen. */
+  /** A replica with this leader epoch was seen, and it is newer, or the same and another's. */
   | { readonly kind: 'fenced'; readonly newestEpoch: bigint }
   /** Another process of the same epoch holds a live stream: of another instance, or of a copy of this one's data folder. */
   | { readonly kind: 'occupied'; readonly instanceId: string };

@@ -7,6 +7,7 @@ import { ErrorReason } from '#gen/longline/v1/error_pb.js';
 import { JobState } from '#gen/longline/v1/job_pb.js';
 import type { LinkOptions } from '../../../src/controller/link/link-options.ts';
 import { newId } from '../../../src/core/ids.ts';
+import { statusDetails } from '../../../src/link/status-details.ts';
 import { FleetUnderTest, type HelloPatch, runOn, until } from './fleet-fixture.ts';
 
 describe('control stream', () => {
@@ -178,12 +179,14 @@ describe('control stream', () => {
 
   it('refuses what can not be served, each with its own code', async () => {
     const codes: Record<string, number> = {};
+    const newest: Record<string, bigint | undefined> = {};
     const refused = async (what: string, hello: HelloPatch | undefined) => {
       const agent = fleet.agent('x');
       const attempt = agent.dial();
       if (hello === undefined) attempt.send({ case: 'heartbeat', value: {} });
       else attempt.hello(agent, hello);
       codes[what] = await attempt.end();
+      newest[what] = statusDetails(attempt.error?.metadata).newestEpoch;
       return attempt.error?.details ?? '';
     };
     assert.match(
@@ -195,6 +198,10 @@ describe('control stream', () => {
     assert.match(await refused('names', { instanceId: 'I', bootId: 'B' }), /hello.instance_id.*hello.boot_id/);
     await fleet.agent('x').connect({ leaderEpoch: 7n });
     assert.match(await refused('epoch', { leaderEpoch: 6n }), /epoch 7 was seen/);
+    assert.match(
+      await refused('no epoch', { leaderEpoch: 2n ** 53n }),
+      /hello.leader_epoch.* at most 9007199254740991/,
+    );
     assert.match(await refused('second host', { leaderEpoch: 7n }), /connected as instance/);
     await fleet.agents.revokeAgent({ agentId: 'x', reason: 'stolen' });
     assert.match(await refused('revoked', { leaderEpoch: 8n }), /was revoked/);
@@ -204,9 +211,26 @@ describe('control stream', () => {
       'no hello': 9,
       names: 3,
       epoch: 10,
+      'no epoch': 3,
       'second host': 6,
       revoked: 16,
     });
+    const { epoch, ...others } = newest;
+    assert.equal(epoch, 7n);
+    assert.deepEqual(new Set(Object.values(others)), new Set([undefined]));
+  });
+
+  it('gives an epoch to one instance only, also when that is gone', async () => {
+    const first = fleet.agent('x');
+    const stream = await first.connect({ leaderEpoch: 7n });
+    stream.call.end();
+    await stream.end();
+    const late = fleet.agent('x');
+    const attempt = late.dial();
+    attempt.hello(late, { leaderEpoch: 7n });
+    assert.equal(await attempt.end(), 10);
+    assert.equal(statusDetails(attempt.error?.metadata).newestEpoch, 7n);
+    await first.connect({ leaderEpoch: 7n });
   });
 
   it('lets a newer stream of the same instance take over, and still reads the older', async () => {

@@ -297,7 +297,7 @@ class ReceivingStream<Q, S extends CasedMessage> {
   readonly received: S['message'][] = [];
   readonly call: ClientDuplexStream<Q, S>;
   ended = false;
-  error: (Error & { code?: number; details?: string }) | undefined;
+  error: (Error & { code?: number; details?: string; metadata?: Metadata }) | undefined;
 
   constructor(call: ClientDuplexStream<Q, S>) {
     this.call = call;

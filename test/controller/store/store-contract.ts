@@ -137,11 +137,13 @@ export function storeContract(name: string, factory: () => Promise<StoreUnderTes
       assert.equal((await connect('a', { leaderEpoch: 5n, instanceId: 'i2' })).kind, 'occupied');
       assert.equal((await connect('a', { leaderEpoch: 5n, bootId: 'another process' })).kind, 'occupied');
       assert.equal((await connect('a', { leaderEpoch: 5n })).kind, 'connected');
-      assert.equal(
-        (await connect('a', { leaderEpoch: 5n, instanceId: 'i2', aliveSinceMs: NOW + 1 })).kind,
-        'connected',
-      );
+      // An epoch is one instance's, also when that is gone.
+      const gone = { instanceId: 'i2', aliveSinceMs: NOW + 1 };
+      assert.deepEqual(await connect('a', { leaderEpoch: 5n, ...gone }), { kind: 'fenced', newestEpoch: 5n });
       assert.equal((await connect('a', { leaderEpoch: 6n, instanceId: 'i3' })).kind, 'connected');
+      // Without elections there is no other way for an agent to come back on another host.
+      await connect('b', { leaderEpoch: 0n });
+      assert.equal((await connect('b', { leaderEpoch: 0n, ...gone })).kind, 'connected');
     });
 
     it('overlays labels, selects by them and pages by id', async () => {

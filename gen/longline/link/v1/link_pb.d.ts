@@ -333,8 +333,10 @@ export declare type Hello = Message<"longline.link.v1.Hello"> & {
   facts?: AgentFacts | undefined;
 
   /**
-   * Leader epoch of this replica; 0 where there is no leader election. An older epoch than
-   * the highest seen is refused with ABORTED.
+   * Leader epoch of this replica; 0 where there is no leader election, at most 2^53 - 1. An older
+   * epoch than the highest seen, or that one from another instance, is refused with ABORTED, and
+   * an ErrorInfo whose metadata has the highest as "newest_epoch": replicas that lost count go on
+   * from there.
    *
    * @generated from field: uint64 leader_epoch = 9;
    */

@@ -71,6 +71,10 @@ function connectUnit(sql: Sql, connection: AgentConnection): ConnectOutcome {
     previous.leaderEpoch === leaderEpoch &&
     (previous.seenAtMs ?? 0) >= connection.aliveSinceMs;
   if (held) return { kind: 'occupied', instanceId: previous.instanceId };
+  // An epoch is one replica's. Another that comes with it lost count.
+  if (leaderEpoch > 0n && previous?.leaderEpoch === leaderEpoch && previous.instanceId !== instanceId) {
+    return { kind: 'fenced', newestEpoch: leaderEpoch };
+  }
   if (previous === undefined) ensureAgent(sql, agentId, connection.nowMs, {});
   sql.run(
     `UPDATE agents SET connection_id = ?, replica_id = ?, instance_id = ?, boot_id = ?, leader_epoch = ?,

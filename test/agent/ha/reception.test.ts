@@ -1,0 +1,79 @@
+// When a leader gives up the lead because of what the controller says, and how far it believes that.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Reception } from '../../../src/agent/ha/reception.ts';
+import { LonglineError } from '../../../src/core/errors.ts';
+
+const MINUTE = 60_000;
+const stale = (newestEpoch?: bigint) =>
+  new LonglineError('stale', 'an epoch is over', newestEpoch === undefined ? {} : { newestEpoch });
+const identity = new LonglineError('identity', 'the replica was revoked');
+
+test('an epoch that the controller knows of is over, and the next is above it', () => {
+  assert.deepEqual(pick(new Reception().refused(stale(41n), 1n, 0)), { floor: 41n, pauseMs: 0 });
+  // Another replica came with the same.
+  assert.deepEqual(pick(new Reception().refused(stale(41n), 41n, 0)), { floor: 41n, pauseMs: 0 });
+});
+
+test('a replica whose identity is refused leaves the lead to others for a while', () => {
+  assert.deepEqual(pick(new Reception().refused(identity, 3n, 0)), { floor: undefined, pauseMs: 5000 });
+});
+
+test('nothing else makes a leader give up', () => {
+  const reception = new Reception();
+  const others = (['unavailable', 'limit', 'already_exists', 'late', 'internal'] as const).map(
+    (reason) => new LonglineError(reason, 'no'),
+  );
+  for (const error of [...others, stale(), stale(4n), stale(2n ** 53n), stale(2n ** 63n), stale(2n ** 64n - 1n)]) {
+    assert.equal(reception.refused(error, 5n, 0), undefined, `${error.reason} ${error.newestEpoch}`);
+  }
+  assert.ok(reception.refused(stale(2n ** 53n - 1n), 5n, 0), 'the highest there can be is heard');
+});
+
+test('a controller that goes on refusing gets a new leader more and more rarely; a welcome forgets that', () => {
+  const reception = new Reception();
+  const givenUpAt: number[] = [];
+  const refuseFor = (fromMs: number, toMs: number) => {
+    reception.began();
+    for (let nowMs = fromMs; nowMs < toMs; nowMs += 1000) {
+      if (reception.refused(identity, 5n, nowMs) === undefined) continue;
+      givenUpAt.push(nowMs - fromMs);
+      return nowMs;
+    }
+    return toMs;
+  };
+  let nowMs = 0;
+  for (let term = 0; term < 9; term++) nowMs = refuseFor(nowMs, nowMs + 60 * MINUTE);
+  const seconds = givenUpAt.map((ms) => ms / 1000);
+  assert.deepEqual(seconds, [0, 10, 20, 40, 80, 160, 320, 600, 600]);
+  reception.began();
+  assert.equal(reception.refused(identity, 5n, nowMs), undefined);
+  reception.welcomed();
+  assert.ok(reception.refused(identity, 5n, nowMs));
+});
+
+test('whatever epochs a controller names: no refusal raises them by more than 2^32, and a thousand leave room for 2^52', () => {
+  const uint64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+  fc.assert(
+    fc.property(fc.array(uint64, { minLength: 1, maxLength: 1000 }), (named) => {
+      const reception = new Reception();
+      let epoch = 1n;
+      for (const newest of named) {
+        reception.began();
+        reception.welcomed();
+        const { floor } = reception.refused(stale(newest), epoch, 0) ?? {};
+        if (floor === undefined) continue;
+        assert.ok(floor >= epoch && floor <= newest && floor - epoch <= 2n ** 32n);
+        epoch = floor + 1n;
+      }
+      assert.ok(epoch < 2n ** 53n - 2n ** 52n);
+    }),
+  );
+});
+
+function pick(resignation: ReturnType<Reception['refused']>) {
+  assert.ok(resignation);
+  assert.match(resignation.why.message, /the lead is given up: /);
+  return { floor: resignation.floor, pauseMs: resignation.pauseMs };
+}
