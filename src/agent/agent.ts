@@ -18,6 +18,7 @@ import type { AgentConfig } from './config.ts';
 import { openDataFolder } from './data-folder.ts';
 import type { Foundation } from './foundation.ts';
 import { EpochRecord, epochFolder } from './ha/epoch-record.ts';
+import { forgetHolder, noteHolder } from './ha/folder-holder.ts';
 import type { Leadership } from './ha/leadership.ts';
 import { LiveSettings } from './live-settings.ts';
 import { applyLevels } from './log-levels.ts';
@@ -99,6 +100,7 @@ async function openFoundation(
   stack: AsyncDisposableStack,
 ): Promise<Foundation> {
   const folder = stack.use(await openDataFolder(config.dataDir));
+  await (config.ha.enabled ? noteHolder(folder.path, leadership.epoch) : forgetHolder(folder.path));
   applyLevels(log, config.log);
   const settings = new LiveSettings(config, reread, (next) => applyLevels(log, next));
   const { jobs } = settings;

@@ -77,12 +77,17 @@ async function makeFolder(path: string): Promise<void> {
   });
 }
 
+/** Where whoever has the folder of that instance hangs up on those who connect, to show that it is there. On Linux. */
+export function instanceSocket(instanceId: string): string {
+  return `\0longline-agent-${instanceId}`;
+}
+
 /** Linux frees the name with the process; elsewhere nothing like it is to be had, and only the folder's lock holds. */
 async function holdInstance(instanceId: string, path: string, option: string): Promise<{ close(): void } | undefined> {
   if (process.platform !== 'linux') return undefined;
   const server = createServer((socket) => socket.destroy());
   server.unref();
-  server.listen(`\0longline-agent-${instanceId}`);
+  server.listen(instanceSocket(instanceId));
   try {
     await once(server, 'listening');
   } catch (error) {

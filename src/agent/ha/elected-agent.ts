@@ -12,6 +12,7 @@ import type { AgentConfig } from '../config.ts';
 import { FolderInUse } from '../data-folder.ts';
 import { Election } from './election.ts';
 import { EpochRecord, epochFolder } from './epoch-record.ts';
+import { endFrozenHolder } from './folder-holder.ts';
 import { lastingTime } from './lasting-time.ts';
 import type { Leadership } from './leadership.ts';
 import { runReplica } from './replica.ts';
@@ -64,6 +65,8 @@ export async function runElected(agent: ElectedAgent): Promise<void> {
         agent.onStandby();
         return await serveStandby({ config, startedAtMs, view, log });
       },
+      freeFolder: async ({ epoch, mayAct = () => true }, stop) =>
+        await endFrozenHolder({ dataDir: config.dataDir, epoch, mayAct, clock, log }, stop),
       end: () => {
         log.error('the agent did not end when it lost the lead; the process ends');
         process.exit(EX_SOFTWARE);

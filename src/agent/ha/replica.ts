@@ -26,6 +26,8 @@ export interface ReplicaOptions {
   readonly tend: (signal: AbortSignal) => Promise<number | undefined>;
   /** Serves what can be told of a standby, until disposed. */
   readonly openStandby: (view: () => LeadershipView) => Promise<AsyncDisposable>;
+  /** Another process keeps the data folder: ends it, if it is one that led before and can't let go. Until the signal aborts; must not throw. */
+  readonly freeFolder: (leadership: Leadership, signal: AbortSignal) => Promise<void>;
   /** The last resort. */
   readonly end: () => void;
 }
@@ -172,19 +174,30 @@ async function leadOnce(
 
 /** A leader before this one may still be letting go of a data folder that they share; until it has, nothing is begun. */
 async function openWhenFree(
-  { lead, clock }: ReplicaOptions,
+  { lead, clock, freeFolder }: ReplicaOptions,
   leadership: Leadership,
   signal: AbortSignal,
 ): Promise<void> {
   const endsAtMs = clock.monotonic() + FOLDER_LIMIT_MS;
-  for (;;) {
-    signal.throwIfAborted();
-    try {
-      return await lead(leadership, signal);
-    } catch (error) {
-      if (!(error instanceof FolderInUse) || signal.aborted || clock.monotonic() >= endsAtMs) throw error;
+  const over = new AbortController();
+  const stop = () => over.abort();
+  signal.addEventListener('abort', stop, { once: true });
+  let freeing: Promise<void> | undefined;
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      try {
+        return await lead(leadership, signal);
+      } catch (error) {
+        if (!(error instanceof FolderInUse) || signal.aborted || clock.monotonic() >= endsAtMs) throw error;
+      }
+      freeing ??= freeFolder(leadership, over.signal);
+      await clock.sleep(FOLDER_RETRY_MS, signal);
     }
-    await clock.sleep(FOLDER_RETRY_MS, signal);
+  } finally {
+    over.abort();
+    signal.removeEventListener('abort', stop);
+    await freeing;
   }
 }
 
