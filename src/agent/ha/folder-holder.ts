@@ -80,7 +80,7 @@ async function endIfFrozen(holder: Holder, successor: Successor, signal: AbortSi
   if (!(await holds(holder, dataDir)) || !mayAct() || signal.aborted) return false;
   process.kill(holder.pid, 'SIGKILL');
   log.warn('a replica that led before kept the data folder and gave no sign of life; its process was ended', {
-    pid: holder.pid,
+    process: holder.pid,
     epoch: holder.epoch,
   });
   return true;
