@@ -73,6 +73,12 @@ for (const [what, note, then, halt] of [
   });
 }
 
+const asItIs = async () => undefined;
+const altered = (change: (holder: Record<string, unknown>) => object) => async (folder: string) => {
+  const path = join(folder, 'leader-process');
+  await writeFile(path, JSON.stringify(change(JSON.parse(await readFile(path, 'utf8')))));
+};
+
 test('nobody is ended who gives a sign of life, leads now, is no replica, or only seems to be the one', async () => {
   const spared: [string, ChildProcess, Promise<void>][] = [];
   const sparing = async (what: string, note: string, halt: boolean, alter: (folder: string) => Promise<void>) => {
@@ -82,11 +88,6 @@ test('nobody is ended who gives a sign of life, leads now, is no replica, or onl
     if (halt) child.kill('SIGSTOP');
     // One that is alive gets the time that it takes on a slow machine to be so.
     spared.push([what, child, wants(folder, 8n, {}, halt ? 10 : 5)]);
-  };
-  const asItIs = async () => undefined;
-  const altered = (change: (holder: Record<string, unknown>) => object) => async (folder: string) => {
-    const path = join(folder, 'leader-process');
-    await writeFile(path, JSON.stringify(change(JSON.parse(await readFile(path, 'utf8')))));
   };
   await sparing('alive', noted(7n), false, asItIs);
   await sparing('of this epoch', noted(8n), true, asItIs);

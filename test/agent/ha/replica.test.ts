@@ -204,6 +204,7 @@ test('the process of a leader that cannot let go ends with 70', async () => {
       log,
       signal: new AbortController().signal,
       tend: async () => undefined,
+      hangups: { handle: () => ({ [Symbol.dispose]: () => undefined }) },
       onStandby: () => undefined,
       lead: async () => {
         setInterval(() => undefined, 1000);
