@@ -119,6 +119,24 @@ describe('sqlite database', () => {
     assert.throws(() => Database.open(newer, SCHEMA), /schema version 2, this program knows 1/);
   });
 
+  it('takes certificates that were stored before agents had replicas for those of the one that enrolled', async () => {
+    const identity = {
+      ...{ agentId: 'a', instanceId: 'i1', labels: {}, enrolledAtMs: 1, enrollmentTokenId: 't1', version: 1 },
+      ...{ publicKeyHash: undefined, apiKeyHash: undefined, revoked: false, certificates: [] },
+    };
+    await using store = openSqliteStore(path);
+    await store.agentIdentities.save({ identity, spendTokenId: undefined, nowMs: 1 });
+    const before = new DatabaseSync(path);
+    before.exec(`UPDATE agent_identities SET certificates = '[{"serial":"1f","expiresAtMs":9}]'`);
+    before.close();
+    const found = await store.agentIdentities.find('a');
+    assert.deepEqual(found?.certificates, [{ serial: '1f', expiresAtMs: 9, instanceId: 'i1', tokenId: 't1' }]);
+    // It stays that one's when another enrols.
+    const next = { ...found, instanceId: 'i2', enrollmentTokenId: 't2', version: 2 };
+    await store.agentIdentities.save({ identity: next, spendTokenId: undefined, nowMs: 1 });
+    assert.deepEqual((await store.agentIdentities.find('a'))?.certificates, found.certificates);
+  });
+
   it('fails writes while another process holds the file, and goes on after', async () => {
     await using db = Database.open(path, SCHEMA);
     const other = new DatabaseSync(path);
