@@ -5,6 +5,8 @@ import { Metadata } from '@grpc/grpc-js';
 import { Outcome, WelcomeSchema } from '#gen/longline/link/v1/link_pb.js';
 import { ErrorReason } from '#gen/longline/v1/error_pb.js';
 import { MetricSampleSchema } from '#gen/longline/v1/telemetry_pb.js';
+import { toGrpcStatus } from '../../src/controller/front/errors.ts';
+import { LonglineError } from '../../src/core/errors.ts';
 import { AgentSide, untilCancelled } from './agent-side.ts';
 import { makePki } from './certificates.ts';
 import { controllerMessageBytes, TestController, unknownControllerMessage } from './controller-double.ts';
@@ -211,6 +213,31 @@ describe('link', () => {
     assert.ok(state.kind === 'backing_off');
     assert.match(state.reason, /^the control stream ended with RESOURCE_EXHAUSTED: try later/);
     assert.ok(state.untilMs - startedAtMs >= 7000, 'it waits the seven seconds that were asked for');
+  });
+
+  it('tells why it is refused, with the epoch that the controller knows of: at Hello, and later', async () => {
+    await using folder = await scratchFolder();
+    await using controller = await TestController.start();
+    const stale = (newestEpoch: bigint) =>
+      Object.assign(new Error(), toGrpcStatus(new LonglineError('stale', 'it is over', { newestEpoch })));
+    const refused: [string, bigint | undefined][] = [];
+    const onRefused = ({ reason, newestEpoch }: LonglineError) => void refused.push([reason, newestEpoch]);
+    controller.behaviour.onHello = (call) => void call.emit('error', stale(7n));
+    await using agent = await AgentSide.open(folder.path, () => controller.port, { onRefused });
+    await agent.start();
+    await until('it was refused', () => refused.length > 0);
+    controller.behaviour.onHello = undefined;
+    await until('the link is open', () => open(agent));
+    const before = refused.length;
+    controller.open[0]!.call.emit('error', stale(9n));
+    await until('it was ended', () => refused.length > before);
+    assert.deepEqual(
+      [refused[0], refused[before]],
+      [
+        ['stale', 7n],
+        ['stale', 9n],
+      ],
+    );
   });
 
   it('refuses a protocol it does not speak, with the range named', async () => {

@@ -36,7 +36,7 @@ export class LockFile implements LeaderLock {
     this.name = `lock file ${options.path}`;
   }
 
-  async acquire(floor: bigint): Promise<LockAnswer> {
+  async acquire(floor: bigint, signal?: AbortSignal): Promise<LockAnswer> {
     await this.#drop();
     const file = await this.#open();
     try {
@@ -51,6 +51,8 @@ export class LockFile implements LeaderLock {
         return { kind: 'taken' };
       }
       const epoch = await this.#take(file, floor);
+      // Nobody waits for it any more: kept, it would be held by a replica that stands by.
+      signal?.throwIfAborted();
       this.#held = file;
       return { kind: 'acquired', epoch };
     } catch (error) {

@@ -29,6 +29,18 @@ test('one has it, the others hear who; epochs go on from the file and from the f
   assert.deepEqual(await first.acquire(40n), { kind: 'acquired', epoch: 41n });
 });
 
+test('a lock that nobody waits for any more is not kept', async () => {
+  const path = join(folder, 'late');
+  await using first = lock(path);
+  await using second = lock(path, 'two');
+  const stop = new AbortController();
+  const asked = first.acquire(0n, stop.signal);
+  const late = new Error('too late');
+  stop.abort(late);
+  await assert.rejects(asked, { message: /too late/ });
+  assert.equal((await second.acquire(0n)).kind, 'acquired');
+});
+
 test('a slot that was torn leaves the one before', async () => {
   const path = join(folder, 'torn');
   await using first = lock(path);
