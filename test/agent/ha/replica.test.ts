@@ -12,6 +12,7 @@ import { Election } from '../../../src/agent/ha/election.ts';
 import { EpochRecord } from '../../../src/agent/ha/epoch-record.ts';
 import type { Leadership } from '../../../src/agent/ha/leadership.ts';
 import { type ReplicaOptions, runReplica } from '../../../src/agent/ha/replica.ts';
+import type { Clock } from '../../../src/core/clock.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
 import { LockFile } from '../../../src/platform/flock/lock-file.ts';
@@ -32,14 +33,15 @@ const lockOf = (name: string, holder: string) =>
 
 /** A replica with a lock and epochs of its own, on a clock that runs fast. `end` is what its process would end with. */
 class Stage implements AsyncDisposable {
-  readonly clock = fastClock(1000);
+  readonly clock: Clock;
   readonly stop = new AbortController();
   readonly name: string;
   readonly #stack = new AsyncDisposableStack();
   #running: Promise<void> = Promise.resolve();
 
-  constructor(name: string) {
+  constructor(name: string, speed = 100) {
     this.name = name;
+    this.clock = fastClock(speed);
   }
 
   get epochs(): string {
@@ -50,7 +52,7 @@ class Stage implements AsyncDisposable {
     const { clock } = this;
     const lock = this.#stack.use(lockOf(this.name, 'it'));
     const epochs = await EpochRecord.open(this.epochs);
-    // An answer of the lock has this long, which is 60 ms.
+    // An answer of the lock has as long as a renewal.
     const times = { ttlMs: 180_000, renewMs: 60_000, retryMs: 500, elapsed: () => clock.monotonic() };
     const election = new Election({ lock, epochs, clock, log: silentLogger, ...times });
     const options: ReplicaOptions = {
@@ -79,7 +81,7 @@ const untilOver = async (signal: AbortSignal) => {
 };
 
 test('a standby tends its identity when that is due, tries again soon what failed, and leaves a shared folder to the leader', async () => {
-  await using stage = new Stage('tended');
+  await using stage = new Stage('tended', 1000);
   await using other = lockOf('tended', 'other');
   assert.equal((await other.acquire(0n)).kind, 'acquired');
   const turns: (() => Promise<number | undefined>)[] = [
@@ -131,9 +133,8 @@ test('a leader whose epoch the controller refuses lets go of it, and leads above
     },
   });
   await welcomed.promise;
-  assert.equal(led.length, 2);
-  assert.equal(led[1], 41n);
-  assert.deepEqual((await readdir(stage.epochs)).map(Number), [41]);
+  assert.ok(led.length === 2 && led[1]! > 40n, `${led}`);
+  assert.deepEqual((await readdir(stage.epochs)).map(BigInt), [led[1]]);
 });
 
 test('a leader whose identity is refused leaves the lead to another that is there', async () => {
