@@ -46,11 +46,10 @@ export async function runAgent(agent: AgentProcess, signal: AbortSignal): Promis
   const log = createLogger({ level: config.log.level, name: 'agent', journal: environment['JOURNAL_STREAM'] });
   await using _copy = await startLogExport({ ...telemetryOf(config, environment), log });
   await using voice = new ServiceVoice({ environment, clock: systemClock, log, tell: tellServiceManager });
-  const stop = () => {
+  using _ = onAbort(signal, () => {
     log.info('told to stop');
     voice.stopping();
-  };
-  signal.addEventListener('abort', stop, { once: true });
+  });
   const start: Start = { ...agent, log, voice };
   if (config.ha.enabled) return await runAsReplica(start, signal);
   // Once there were replicas, the controller takes nobody of an earlier epoch.
@@ -132,13 +131,19 @@ async function serve(agent: Agent, { voice, hangups }: Start, signal: AbortSigna
       if (await registry.open(() => link.unfinishedIds)) link.factsChanged();
     }
   });
-  local.setServing(true);
+  // Nobody shall begin anything with an agent that stops, however long its end takes.
+  using _unready = onAbort(signal, () => local.setServing(false));
+  local.setServing(!signal.aborted);
   voice.ready({ tasks: mustGetOn, status: () => `link ${link.status().state.kind}` });
   const { agentId, controllerUrl: controller } = config;
   log.info('agent is running', { agentId, controller, version: AGENT_VERSION, build: AGENT_BUILD });
   await tasks.wait();
-  local.setServing(false);
   log.info('agent is stopping; what runs goes on');
+}
+
+function onAbort(signal: AbortSignal, listener: () => void): Disposable {
+  signal.addEventListener('abort', listener, { once: true });
+  return { [Symbol.dispose]: () => signal.removeEventListener('abort', listener) };
 }
 
 /** The agent does without a socket that nobody named, as where its folder's path is too long for one. */

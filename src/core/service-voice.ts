@@ -67,8 +67,9 @@ export class ServiceVoice implements AsyncDisposable {
     this.#beating = this.#socket === undefined ? Promise.resolve() : this.#beat();
   }
 
-  /** The service does what it is for; from now on the watchdog counts. */
+  /** The service does what it is for; from now on the watchdog counts. Not heard of one that was told to end meanwhile. */
   ready(watch: ServiceWatch): void {
+    if (this.#phase === 'stopping') return;
     this.#watch = watch;
     this.#phase = 'ready';
     this.#say('READY=1', 'WATCHDOG=1', this.#statusLine());

@@ -43,6 +43,8 @@ describe('word to the service manager', () => {
     one.stopping();
     assert.deepEqual(told.slice(1), ['STOPPING=1 STATUS=stopping']);
     assert.deepEqual(await beat(), ['WATCHDOG=1'], 'a drain is no hang');
+    one.ready({ tasks: () => [], status: () => '' });
+    assert.deepEqual(await beat(), ['WATCHDOG=1'], 'it ends, though its start went on for a while');
     await one[Symbol.asyncDispose]();
     assert.deepEqual(await beat(), []);
   });

@@ -124,6 +124,32 @@ describe('a program that is watched', { skip: kernelLabMissing() ?? missingNats 
     assert.equal((await http('/programs', THROUGH_A_PROXY)).status, 403);
   });
 
+  it('shows that a program is not where it is to be, until it is there again', async () => {
+    const [, second] = lab.interfaces;
+    const name = 'moved';
+    const path = file('moved.tar.zst');
+    await writeFile(path, await testArtifact('xdp-counter', author, { name, version: '1.0.0' }));
+    const where = ['--agent', 'watched-1', '--artifact', path, '--attach', `xdp:${second}`];
+    await longline('program', 'load', ...where);
+    const check = async () => {
+      const { checks } = JSON.parse((await http('/healthz')).text) as { checks: Record<string, string>[] };
+      return checks.find(({ name: one }) => one === 'programs')!;
+    };
+    await until('well', async () => ((await check())['state'] === 'ok' ? true : undefined));
+    // Behind the back of the agent: its links go with the interface.
+    await lab.removeInterface();
+    const found = await until('degraded', async () => {
+      const now = await check();
+      return now['state'] === 'degraded' ? now : undefined;
+    });
+    assert.match(found['reason']!, new RegExp(`moved detached \\(attach\\[0\\]: .*${second}`));
+    assert.match(found['mend']!, /longline program status/);
+    assert.equal((await http('/healthz')).status, 200);
+    await lab.makeInterface();
+    await until('well again', async () => ((await check())['state'] === 'ok' ? true : undefined));
+    await longline('program', 'unload', name, '--agent', 'watched-1');
+  });
+
   it('goes back by itself when its next revision errs, and the reason is told everywhere', async () => {
     await load(await pack('xdp-counter-bad', '1.1.0'), '--max-errors', '10', '--detach');
     await until('the next revision', () =>

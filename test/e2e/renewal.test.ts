@@ -36,8 +36,11 @@ test('a renewed certificate becomes the current one once a connection with it wo
   await agent.online();
 });
 
-test('an agent that was off for longer than its certificate lives comes back with a new token and the same id', async () => {
+test('an agent whose certificate lapses while it runs says so; one that was off comes back with a new token and the same id', async () => {
+  const away = await fleet.enrolled('away');
   await agent.stop();
+  // Nobody renews anything from here on.
+  await fleet.controller.stop('SIGKILL');
   const instanceId = await readFile(join(agent.dataFolder, 'instance-id'), 'utf8');
   const { current, candidate = current } = await index();
   const endings = [current, candidate].map(async (set) => {
@@ -49,6 +52,14 @@ test('an agent that was off for longer than its certificate lives comes back wit
     await fleet.longline('version');
     return Date.now() > endsAt ? true : undefined;
   });
+  const told = await fleet.until('the agent that runs says so', async () => {
+    const shown = await fleet.longline('status', '--data-dir', away.dataFolder, '--health');
+    return shown.code === 1 ? shown.stdout.toString() : undefined;
+  });
+  assert.match(told, /^failed, ready for work\n/);
+  assert.match(told, /failed +certificate +.*it lapsed at .*enrol the host anew/s);
+  await away.stop();
+  await fleet.startController();
   agent.start();
   const refused = await agent.command.outcome();
   assert.equal(refused.code, 4);

@@ -3,10 +3,14 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
-import { Health } from '#gen/health/v1/health_pb.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Health, HealthCheckResponse_ServingStatus } from '#gen/health/v1/health_pb.js';
 import { formatEnrollmentToken } from '../../src/core/enrollment-token.ts';
 import { withConnect } from '../controller/front/agent-client.ts';
 import { RunningCommand, runCommand } from '../fixtures/command.ts';
@@ -44,6 +48,16 @@ async function hanging(id: string, ...args: readonly string[]): Promise<RunningC
   const one = agent(id, ...API_KEY, '--ca-file', pipe, ...args);
   await logged(one, 'agent is running');
   return one;
+}
+
+/** What `/readyz` says on the socket of an agent. */
+async function readiness(socketPath: string): Promise<{ readonly status: number; readonly text: string }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
+  const asked = request({ socketPath, path: '/readyz' }, (response) => {
+    text(response).then((body) => resolve({ status: response.statusCode!, text: body }), reject);
+  });
+  asked.on('error', reject).end();
+  return await promise;
 }
 
 async function controller(id: string, ...args: readonly string[]): Promise<RunningCommand> {
@@ -90,32 +104,63 @@ describe('the end of an agent', { concurrency: true }, () => {
     ['SIGTERM', 'SIGINT', 130],
   ] as const) {
     it(`is at once when ${second} follows on ${first}, with code ${expected}, even where an exit would hang`, async () => {
-      await using one = await hanging(`twice-${expected}`);
+      const http = join(folder, `twice-${expected}.http`);
+      await using one = await hanging(`twice-${expected}`, '--http-socket', http);
+      assert.match((await readiness(http)).text, /the link was not open yet/);
       one.process.kill(first);
       await logged(one, 'told to stop');
+      const stopping = await readiness(http);
+      assert.equal(stopping.status, 503);
+      assert.match(stopping.text, /starting or stopping/, 'it takes nothing more from the first moment on');
       assert.equal((await one.stop(second)).code, expected);
     });
   }
 });
 
-/** Begins a call that goes on until the controller ends it. Resolves once it is under way. */
-async function watchHealth(id: string): Promise<void> {
+/** A call that goes on until the controller ends it; resolves once it is under way. `statuses` is what it was told, in order. */
+async function watchHealth(id: string): Promise<{ readonly url: string; readonly statuses: readonly number[] }> {
   const context = JSON.parse(await readFile(join(dataOf(id), 'context.json'), 'utf8')) as AdminContext;
   const begun = Promise.withResolvers<void>();
+  const statuses: number[] = [];
   const call = withConnect(
     context,
     Health,
     async (client) => {
-      for await (const _ of client.watch({})) begun.resolve();
+      for await (const { status } of client.watch({})) {
+        statuses.push(status);
+        begun.resolve();
+      }
     },
     context.token,
   );
   // How it ends is not looked at.
   call.catch(() => undefined);
   await begun.promise;
+  return { url: context.url, statuses };
 }
 
 describe('the end of a controller', () => {
+  it('is in order: it says so, accepts nobody, gives calls their time, and closes its store', async () => {
+    await using one = await controller('order-2', '--drain-window', '4s');
+    const { url, statuses } = await watchHealth('order-2');
+    assert.deepEqual(statuses, [HealthCheckResponse_ServingStatus.SERVING]);
+    assert.ok(existsSync(join(dataOf('order-2'), 'controller.db-wal')));
+    one.process.kill('SIGTERM');
+    while (statuses.length < 2 && one.running) await delay(5);
+    assert.equal(statuses[1], HealthCheckResponse_ServingStatus.NOT_SERVING);
+    assert.ok(one.running, 'the call has its time');
+    const { hostname, port } = new URL(url);
+    const refused = await new Promise((resolve) => {
+      const socket = connect(Number(port), hostname, () => resolve('connected'));
+      socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code));
+    });
+    assert.equal(refused, 'ECONNREFUSED');
+    const { code, stderr } = await one.outcome();
+    assert.equal(code, 0, stderr);
+    assert.ok(stderr.indexOf('controller is stopping') < stderr.indexOf('controller has stopped'), stderr);
+    assert.ok(!existsSync(join(dataOf('order-2'), 'controller.db-wal')), 'all of it is in the file');
+  });
+
   it('waits for calls; a SIGHUP does not end that, and a second signal does at once, with its code', async () => {
     await using one = await controller('drained', '--drain-window', '10m');
     await watchHealth('drained');

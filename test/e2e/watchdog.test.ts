@@ -1,11 +1,12 @@
 // Processes under a service manager: what they tell, that a hang ends them, and that nothing else does.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { runCommand } from '../fixtures/command.ts';
+import { type LabHost, NetworkLab, wireguardMissing } from '../fixtures/netns.ts';
 import { Supervised } from '../fixtures/supervised.ts';
 
 const MAIN = join(import.meta.dirname, '../../src/cli/main.ts');
@@ -123,6 +124,25 @@ describe('a service under its manager', { concurrency: true }, () => {
     await isEnded(one);
     assert.ok(one.told.includes('STATUS=stuck: link: a try to connect'), one.told.join());
     assert.match(one.stderr, /the watchdog hears nothing any more/);
+  });
+
+  it('tells of networks without an agent too, and is ended when it does not get on', {
+    skip: wireguardMissing() ?? false,
+  }, async () => {
+    await using lab = await NetworkLab.create(1);
+    const [host] = lab.hosts as readonly [LabHost];
+    const config = join(folder, 'networks.toml');
+    const text = `[network.lab]\nenable_wireguard = true\ninterface = "${host.tunnel}"\naddresses = ["10.66.0.1/24"]\n`;
+    await writeFile(config, text);
+    const args = ['network', 'up', '--config', config, '--state-dir', join(folder, 'networks')];
+    const command = [...host.within, process.execPath, '--', MAIN, ...args];
+    await using one = new Supervised(join(folder, 'networks.notify'), HASTY_MS, command, env());
+    await untilReady(one);
+    await untilStatus(one, /=1 network: 1 up$/);
+    await reloads(one);
+    await untilBeats(one, 1);
+    one.order('kill SIGSTOP');
+    await isEnded(one);
   });
 
   it('is ended by the watchdog when a controller does not get on', async () => {
