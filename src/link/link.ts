@@ -53,7 +53,7 @@ export interface LinkOptions {
   readonly limits?: Partial<LinkLimits>;
   /** False from when another replica of this agent may lead: asked before each effect, and nothing is begun, told or sent. */
   readonly mayAct?: () => boolean;
-  /** A try to connect failed, or a connection, and why. Must not throw. */
+  /** There is no connection any more, or still none, and why. Must not throw. */
   readonly onRefused?: ((error: LonglineError) => void) | undefined;
   /** The controller stored an audit checkpoint. */
   readonly onCheckpointAck?: (chainId: string, sequence: bigint) => void;

@@ -268,8 +268,10 @@ export class SessionKeeper {
     const delayMs = this.#backoff.next(Math.min(error.retryAfterMs ?? 0, this.#parts.limits.maxRetryAfterMs));
     this.#progress.expect(delayMs + STEP_MS, 'the next try to connect');
     const reason = error.message;
-    this.#parts.onRefused?.(error);
-    if (this.#session === undefined) this.#state = { kind: 'backing_off', reason, untilMs: clock.now() + delayMs };
+    if (this.#session === undefined) {
+      this.#state = { kind: 'backing_off', reason, untilMs: clock.now() + delayMs };
+      this.#parts.onRefused?.(error);
+    }
     log.warn('no link to the controller; it is tried again', {
       reason: describeError(error),
       delayMs: Math.round(delayMs),

@@ -126,7 +126,7 @@ describe('replicas with Redis', { skip: missingRedis ?? false }, () => {
     assert.notEqual(second.instanceId, first.instanceId);
     assert.match(
       first.replica.agent.command.stderr,
-      /replica [0-9a-f-]+ of agent spread was revoked.*gives up the lead/,
+      /replica [0-9a-f-]+ of agent spread was revoked.*no longer accepted.*gives up the lead/s,
     );
     const { state, certificates } = await known();
     assert.equal(state, 'online');

@@ -229,6 +229,14 @@ describe('link', () => {
     controller.behaviour.onHello = undefined;
     await until('the link is open', () => open(agent));
     const before = refused.length;
+    // As long as a connection serves, it is the new one that is refused and not the agent.
+    controller.behaviour.onHello = (call) => void call.emit('error', stale(8n));
+    const { failures } = agent.link.status();
+    agent.link.reconnect('a test');
+    await until('two tries failed', () => agent.link.status().failures > failures + 1);
+    assert.equal(refused.length, before);
+    controller.behaviour.onHello = undefined;
+    await until('another connection serves', () => controller.open.length === 1 && open(agent));
     controller.open[0]!.call.emit('error', stale(9n));
     await until('it was ended', () => refused.length > before);
     assert.deepEqual(

@@ -19,6 +19,8 @@ const MAX_EPOCH = 2n ** 53n - 1n;
  * in one step; and so little that who names absurd ones needs a million refusals to use them up.
  */
 const MAX_LEAP = 2n ** 32n;
+/** A renewed certificate and the one before are tried in turn: only when both were refused it is known that neither is good. */
+const CREDENTIALS = 2;
 /** Several times what a standby waits between two tries. */
 const HAND_OVER_MS = 5_000;
 const FIRST_PATIENCE_MS = 10_000;
@@ -29,15 +31,17 @@ export class Reception {
   /** How long refusals are borne before the lead is given up. */
   #patienceMs = 0;
   #refusedSinceMs: number | undefined;
+  #strangers = 0;
 
   /** A term begins. */
   began(): void {
     this.#refusedSinceMs = undefined;
+    this.#strangers = 0;
   }
 
   /** The controller welcomed this replica. */
   welcomed(): void {
-    this.#refusedSinceMs = undefined;
+    this.began();
     this.#patienceMs = 0;
   }
 
@@ -46,6 +50,8 @@ export class Reception {
     const floor = floorOf(error, epoch);
     if (floor === undefined && error.reason !== 'identity') return undefined;
     this.#refusedSinceMs ??= nowMs;
+    if (floor === undefined) this.#strangers += 1;
+    if (floor === undefined && this.#strangers < CREDENTIALS) return undefined;
     if (nowMs - this.#refusedSinceMs < this.#patienceMs) return undefined;
     this.#patienceMs = Math.min(MOST_PATIENCE_MS, Math.max(FIRST_PATIENCE_MS, 2 * this.#patienceMs));
     const why = new LonglineError('stale', `the lead is given up: ${error.message}`, { cause: error });

@@ -165,7 +165,8 @@ for (const [what, lose] of [
   ['lost the lead', async (stage: Stage) => await rm(join(base, `${stage.name}.lock`))],
   [
     'gave it up',
-    async (_stage: Stage, { reception }: Leadership) => reception!.refused(new LonglineError('identity', 'revoked')),
+    async (_stage: Stage, { reception }: Leadership) =>
+      reception!.refused(new LonglineError('stale', 'it is over', { newestEpoch: 99n })),
   ],
 ] as const) {
   test(`a leader that ${what} and isn't closed within 20 s ends its process, and not before`, async () => {
