@@ -6,11 +6,15 @@ const HA = 'High availability';
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 
-const NAME = { pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/, allowed: '1 to 253 of A-Z a-z 0-9 . _ -' };
 const LEASE = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
 const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 /** Where Kubernetes puts what a pod needs to ask its API server. */
 const POD = '/var/run/secrets/kubernetes.io/serviceaccount';
+
+const SERVICE = {
+  pattern: /^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$/,
+  allowed: '1 to 63 of A-Z a-z 0-9 _ -, beginning and ending with a letter or digit',
+};
 
 /** Settings of leader election. */
 export const haSettings = {
@@ -78,12 +82,13 @@ export const haSettings = {
     example: '"/etc/ssl/certs/redis-ca.pem"',
     description: 'PEM file of the CAs to trust for rediss://; without it those of the system.',
   }),
-  swarmService: setting(type.string({ ...NAME, placeholder: 'SERVICE' }), {
+  swarmService: setting(type.string({ ...SERVICE, placeholder: 'SERVICE' }), {
     key: 'ha.swarm_service',
     group: HA,
-    example: '"longline_agent"',
+    defaultText: 'longline-leader-AGENT_ID',
+    example: '"longline-leader-host-1"',
     description:
-      "Swarm service whose labels say who leads: the replicas' own. ha.backend = swarm needs a manager node.",
+      'Swarm service whose labels say who leads, made for that alone. ha.backend = swarm needs a manager as docker_host.',
   }),
   kubernetes: {
     host: setting(
@@ -154,9 +159,6 @@ export function haConflicts(ha: HaConfig, agentId: string): ConfigConflict[] {
   }
   if (ha.backend === 'redis' && ha.redisUrl === undefined) {
     found.push({ key: 'ha.redis_url', description: 'is missing; ha.backend = redis needs redis://HOST:PORT' });
-  }
-  if (ha.backend === 'swarm' && ha.swarmService === undefined) {
-    found.push({ key: 'ha.swarm_service', description: 'is missing; ha.backend = swarm needs the name of a service' });
   }
   if (ha.backend === 'kubernetes') found.push(...kubernetesConflicts(ha, agentId));
   return found;

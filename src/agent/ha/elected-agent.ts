@@ -119,10 +119,14 @@ async function makeLock({ config, clock }: ElectedAgent, holder: string, elapsed
       const { makeKubernetesLock } = await import('./kubernetes-lock.ts');
       return await makeKubernetesLock(config, holder, elapsed, clock);
     }
-    case 'swarm':
-      throw new LonglineError(
-        'unsupported',
-        `ha.backend: ${ha.backend} can't be had yet; use file, redis or kubernetes`,
-      );
+    case 'swarm': {
+      const { LeaseLock } = await import('../../core/lease-lock.ts');
+      const { LeaseService } = await import('../../platform/docker/swarm/lease-service.ts');
+      const { parseEngineAddress } = await import('../../platform/docker/engine-address.ts');
+      const address = parseEngineAddress(config.dockerHost);
+      const service = ha.swarmService;
+      const store = new LeaseService({ address, agentId, ...(service === undefined ? {} : { service }) });
+      return new LeaseLock(store, { holder, elapsed, ttlMs: ha.ttlMs });
+    }
   }
 }
