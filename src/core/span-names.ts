@@ -25,6 +25,8 @@ export const SPAN = {
   state: 'desired state',
   /** Agent: the pass over one network or program after a change, which brings it about. */
   apply: 'apply',
+  /** Agent: what a tunnel leads to is reached, and woken if it sleeps. */
+  reach: 'reach',
   /** Agent: waiting for a place among the jobs of the host. */
   queue: 'queue',
   /** Agent: an image is had. */

@@ -8,7 +8,7 @@ import { checkSequence, type StateKind, type StateObservation, type StateRef } f
 import { LonglineError, toLonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import { ATTRIBUTE, SPAN } from '../core/span-names.ts';
-import { noTracer, type Span, type Tracer, traced } from '../core/tracer.ts';
+import { noTracer, type Span, type SpanOptions, type Tracer, traced } from '../core/tracer.ts';
 import type { Journal } from './journal.ts';
 import type { Outbox } from './outbox.ts';
 import type { ReceivedState, StateAdmission, StateHost } from './ports.ts';
@@ -85,8 +85,13 @@ export class DesiredStates implements AsyncDisposable {
       checkForm(kind, state);
       this.#enqueue({ kind, state, body: onlyBody(body) });
     } catch (error) {
-      keeping.admission.refused({ kind, state, body: body ?? new Uint8Array() }, toLonglineError(error));
-      this.#refuse(state, error);
+      const span = (this.#options.tracer ?? noTracer).start(SPAN.state, spanOptions(kind, state));
+      span.fail(error);
+      span.run(() => {
+        keeping.admission.refused({ kind, state, body: body ?? new Uint8Array() }, toLonglineError(error));
+        this.#refuse(state, error);
+      });
+      span.end();
     }
   }
 
@@ -155,14 +160,8 @@ export class DesiredStates implements AsyncDisposable {
   }
 
   async #traced(received: ReceivedState): Promise<void> {
-    const { kind, state } = received;
-    const attributes = {
-      [ATTRIBUTE.stateKind]: kind,
-      [ATTRIBUTE.generation]: Number(state.generation),
-      [ATTRIBUTE.baseGeneration]: state.baseGeneration === 0n ? undefined : Number(state.baseGeneration),
-    };
     const { tracer = noTracer } = this.#options;
-    const options = { parent: state.traceparent, kind: 'consumer', attributes } as const;
+    const options = spanOptions(received.kind, received.state);
     await traced(tracer, SPAN.state, options, (span) => this.#takeOne(received, span));
   }
 
@@ -248,6 +247,15 @@ export class DesiredStates implements AsyncDisposable {
     const obstacle = this.#options.keeping?.host.obstacle(kind);
     if (obstacle !== undefined) this.#options.outbox.putState(refusedReport(kindNumber(kind), generation, obstacle));
   }
+}
+
+function spanOptions(kind: StateKind, { baseGeneration, generation, traceparent: parent }: DesiredState): SpanOptions {
+  const attributes = {
+    [ATTRIBUTE.stateKind]: kind,
+    [ATTRIBUTE.generation]: Number(generation),
+    [ATTRIBUTE.baseGeneration]: baseGeneration === 0n ? undefined : Number(baseGeneration),
+  };
+  return { parent, kind: 'consumer', attributes };
 }
 
 /** The same state may come again with the same statement, after a reconnect. */

@@ -102,8 +102,8 @@ export class Session {
     this.#host = host;
     this.#connection = connection;
     this.#call = call;
-    const { tunnelTargets: targets, clock, log } = host;
-    this.#tunnels = new TunnelRelay({ connection, targets, clock, log });
+    const { tunnelTargets: targets, clock, log, tracer } = host;
+    this.#tunnels = new TunnelRelay({ connection, targets, clock, log, tracer });
     this.#control = new ControlStream({
       ...host,
       call,

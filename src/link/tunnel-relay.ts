@@ -12,6 +12,8 @@ import {
 import type { Clock } from '../core/clock.ts';
 import { describeError, LonglineError, toLonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
+import { ATTRIBUTE, SPAN } from '../core/span-names.ts';
+import { noTracer, type Tracer, traced } from '../core/tracer.ts';
 import { TunnelEnd } from '../core/tunnel/tunnel-end.ts';
 import type { Connection } from './connection.ts';
 import type { DuplexCall } from './grpc-client.ts';
@@ -36,6 +38,8 @@ export interface TunnelRelayOptions {
   readonly targets: TunnelTargets | undefined;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** Tunnels over one connection. Its owner calls `end` before the connection goes. */
@@ -92,7 +96,10 @@ export class TunnelRelay {
     let target: TunnelTarget | undefined;
     let refusal: LonglineError | undefined;
     try {
-      target = await this.#reach(ask, over);
+      const { sessionId, traceparent: parent } = ask;
+      const { tracer = noTracer } = this.#options;
+      const traces = { parent, kind: 'consumer', attributes: { [ATTRIBUTE.sessionId]: sessionId } } as const;
+      target = await traced(tracer, SPAN.reach, traces, () => this.#reach(ask, over));
     } catch (error) {
       refusal = toLonglineError(error);
       if (refusal.reason === 'internal') this.#options.log.error('a tunnel failed', { err: describeError(error) });

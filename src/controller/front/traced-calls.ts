@@ -6,7 +6,7 @@ import { noSpan, type Span, type Tracer } from '../../core/tracer.ts';
 import { isRead, rpcAttributes, tellAnswer } from '../../telemetry/tracing/rpc-spans.ts';
 
 /** Streams that ask for something to be done. */
-const ASKING_STREAMS: ReadonlySet<string> = new Set(['RunJob', 'StartSession']);
+const ASKING_STREAMS: ReadonlySet<string> = new Set(['RunJob', 'StartSession', 'Tunnel']);
 type Request = Pick<UnaryRequest, 'header' | 'method' | 'service' | 'stream'> | Parameters<ReturnType<Interceptor>>[0];
 
 /** Spans calls. The outermost interceptor, so that it sees how each was answered. */

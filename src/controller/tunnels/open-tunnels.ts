@@ -5,6 +5,7 @@ import type { SessionService } from '#gen/longline/fleet/v1/session_service_pb.j
 import type { Clock } from '../../core/clock.ts';
 import { invalid, LonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { Tracer } from '../../core/tracer.ts';
 import type { Bus } from '../bus/bus.ts';
 import { consolePages } from '../console/console-files.ts';
 import type { RequestHandler, UpgradeHandler } from '../front/http-handlers.ts';
@@ -32,6 +33,8 @@ export interface TunnelParts {
   readonly allowedOrigins: () => readonly string[];
   readonly clock: Clock;
   readonly log: Logger;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
   readonly limits?: Partial<TunnelLimits>;
 }
 
@@ -44,9 +47,9 @@ export interface Tunnels {
 
 /** Puts them together. */
 export function openTunnels(parts: TunnelParts): Tunnels {
-  const { store, bus, registry, signer, tokens, allowedOrigins, clock, log } = parts;
+  const { store, bus, registry, signer, tokens, allowedOrigins, clock, log, tracer } = parts;
   const limits = { ...DEFAULT_TUNNEL_LIMITS, ...parts.limits };
-  const broker = new TunnelBroker({ store, bus, registry, signer, clock, log, limits });
+  const broker = new TunnelBroker({ store, bus, registry, signer, clock, log, tracer, limits });
   const tickets = new TunnelTickets(tokens, clock, limits);
   const call = { broker, clock, firstMessageMs: limits.firstMessageMs, recheckMs: limits.pingMs };
   const bearerOf = (context: HandlerContext): Bearer => {

@@ -10,6 +10,7 @@ import type { TunnelTarget } from '#gen/longline/v1/tunnel_pb.js';
 import type { Clock } from '../../core/clock.ts';
 import { type LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import { noTracer, type Tracer } from '../../core/tracer.ts';
 import type { TunnelStream } from '../../core/tunnel/tunnel-frame.ts';
 import { relayTunnel } from '../../core/tunnel/tunnel-relay.ts';
 import type { Bus } from '../bus/bus.ts';
@@ -54,6 +55,8 @@ export interface TunnelBrokerParts {
   readonly signer: StatementSigner;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Traces nothing if undefined. */
+  readonly tracer?: Tracer | undefined;
   readonly limits: TunnelLimits;
 }
 
@@ -129,7 +132,7 @@ export class TunnelBroker {
     tunnelId: string,
     signal: AbortSignal,
   ): Promise<OpenedTunnel> {
-    const { bus, registry, signer, clock, limits } = this.#parts;
+    const { bus, registry, signer, clock, limits, tracer = noTracer } = this.#parts;
     const limitMs = session.awake ? limits.openMs : limits.wakeMs;
     const nowMs = clock.now();
     const grant = {
@@ -146,6 +149,7 @@ export class TunnelBroker {
       expireTime: timestampFromMs(grant.expiresAtMs),
       wake: !ask.noWake,
       creator: ask.caller.name,
+      traceparent: tracer.current(),
       statement: ask.signed ?? tunnelStatement(signer, grant),
     });
     const opening = registry.expect(tunnelId, session.agentId, limitMs, signal);

@@ -1250,6 +1250,13 @@ export declare type OpenTunnel = Message<"longline.link.v1.OpenTunnel"> & {
    * @generated from field: longline.v1.SignedPayload statement = 9;
    */
   statement?: SignedPayload | undefined;
+
+  /**
+   * W3C trace context of whoever opened it; empty if there is none.
+   *
+   * @generated from field: string traceparent = 10;
+   */
+  traceparent: string;
 };
 
 /**
