@@ -15,10 +15,10 @@ import { NetworkProcess } from '../fixtures/network-process.ts';
 
 const LIMIT_MS = 60_000;
 /**
- * By it handshakes age thirty times as fast: three minutes of silence are six seconds. Timers are as ever, so that the event loop
+ * By it handshakes age fifteen times as fast: three minutes of silence are twelve seconds. Timers are as ever, so that the event loop
  * seems to stand still: that check says nothing here.
  */
-const HURRIED = `--import=data:text/javascript,${encodeURIComponent('const now = performance.now.bind(performance); performance.now = () => now() * 30;')}`;
+const HURRIED = `--import=data:text/javascript,${encodeURIComponent('const now = performance.now.bind(performance); performance.now = () => now() * 15;')}`;
 
 interface Health {
   readonly status: string;

@@ -1,7 +1,7 @@
 // How an agent and a controller end and read their settings anew: in order, by force where something hangs, and never from a bad file.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { connect } from 'node:net';
@@ -24,10 +24,15 @@ interface AdminContext {
 const NOBODY = 'https://127.0.0.1:9';
 const API_KEY = ['--api-key', 'a'.repeat(64)];
 let folder: string;
+/** Ends of pipes that nobody writes to. */
+const held: number[] = [];
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'longline-end-'));
 });
-after(async () => await rm(folder, { recursive: true, force: true }));
+after(async () => {
+  for (const descriptor of held) closeSync(descriptor);
+  await rm(folder, { recursive: true, force: true });
+});
 
 const env = () => ({ PATH: process.env['PATH'], HOME: folder, NO_COLOR: '1', LONGLINE_HTTP_PORT: '0' });
 const dataOf = (id: string) => join(folder, id);
@@ -167,6 +172,40 @@ describe('the end of a controller', () => {
     one.process.kill('SIGTERM');
     await logged(one, 'controller is stopping');
     one.process.kill('SIGHUP');
+    assert.equal((await one.stop('SIGTERM')).code, 143);
+  });
+});
+
+/** A `network up` that hangs, from its start to its end: in reading a file that is a pipe to which nobody writes. */
+async function hangingNetworks(id: string, ...args: readonly string[]): Promise<RunningCommand> {
+  const pipe = join(folder, `${id}.toml`);
+  execFileSync('mkfifo', [pipe]);
+  const one = new RunningCommand(['network', 'up', '--config', pipe, '--state-dir', dataOf(id), ...args], env());
+  while (one.running) {
+    try {
+      // Works once somebody reads.
+      held.push(openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK));
+      return one;
+    } catch {
+      await delay(10);
+    }
+  }
+  throw new Error(`it ended: ${one.stderr}`);
+}
+
+describe('the end of networks without an agent', { concurrency: true }, () => {
+  it('is by force after the limit, while they start too', async () => {
+    await using one = await hangingNetworks('networks-late', '--shutdown-limit', '1s');
+    one.process.kill('SIGHUP');
+    const { signal, stderr } = await one.stop();
+    assert.equal(signal, 'SIGKILL', stderr);
+    assert.match(stderr, /did not end in order within 1s \(--shutdown-limit\)/);
+  });
+
+  it('is at once at a second signal', async () => {
+    await using one = await hangingNetworks('networks-twice');
+    one.process.kill('SIGINT');
+    await logged(one, 'told to stop');
     assert.equal((await one.stop('SIGTERM')).code, 143);
   });
 });

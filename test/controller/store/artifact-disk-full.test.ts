@@ -30,7 +30,11 @@ it('says that there is no room, and goes on with what there is room for', { skip
           error instanceof LonglineError && error.reason === 'unavailable' && /the disk is full/.test(error.message)
         );
       });
+      await store.commands.expire(1, 0, 1);
+      assert.match(store.writes.failure!, /the disk is full/, 'a write of nothing says nothing of the disk');
       assert.equal((await put(store, 100_000)).kind, 'stored', `round ${round}`);
+      assert.equal(store.writes.failure, undefined);
+      assert.equal(store.writes.progress.overdue(), undefined);
     }
     const { items } = await store.artifacts.list({ name: '', pageSize: 10, pageToken: '' });
     assert.deepEqual(
