@@ -6,11 +6,13 @@ const HA = 'High availability';
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 
+const NAME = { pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/, allowed: '1 to 253 of A-Z a-z 0-9 . _ -' };
 const LEASE = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
 const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 /** Where Kubernetes puts what a pod needs to ask its API server. */
 const POD = '/var/run/secrets/kubernetes.io/serviceaccount';
 
+const SENTINEL = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}$/;
 const SERVICE = {
   pattern: /^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$/,
   allowed: '1 to 63 of A-Z a-z 0-9 _ -, beginning and ending with a letter or digit',
@@ -81,6 +83,22 @@ export const haSettings = {
     group: HA,
     example: '"/etc/ssl/certs/redis-ca.pem"',
     description: 'PEM file of the CAs to trust for rediss://; without it those of the system.',
+  }),
+  redisSentinels: setting(
+    type.list(type.string({ pattern: SENTINEL, allowed: 'HOST:PORT', placeholder: 'HOST:PORT' })),
+    {
+      key: 'ha.redis_sentinels',
+      group: HA,
+      default: [],
+      example: '["sentinel-1:26379", "sentinel-2:26379", "sentinel-3:26379"]',
+      description: 'Sentinels that know the primary; then host and port of ha.redis_url do not count.',
+    },
+  ),
+  redisMasterName: setting(type.string({ ...NAME, placeholder: 'NAME' }), {
+    key: 'ha.redis_master_name',
+    group: HA,
+    example: '"mymaster"',
+    description: 'What the Sentinels call the primary.',
   }),
   swarmService: setting(type.string({ ...SERVICE, placeholder: 'SERVICE' }), {
     key: 'ha.swarm_service',
@@ -159,6 +177,14 @@ export function haConflicts(ha: HaConfig, agentId: string): ConfigConflict[] {
   }
   if (ha.backend === 'redis' && ha.redisUrl === undefined) {
     found.push({ key: 'ha.redis_url', description: 'is missing; ha.backend = redis needs redis://HOST:PORT' });
+  }
+  if (ha.redisSentinels.length > 0 && ha.redisMasterName === undefined) {
+    const description = 'is missing; ha.redis_sentinels need the name that they know the primary by';
+    found.push({ key: 'ha.redis_master_name', description });
+  }
+  if (ha.redisSentinels.length === 0 && ha.redisMasterName !== undefined) {
+    const description = `names ${ha.redisMasterName}, but ha.redis_sentinels name nobody who knows it`;
+    found.push({ key: 'ha.redis_master_name', description });
   }
   if (ha.backend === 'kubernetes') found.push(...kubernetesConflicts(ha, agentId));
   return found;

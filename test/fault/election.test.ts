@@ -1,12 +1,38 @@
-// Three replicas that are stopped, continued and killed at random, on a real Redis that is killed, halted and emptied, and on
-// a locked file. What no order of faults may break is said in the stage.
+// Three replicas that are stopped, continued and killed at random, on a real Redis that is killed, halted, emptied and followed by
+// a replica of it, and on a locked file. What no order of faults may break is said in the stage.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { judged, latestEpoch, NAMES, openStage, pause, TIMES } from '../fixtures/election-stage.ts';
+import { type Act, hostMs } from '../fixtures/elected-process.ts';
+import { judged, latestEpoch, NAMES, openStage, pause, type Stage, TIMES } from '../fixtures/election-stage.ts';
+import { FaultProxy } from '../fixtures/fault-proxy.ts';
 import { missingRedis, RedisServer } from '../fixtures/redis-server.ts';
 import { faultSeeds, seededRandom } from '../fixtures/seeded-random.ts';
 
 const STEPS = 12;
+
+/** One that never heard of an epoch can't know that it was, once Redis has lost it. */
+async function everyoneKnows({ replicas }: Stage, epoch: number): Promise<void> {
+  const told = new RegExp(`leads .*"epoch":"${epoch}"`);
+  while (!replicas.every(({ stderr }) => told.test(stderr))) await pause(20);
+}
+
+/** Resolves when the replica of a Redis has all that this has. */
+async function replicated(redis: RedisServer): Promise<void> {
+  while (!(await redis.command('WAIT', '1', '1000')).startsWith(':1'));
+}
+
+/** Kills one Redis, promotes the other and gives it the name of the first; resolves with an act that only it can have allowed. */
+async function failOver(play: Stage, name: FaultProxy, from: RedisServer, to: RedisServer): Promise<Act> {
+  await from.kill();
+  await to.command('REPLICAOF', 'NO', 'ONE');
+  name.turnTo(to.port);
+  const heldUntilMs = hostMs() + TIMES.ttlMs;
+  for (;;) {
+    const found = (await play.acts()).find(({ askedMs }) => askedMs > heldUntilMs);
+    if (found !== undefined) return found;
+    await pause(20);
+  }
+}
 
 // Side by side: each has replicas and a Redis of its own, and most of the time they wait.
 describe('election by Redis', { skip: missingRedis ?? false, concurrency: 3 }, () => {
@@ -67,14 +93,36 @@ describe('election by Redis', { skip: missingRedis ?? false, concurrency: 3 }, (
     await play.later(0);
     for (let round = 0; round < 3; round++) {
       const epoch = await latestEpoch(play);
-      // One that never heard of this epoch could not know that it was: each has to be told of it first.
-      const told = new RegExp(`leads .*"epoch":"${epoch}"`);
-      while (!play.replicas.every(({ stderr }) => told.test(stderr))) await pause(20);
+      await everyoneKnows(play, epoch);
       await redis.kill();
       if (round > 0) await pause(TIMES.ttlMs);
       await redis.resume();
       if (round > 0) await play.later(epoch);
     }
+    judged(await play.acts());
+  });
+
+  test('failovers, to a replica that has all and to one that is behind: epochs go on, and nobody acts beside another', async (context) => {
+    await using first = await RedisServer.start();
+    await using second = await RedisServer.start('--replicaof', `127.0.0.1 ${first.port}`);
+    await using third = await RedisServer.start('--replicaof', `127.0.0.1 ${second.port}`);
+    await using name = await FaultProxy.start(first.port);
+    await using play = await openStage({ redisUrl: `redis://127.0.0.1:${name.port}/0` });
+    await play.later(0);
+    await replicated(first);
+    await failOver(play, name, first, second);
+
+    await replicated(second);
+    // From here on the third hears of nothing: neither of who comes next, nor in which epoch.
+    await third.command('REPLICAOF', 'NO', 'ONE');
+    const epoch = await latestEpoch(play);
+    const leader = (await play.acts()).findLast((act) => act.epoch === epoch)!.name;
+    await play.replicas[NAMES.indexOf(leader)]!.replace();
+    const next = await play.later(epoch);
+    await everyoneKnows(play, next.epoch);
+    const { epoch: last } = await failOver(play, name, second, third);
+    context.diagnostic(`epoch ${last} after ${next.epoch}, of which the promoted one never heard`);
+    assert.ok(last >= next.epoch);
     judged(await play.acts());
   });
 

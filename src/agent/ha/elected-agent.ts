@@ -1,7 +1,6 @@
 // Puts an election together from settings: which lock, which replica this is, where epochs are kept. Loaded with --enable-ha
 // only, and each backend only if it is the one that was chosen.
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
@@ -17,6 +16,7 @@ import { lastingTime } from './lasting-time.ts';
 import type { Leadership } from './leadership.ts';
 import { runReplica } from './replica.ts';
 import { serveStandby } from './standby-socket.ts';
+import { readTrusted } from './trusted-file.ts';
 
 /** An agent that runs only while it leads. */
 export interface ElectedAgent {
@@ -108,11 +108,13 @@ async function makeLock({ config, clock }: ElectedAgent, holder: string, elapsed
     case 'redis': {
       const { RedisLock } = await import('../../platform/redis/redis-lock.ts');
       const ca = ha.redisCaFile;
+      const primary = ha.redisMasterName;
       return new RedisLock({
         ...{ agentId, holder, elapsed, ttlMs: ha.ttlMs, url: ha.redisUrl!.reveal() },
         ...(ha.redisUsername === undefined ? {} : { username: ha.redisUsername }),
         ...(ha.redisPassword === undefined ? {} : { password: ha.redisPassword.reveal() }),
-        ...(ca === undefined ? {} : { trustedCertificates: await readFile(ca, 'utf8') }),
+        ...(ca === undefined ? {} : { trustedCertificates: await readTrusted('ha.redis_ca_file', ca) }),
+        ...(primary === undefined ? {} : { sentinels: { addresses: ha.redisSentinels, primary } }),
       });
     }
     case 'kubernetes': {

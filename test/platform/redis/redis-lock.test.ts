@@ -1,9 +1,12 @@
 // The lock on a real Redis, beyond what the contract of all locks says: what Redis keeps, forgets and refuses.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { RedisConnection } from '../../../src/platform/redis/redis-connection.ts';
 import { RedisLock } from '../../../src/platform/redis/redis-lock.ts';
 import { missingRedis, RedisServer } from '../../fixtures/redis-server.ts';
+import { until } from '../../link/scratch.ts';
 
 const TTL_MS = 60_000;
 const never = new AbortController().signal;
@@ -81,6 +84,33 @@ describe('lock in Redis', { skip: missingRedis ?? false }, () => {
       redis.goOn();
     }
     assert.equal(await first.renew(1n, never), true);
+  });
+
+  test('a server that takes connections and says nothing is left with none of them', async () => {
+    const open = new Set<Socket>();
+    const server = createServer((socket) => {
+      open.add(socket);
+      socket.once('close', () => open.delete(socket)).on('error', () => socket.destroy());
+      socket.once('data', () => server.emit('asked'));
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    await using first = lock('one', { url: `redis://127.0.0.1:${port}/0` });
+    try {
+      // Given up before and after the client knows that it is connected.
+      for (const moment of ['connection', 'asked', 'connection', 'asked']) {
+        const stop = new AbortController();
+        const come = once(server, moment);
+        const answer = first.acquire(0n, stop.signal);
+        await come;
+        stop.abort(new Error('time is up'));
+        await assert.rejects(answer, /time is up/);
+      }
+      await until('all are closed', () => open.size === 0, 20_000);
+    } finally {
+      for (const socket of open) socket.destroy();
+      server.close();
+    }
   });
 
   test('a password that is wrong is told, and not the password', async () => {
