@@ -5,7 +5,10 @@ import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Fleet, startFleet, type TestAgent } from '../fixtures/fleet.ts';
+
+const LOOK_EVERY_MS = 100;
 
 interface Index {
   readonly current: string;
@@ -26,6 +29,7 @@ const index = async () => JSON.parse(await readFile(join(agent.dataFolder, 'iden
 test('a renewed certificate becomes the current one once a connection with it worked', async () => {
   const before = await index();
   const promoted = await fleet.until('the renewed certificate is current', async () => {
+    await delay(LOOK_EVERY_MS);
     const now = await index();
     return now.current !== before.current && now.candidate === undefined ? now : undefined;
   });
@@ -49,7 +53,7 @@ test('an agent whose certificate lapses while it runs says so; one that was off 
   });
   const endsAt = Math.max(...(await Promise.all(endings)));
   await fleet.until('the certificate has lapsed', async () => {
-    await fleet.longline('version');
+    await delay(LOOK_EVERY_MS);
     return Date.now() > endsAt ? true : undefined;
   });
   const told = await fleet.until('the agent that runs says so', async () => {
