@@ -212,7 +212,8 @@ suite('jobs on a docker without live restore', { skip: dockerMissing() ?? testIm
     await loadTestImages(engine);
     await using world = newWorld(engine);
     const jobs = await world.start();
-    const job = new Reading(jobs, { argv: ['sleep', '100'], image: BARE_IMAGE });
+    // Ends at TERM as if it were killed: one that ignores it dockerd kills, ten seconds later.
+    const job = new Reading(jobs, { argv: ['sh', '-c', 'trap "exit 137" TERM; sleep 100 & wait'] });
     await job.step('started');
     await engine.stop();
     await engine.restart();
