@@ -242,6 +242,7 @@ export class SessionsCapability implements Capability, Recoverable, HealthChecke
       record,
     );
     this.#sessions.set(record.sessionId, session);
+    this.#supervisor?.added();
     return session;
   }
 

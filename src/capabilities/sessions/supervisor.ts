@@ -32,6 +32,8 @@ export class Supervisor implements AsyncDisposable {
   #running: Promise<unknown> = Promise.resolve();
   #busy = 0;
   readonly #line: (() => void)[] = [];
+  /** Resolves when there is a session again. */
+  #added = Promise.withResolvers<void>();
 
   /** @param forget lets go of a session that is long over. */
   constructor(
@@ -71,6 +73,11 @@ export class Supervisor implements AsyncDisposable {
     await this.#sweep(rows);
   }
 
+  /** Call when a session was added: while there is none, nothing is due. */
+  added(): void {
+    this.#added.resolve();
+  }
+
   /** Looks whether a session's run is over, some times: the engine may notice a moment later, and Podman may not tell. */
   suspect(session: Session): void {
     const { containerId, starts } = session.record;
@@ -90,6 +97,7 @@ export class Supervisor implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new LonglineError('cancelled', 'the sessions capability is closed'));
+    this.#added.resolve();
     for (const wake of this.#line.splice(0)) wake();
     await this.#running;
   }
@@ -231,6 +239,11 @@ export class Supervisor implements AsyncDisposable {
     const { clock } = this.#services;
     const { signal } = this.#stop;
     while (!signal.aborted) {
+      if (this.#sessions.size === 0) {
+        this.#added = Promise.withResolvers();
+        await this.#added.promise;
+        continue;
+      }
       await clock.sleep(TICK_MS, signal).catch(silent);
       for (const session of this.#sessions.values()) if (!signal.aborted && !session.busy) this.#due(session);
     }

@@ -16,6 +16,27 @@ import { Sent, SessionCause, SessionState, SessionsWorld, up } from './sessions-
 const forever = new AbortController().signal;
 
 suite('idle sessions', () => {
+  test('cost no ticks while there are none', async () => {
+    const waits: number[] = [];
+    const fast = fastClock(40);
+    const sleep = async (ms: number, signal?: AbortSignal) => {
+      waits.push(ms);
+      await fast.sleep(ms, signal);
+    };
+    const engine = new FakeSessionEngine();
+    await using world = new SessionsWorld(engine, {}, { ...fast, sleep });
+    const sessions = await world.start();
+    await fast.sleep(20_000);
+    assert.deepEqual(
+      waits.filter((ms) => ms <= 1000),
+      [],
+    );
+    // The first of them is seen to all the same.
+    await up(sessions, 'one', { maxLifetime: duration(5_000) });
+    await world.until('one', ({ state }) => state === SessionState.ENDED, 'the end of its life');
+    assert.ok(waits.some((ms) => ms <= 1000));
+  });
+
   test('are paused, then stopped, and woken by whoever visits them', async () => {
     const engine = new FakeSessionEngine({
       program: async ({ listen, stopped }) => {
