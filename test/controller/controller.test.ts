@@ -7,6 +7,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect } from 'node:tls';
 import { create } from '@bufbuild/protobuf';
 import { Code, type Client as ConnectClient, type ConnectError } from '@connectrpc/connect';
@@ -20,8 +21,10 @@ import type { ControllerOptions } from '../../src/controller/config.ts';
 import { type Controller, runController } from '../../src/controller/controller.ts';
 import type { ServiceParts } from '../../src/controller/front/routes.ts';
 import { openServices } from '../../src/controller/services/open-services.ts';
+import { systemClock } from '../../src/core/clock.ts';
 import { parseEnrollmentToken } from '../../src/core/enrollment-token.ts';
 import type { LonglineError } from '../../src/core/errors.ts';
+import { Progress } from '../../src/core/progress.ts';
 import { AgentClient, type AgentCredentials, enrollAgent, failureOf, withConnect } from './front/agent-client.ts';
 
 let root: string;
@@ -309,4 +312,41 @@ it('takes over settings and the certificate file while it runs, or none of it', 
   const phases = told.filter((state) => /^(READY|RELOADING|STOPPING)/.test(state));
   assert.deepEqual(phases, ['READY=1', ...reloads, ...reloads, ...reloads, 'STOPPING=1']);
   assert.ok(told.includes('STATUS=agents connected: 0, store: ok'), told.join());
+});
+
+it('feeds the watchdog only while its store and its upkeep get on, and says what does not', async () => {
+  const upkeep = new Progress('upkeep', systemClock);
+  const told: string[] = [];
+  const until = async (what: string, found: () => boolean) => {
+    for (const endsAt = performance.now() + 60_000; !found(); await delay(5))
+      assert.ok(performance.now() < endsAt, what);
+  };
+  let parts: ServiceParts | undefined;
+  await using _ = await runController(
+    { dataDir, listen: '127.0.0.1:0', logLevel: 'silent', drainWindowMs: 200 },
+    {
+      openServices: async (given) => {
+        parts = given;
+        const services = await openServices(given);
+        return { ...services, tasks: () => [...services.tasks(), upkeep] };
+      },
+    },
+    { NOTIFY_SOCKET: '/run/notify', WATCHDOG_USEC: '40000' },
+    (_socket, ...states) => void told.push(...states),
+  );
+  const beats = () => told.filter((state) => state === 'WATCHDOG=1').length;
+  await until('beats', () => beats() >= 3);
+  upkeep.expect(0, 'expiry');
+  await until('word of it', () => told.includes('STATUS=stuck: upkeep: expiry'));
+  const before = beats();
+  upkeep.rest();
+  await until('beats again', () => beats() > before);
+  const { progress } = parts!.store.writes;
+  let looks = 0;
+  await until('word of the store', () => {
+    // Once more and again: the store itself writes each second, and says so.
+    if (looks++ % 50 === 0) progress.expect(0, 'writes');
+    return told.includes('STATUS=stuck: store: writes');
+  });
+  progress.rest();
 });
