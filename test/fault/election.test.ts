@@ -16,11 +16,6 @@ async function everyoneKnows({ replicas }: Stage, epoch: number): Promise<void> 
   while (!replicas.every(({ stderr }) => told.test(stderr))) await pause(20);
 }
 
-/** Resolves when the replica of a Redis has all that this has. */
-async function replicated(redis: RedisServer): Promise<void> {
-  while (!(await redis.command('WAIT', '1', '1000')).startsWith(':1'));
-}
-
 /** Kills one Redis, promotes the other and gives it the name of the first; resolves with an act that only it can have allowed. */
 async function failOver(play: Stage, name: FaultProxy, from: RedisServer, to: RedisServer): Promise<Act> {
   await from.kill();
@@ -104,17 +99,17 @@ describe('election by Redis', { skip: missingRedis ?? false, concurrency: 3 }, (
 
   test('failovers, to a replica that has all and to one that is behind: epochs go on, and nobody acts beside another', async (context) => {
     await using first = await RedisServer.start();
-    await using second = await RedisServer.start('--replicaof', `127.0.0.1 ${first.port}`);
-    await using third = await RedisServer.start('--replicaof', `127.0.0.1 ${second.port}`);
+    const follow = ['--replicaof', `127.0.0.1 ${first.port}`];
+    await using second = await RedisServer.start(...follow);
+    await using third = await RedisServer.start(...follow);
     await using name = await FaultProxy.start(first.port);
     await using play = await openStage({ redisUrl: `redis://127.0.0.1:${name.port}/0` });
     await play.later(0);
-    await replicated(first);
-    await failOver(play, name, first, second);
-
-    await replicated(second);
+    while (!(await first.command('WAIT', '2', '1000')).startsWith(':2'));
     // From here on the third hears of nothing: neither of who comes next, nor in which epoch.
     await third.command('REPLICAOF', 'NO', 'ONE');
+    await failOver(play, name, first, second);
+
     const epoch = await latestEpoch(play);
     const leader = (await play.acts()).findLast((act) => act.epoch === epoch)!.name;
     await play.replicas[NAMES.indexOf(leader)]!.replace();

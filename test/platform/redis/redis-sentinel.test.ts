@@ -85,4 +85,14 @@ describe('lock in a Redis that Sentinels know', { skip: missingRedis ?? false },
     await one.release(epoch!, never);
     assert.deepEqual(await two.acquire(epoch!, never), { kind: 'acquired', epoch: epoch! + 1n });
   });
+
+  test('a Sentinel that is behind names the primary of before: it is not believed', async () => {
+    await primary.resume();
+    await primary.command('REPLICAOF', '127.0.0.1', String(replica.port));
+    await using behind = await RedisServer.sentinel(NAME, primary);
+    await using misled = lock('one', [behind.address]);
+    await assert.rejects(misled.acquire(3n, never), new RegExp(`named ${primary.address}, which is no primary`));
+    await using one = lock('one', [behind.address, sentinel.address]);
+    assert.deepEqual(await one.acquire(3n, never), { kind: 'taken', holder: 'two', epoch: 3n });
+  });
 });
