@@ -8,7 +8,10 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { LEFT_OUT, stubOf, writeBundle } from '../../deploy/build/bundle.ts';
 
-const run = promisify(execFile);
+/** Bundles that live no longer than this test would stay as compiled code. */
+const env = { ...process.env, NODE_COMPILE_CACHE: '' };
+const execute = promisify(execFile);
+const run = (program: string, args: readonly string[]) => execute(program, args, { env });
 const root = join(import.meta.dirname, '../..');
 /** Has a process say at its end which modules of Node it loaded. */
 const TELLS_LOADED = `data:text/javascript,${encodeURIComponent("process.on('exit', () => process.stdout.write(process.moduleLoadList.join('\\n')))")}`;

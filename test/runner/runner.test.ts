@@ -54,8 +54,13 @@ describe('npm test', () => {
 
   const run = async (suite: string, noSkip: boolean, ...args: string[]): Promise<CommandResult> =>
     await runCommand([process.execPath, RUNNER, '--root', root, ...args, suite], {
-      // The runner would take itself for a test file of this one.
-      env: { NODE_TEST_CONTEXT: undefined, LONGLINE_NO_SKIP: noSkip ? '1' : undefined, NO_COLOR: '1' },
+      env: {
+        // The runner would take itself for a test file of this one.
+        NODE_TEST_CONTEXT: undefined,
+        // Files that live no longer than this test would stay as compiled code.
+        NODE_COMPILE_CACHE: '',
+        ...{ LONGLINE_NO_SKIP: noSkip ? '1' : undefined, NO_COLOR: '1' },
+      },
     });
 
   test('files that pass give code 0 and the totals of all', async () => {
