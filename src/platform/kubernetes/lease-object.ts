@@ -35,8 +35,11 @@ export function readLease(object: JsonObject, identity: LeaseIdentity, defaultTt
   const metadata = part(object, 'metadata');
   const spec = part(object, 'spec');
   const { resourceVersion, uid } = metadata;
-  if (object['kind'] !== 'Lease' || typeof resourceVersion !== 'string' || resourceVersion === '') {
-    throw wrong(`the API server gave a ${String(object['kind'])} without a version in its place`);
+  // Without its uid a Lease that was taken away meanwhile would be made by the write over it.
+  if (object['kind'] !== 'Lease' || !isText(resourceVersion) || !isText(uid)) {
+    throw wrong(
+      `the API server gave a ${String(object['kind'])} with version ${String(resourceVersion)} and uid ${String(uid)} in its place`,
+    );
   }
   const annotations = part(metadata, 'annotations');
   const owner = annotations[AGENT_ANNOTATION];
@@ -62,7 +65,7 @@ export function readLease(object: JsonObject, identity: LeaseIdentity, defaultTt
     // Who took the annotation away took no epoch back.
     epoch: counted > epoch ? counted : epoch,
     ttlMs: isCount(seconds) && seconds > 0 ? seconds * 1000 : defaultTtlMs,
-    version: `${String(uid)}/${resourceVersion}`,
+    version: `${uid}/${resourceVersion}`,
     object,
   };
 }
@@ -119,6 +122,10 @@ function stampOf(nowMs: number, before: unknown): string {
 
 function readEpoch(text: unknown): bigint | undefined {
   return typeof text === 'string' && /^[0-9]{1,18}$/.test(text) ? BigInt(text) : undefined;
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== '';
 }
 
 function isCount(value: unknown): value is number {

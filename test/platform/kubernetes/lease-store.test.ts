@@ -160,6 +160,21 @@ describe('what stands in the Lease', () => {
     });
     await assert.rejects(first.renew(1n, never), { reason: 'wrong_state', message: /longline\.agent\/epoch is "-1"/ });
   });
+
+  test('a Lease that was deleted between look and write is not written over, but made', async () => {
+    await using first = lock('one');
+    await first.acquire(0n, never);
+    let gone = false;
+    api.fault = ({ method }) => {
+      if (method === 'PUT' && !gone) gone = api.leases.delete(KEY);
+      return undefined;
+    };
+    assert.equal(await first.renew(1n, never), true);
+    assert.deepEqual(
+      api.asked.slice(-4).map(({ method }) => method),
+      ['GET', 'PUT', 'GET', 'POST'],
+    );
+  });
 });
 
 describe('what an API server refuses', () => {
