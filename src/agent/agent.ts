@@ -20,10 +20,12 @@ import type { Foundation } from './foundation.ts';
 import { EpochRecord, epochFolder } from './ha/epoch-record.ts';
 import { forgetHolder, noteHolder } from './ha/folder-holder.ts';
 import type { Leadership } from './ha/leadership.ts';
+import { replicaName } from './ha/replica-name.ts';
 import { LiveSettings } from './live-settings.ts';
 import { applyLevels } from './log-levels.ts';
 import { openRules } from './rules.ts';
 import { AGENT_BUILD, AGENT_VERSION } from './version.ts';
+import { Presence } from './waiting/presence.ts';
 
 /** How often an unavailable capability is tried again. */
 const REOPEN_EVERY_MS = 15_000;
@@ -44,13 +46,18 @@ export interface AgentProcess {
 export async function runAgent(agent: AgentProcess, signal: AbortSignal): Promise<void> {
   const { config, environment } = agent;
   const log = createLogger({ level: config.log.level, name: 'agent', journal: environment['JOURNAL_STREAM'] });
-  await using _copy = await startLogExport({ ...telemetryOf(config, environment), log });
-  await using voice = new ServiceVoice({ environment, clock: systemClock, log, tell: tellServiceManager });
+  applyLevels(log, config.log);
+  const telemetry = { ...telemetryOf(config, environment), log };
+  await using copy = await startLogExport(telemetry);
+  await using tracing = await startTracing(telemetry);
+  await using presence = await Presence.open({ config, environment, clock: systemClock, log, tracing, copy, signal });
+  const { beaten: onBeat } = presence.metrics;
+  await using voice = new ServiceVoice({ environment, clock: systemClock, log, tell: tellServiceManager, onBeat });
   using _ = onAbort(signal, () => {
     log.info('told to stop');
     voice.stopping();
   });
-  const start: Start = { ...agent, log, voice };
+  const start: Start = { ...agent, log, voice, presence, tracer: tracing.tracer };
   if (config.ha.enabled) return await runAsReplica(start, signal);
   // Once there were replicas, the controller takes nobody of an earlier epoch.
   await runAlone(start, { epoch: await EpochRecord.read(epochFolder(config)) }, signal);
@@ -59,24 +66,31 @@ export async function runAgent(agent: AgentProcess, signal: AbortSignal): Promis
 interface Start extends AgentProcess {
   readonly log: LeveledLogger;
   readonly voice: ServiceVoice;
+  readonly presence: Presence;
+  readonly tracer: Tracer;
 }
 
 async function runAsReplica(start: Start, signal: AbortSignal): Promise<void> {
-  const { config, log, voice, hangups } = start;
+  const { config, log, voice, presence, hangups } = start;
   const { runElected } = await import('./ha/elected-agent.ts');
+  const holder = replicaName(config.http);
   await runElected({
-    ...{ config, clock: systemClock, log, signal, hangups },
+    ...{ config, holder, clock: systemClock, log, signal, hangups },
+    elects: (election, view) => presence.elects(election, view),
+    onHeard: (view) => presence.yieldTo(holder, view),
     lead: async (leadership, term) => await runAlone(start, leadership, term),
     tend: async (stop) => await tend(start, stop),
     // A standby does what it is for.
-    onStandby: () => voice.ready({ tasks: () => [], status: () => 'this replica stands by' }),
+    onStandby: () => {
+      presence.standsBy();
+      voice.ready({ tasks: () => [], status: () => 'this replica stands by' });
+    },
   });
 }
 
 async function runAlone(start: Start, leadership: Leadership, signal: AbortSignal): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const { config, environment, log } = start;
-  const { tracer } = stack.use(await startTracing({ ...telemetryOf(config, environment), log }));
+  const { tracer } = start;
   await serve(await assemble(await openFoundation(start, leadership, tracer, stack), stack, signal), start, signal);
 }
 
@@ -93,35 +107,35 @@ async function tend(start: Start, signal: AbortSignal): Promise<number | undefin
 }
 
 async function openFoundation(
-  { config, reread, environment, log }: Start,
+  { config, reread, environment, log, presence }: Start,
   leadership: Leadership,
   tracer: Tracer,
   stack: AsyncDisposableStack,
 ): Promise<Foundation> {
   const folder = stack.use(await openDataFolder(config.dataDir));
   await (config.ha.enabled ? noteHolder(folder.path, leadership.epoch) : forgetHolder(folder.path));
-  applyLevels(log, config.log);
   const settings = new LiveSettings(config, reread, (next) => applyLevels(log, next));
   const { jobs } = settings;
   const rules = await openRules(config, folder, jobs);
   return {
     ...{ config, settings, clock: systemClock, log, levels: log, tracer, folder, jobs, environment, leadership },
+    ...{ metrics: presence.metrics, pulse: presence.pulse, localServer: presence.localServer },
     ...rules,
   };
 }
 
-async function serve(agent: Agent, { voice, hangups }: Start, signal: AbortSignal): Promise<void> {
-  const { config, clock, log, identity, link, registry, local, http, programs, passes, tasks: mustGetOn } = agent;
+async function serve(agent: Agent, { voice, presence, hangups }: Start, signal: AbortSignal): Promise<void> {
+  const { config, clock, log, identity, link, registry, local, programs, passes, tasks: mustGetOn } = agent;
   await local.open();
   await openControl(agent);
-  await http.open();
+  using _shown = presence.show(agent);
   // Opening adopts what earlier leaders left, which is for the present one alone.
   if (agent.leadership.mayAct?.() === false) return;
   await registry.open(() => link.unfinishedIds);
   programs.begin();
   await link.resume(({ id, attempt }) => agent.sessions.followsLog(id, attempt));
   await using tasks = new TaskGroup(signal);
-  using _ = hangups.handle(() => reload(agent, voice));
+  using _reloads = hangups.handle(() => reload(agent, voice));
   tasks.spawn((stop) => link.run(stop));
   tasks.spawn((stop) => identity.keepRenewed(() => link.reconnect('the certificate was renewed'), stop));
   tasks.spawn(async (stop) => {

@@ -16,20 +16,20 @@ import { makeCapabilities } from './capabilities-setup.ts';
 import { CapabilityRegistry } from './capability-registry.ts';
 import type { AgentConfig } from './config.ts';
 import { DiskGuard } from './disk-guard.ts';
-import type { Foundation } from './foundation.ts';
+import type { FolderFoundation, Foundation } from './foundation.ts';
 import type { AgentHealth } from './health/agent-health.ts';
 import { healthMessage } from './health/health-message.ts';
 import { healthRoutes } from './health/health-routes.ts';
 import { makeHealth } from './health-setup.ts';
 import { hostReport } from './host-report.ts';
-import { AgentHttp } from './http/agent-http.ts';
 import { programRoutes, versionRoute } from './http/agent-routes.ts';
+import type { HttpRoute } from './http/http-server.ts';
 import { statusRoute } from './http/status-route.ts';
 import { AgentIdentity } from './identity/agent-identity.ts';
 import { agentView } from './local/agent-view.ts';
-import { type LocalParts, LocalServer, type LocalView } from './local/local-server.ts';
+import { type LocalParts, LocalServer, type LocalSurface, type LocalView } from './local/local-server.ts';
 import { setLogLevel } from './log-levels.ts';
-import { AgentMetrics } from './metrics/agent-metrics.ts';
+import type { AgentMetrics } from './metrics/agent-metrics.ts';
 import { ControlSocket } from './network/control-socket.ts';
 import { networkCalls } from './network/network-calls.ts';
 import { programCalls } from './programs/program-calls.ts';
@@ -50,8 +50,9 @@ export interface Agent extends Foundation {
   readonly registry: CapabilityRegistry;
   readonly sessions: SessionsCapability;
   readonly programs: Programs;
-  readonly local: LocalServer;
-  readonly http: AgentHttp;
+  readonly local: LocalSurface;
+  /** Of the HTTP API. */
+  readonly routes: readonly HttpRoute[];
   readonly control: ControlSocket;
   readonly reload: () => Promise<Reloaded>;
   readonly health: AgentHealth;
@@ -64,7 +65,7 @@ export interface Agent extends Foundation {
 /** Filled while the parts come up; nothing calls through it before all are there. */
 interface Holder {
   link?: Link;
-  local?: LocalServer;
+  local?: LocalSurface;
   tunnelTargets?: SessionTargets;
 }
 
@@ -75,7 +76,7 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const audit = await openAudit(base, holder, stack);
   const identity = makeIdentity(base, audit);
   await identity.open(signal);
-  const metrics = stack.use(new AgentMetrics(base.clock, log));
+  const { metrics } = base;
   const surroundings = { link: () => holder.link, controller: () => identity.current(), meter: metrics.sessions };
   const capabilities = await makeCapabilities(base, surroundings, stack);
   const { sessions, networks, programs } = capabilities;
@@ -106,35 +107,48 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const passes = new Progress('capabilities', base.clock);
   const tasks = () => [...link.progress, passes, ...networks.progress, ...programs.capability.progress];
   const looked = { link, identity, audit, registry, capabilities: capabilities.all, tasks };
-  const health = makeHealth({ ...base, ...looked, serving: () => holder.local?.serving ?? false }, stack);
+  const health = makeHealth({ ...base, ...looked, serving: () => holder.local?.serving ?? false });
   const view = makeView(base, { identity, link, report, reload, health });
   const local = stack.use(makeLocalServer(base, { view, ...calls }));
   holder.local = local;
   const controlPath = config.network.controlSocket ?? folder.file('network.sock');
   const control = stack.use(new ControlSocket(controlPath, networks, base.clock, log));
-  metrics.measure({
+  const measured = metrics.measure({
     ...{ audit, registry, jobs: capabilities.jobs, sessions, networks, programs: programs.capability },
     folder: folder.path,
     status: () => holder.link?.status(),
     certificateExpiresAtMs: () => identity.expiresAtMs,
   });
-  stack.use(await metrics.send(base.environment, config.agentId, log));
+  stack.use(measured);
   const routes = [
-    ...healthRoutes({ health, networks: () => networks.look(), clock: base.clock }),
+    ...healthRoutes({ health, networks: () => networks.look(), clock: base.clock, leadership: base.leadership.view }),
     statusRoute({ view, programs: calls.programs, health, now: () => base.clock.now() }),
     versionRoute(base.config.agentId),
     ...programRoutes(calls.programs),
     metrics.route(),
   ];
-  const http = stack.use(new AgentHttp(base.config.http, routes, base.clock, log.child({ part: 'http' })));
-  return { ...base, identity, link, registry, sessions, programs, local, http, control, reload, health, passes, tasks };
+  return {
+    ...base,
+    identity,
+    link,
+    registry,
+    sessions,
+    programs,
+    local,
+    routes,
+    control,
+    reload,
+    health,
+    passes,
+    tasks,
+  };
 }
 
 /**
  * Enrols, or renews what is due, and lets go of all again: for a replica that stands by. Gives when the next renewal is due,
  * milliseconds from now; undefined if none ever is.
  */
-export async function tendIdentity(base: Foundation, signal: AbortSignal): Promise<number | undefined> {
+export async function tendIdentity(base: FolderFoundation, signal: AbortSignal): Promise<number | undefined> {
   await using stack = new AsyncDisposableStack();
   const identity = makeIdentity(base, await openAudit(base, {}, stack));
   await identity.open(signal);
@@ -142,7 +156,7 @@ export async function tendIdentity(base: Foundation, signal: AbortSignal): Promi
   return identity.renewalDueInMs;
 }
 
-async function openAudit({ config, clock, log, folder }: Foundation, holder: Holder, stack: AsyncDisposableStack) {
+async function openAudit({ config, clock, log, folder }: FolderFoundation, holder: Holder, stack: AsyncDisposableStack) {
   const audit = await AuditLog.open({
     dataDir: folder.path,
     clock,
@@ -154,7 +168,7 @@ async function openAudit({ config, clock, log, folder }: Foundation, holder: Hol
 }
 
 function makeIdentity(
-  { config, clock, log, folder, tracer, trust, leadership }: Foundation,
+  { config, clock, log, folder, tracer, trust, leadership }: FolderFoundation,
   audit: AuditLog,
 ): AgentIdentity {
   const { caFile } = config;
@@ -239,7 +253,7 @@ async function openLink(base: Foundation, parts: LinkParts): Promise<Link> {
     executor: metrics.commands.executor(auditedExecutor(registry, audit, log)),
     report,
     states: { host: states, admission: new DesiredStateAdmission(gate) },
-    tunnelTargets: holder.tunnelTargets,
+    tunnelTargets: metrics.tunnels.targets(holder.tunnelTargets),
     ...(mayAct === undefined ? {} : { mayAct }),
     onRefused: (error) => reception?.refused(error),
     clock,
@@ -300,6 +314,7 @@ function makeView(
   });
 }
 
-function makeLocalServer({ config, log, folder, tracer }: Foundation, parts: LocalParts): LocalServer {
+function makeLocalServer({ config, log, folder, localServer, tracer }: Foundation, parts: LocalParts): LocalSurface {
+  if (localServer !== undefined) return localServer.lend(parts);
   return new LocalServer(config.localSocket ?? folder.file('agent.sock'), parts, log.child({ part: 'local' }), tracer);
 }

@@ -7,11 +7,14 @@ import type { LogLevels } from '../telemetry/logger.ts';
 import type { AgentConfig } from './config.ts';
 import type { DataFolder } from './data-folder.ts';
 import type { Leadership } from './ha/leadership.ts';
+import type { LoopPulse } from './health/loop-pulse.ts';
 import type { LiveSettings } from './live-settings.ts';
+import type { LocalServer } from './local/local-server.ts';
+import type { AgentMetrics } from './metrics/agent-metrics.ts';
 import type { Rules } from './rules.ts';
 
-/** What there is before anything is connected. */
-export interface Foundation extends Rules {
+/** What there is of an agent's folder and settings. */
+export interface FolderFoundation extends Rules {
   /** As it was at the start. What a reload may change is read from `settings`. */
   readonly config: AgentConfig;
   readonly settings: LiveSettings;
@@ -24,4 +27,13 @@ export interface Foundation extends Rules {
   /** Whether, and in which epoch, this replica leads. */
   readonly leadership: Leadership;
   readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+/** What there is before anything is connected. */
+export interface Foundation extends FolderFoundation {
+  /** Of the process, which may serve several times. */
+  readonly metrics: AgentMetrics;
+  readonly pulse: LoopPulse;
+  /** Where the local service is, if the process has a place for it that stays. */
+  readonly localServer: LocalServer | undefined;
 }

@@ -7,13 +7,13 @@ import type { CapabilityRegistry } from './capability-registry.ts';
 import type { Foundation } from './foundation.ts';
 import { AgentHealth } from './health/agent-health.ts';
 import { capabilityChecks } from './health/capability-checks.ts';
+import { electionCheck } from './health/election-check.ts';
 import { dataFolderCheck, eventLoopCheck, tasksCheck, writeCheck } from './health/host-checks.ts';
 import { certificateCheck, linkCheck } from './health/link-checks.ts';
-import { LoopPulse } from './health/loop-pulse.ts';
 import type { AgentIdentity } from './identity/agent-identity.ts';
 
 /** What health looks at. */
-export interface HealthSetup extends Pick<Foundation, 'config' | 'folder' | 'clock'> {
+export interface HealthSetup extends Pick<Foundation, 'config' | 'folder' | 'clock' | 'leadership' | 'pulse'> {
   readonly link: Pick<Link, 'status'>;
   readonly identity: Pick<AgentIdentity, 'certificateLife'>;
   readonly audit: Pick<AuditLog, 'failure'>;
@@ -24,10 +24,10 @@ export interface HealthSetup extends Pick<Foundation, 'config' | 'folder' | 'clo
   readonly serving: () => boolean;
 }
 
-/** The health of this agent; what watches its event loop is the stack's. */
-export function makeHealth(setup: HealthSetup, stack: AsyncDisposableStack): AgentHealth {
+/** The health of this agent. */
+export function makeHealth(setup: HealthSetup): AgentHealth {
   const { config, folder, link, identity, audit, registry, capabilities, tasks, serving, clock } = setup;
-  const pulse = stack.use(new LoopPulse(() => clock.monotonic()));
+  const { leadership, pulse } = setup;
   return new AgentHealth({
     clock,
     unready: () => {
@@ -47,6 +47,7 @@ export function makeHealth(setup: HealthSetup, stack: AsyncDisposableStack): Age
         () => identity.certificateLife,
         () => clock.now(),
       ),
+      ...(leadership.view === undefined ? [] : [electionCheck(leadership.view, config.ha.ttlMs)]),
       ...capabilityChecks(capabilities, () => registry.availability),
     ],
   });

@@ -148,12 +148,13 @@ async function openFoundation(
   const levels = createLogger({ level: config.logLevel, name: 'controller', journal: environment['JOURNAL_STREAM'] });
   const { clock = systemClock, log = levels } = seams;
   const telemetry = { environment, service: 'longline-controller', version: VERSION, clock };
-  stack.use(await startLogExport({ ...telemetry, log: levels }));
-  const voice = stack.use(new ServiceVoice({ environment, clock, log, tell }));
-  const tracer = tracerOf(stack.use(await startTracing({ ...telemetry, log })));
+  const logs = stack.use(await startLogExport({ ...telemetry, log: levels }));
+  const metrics = stack.use(new ControllerMetrics(clock, log));
+  const voice = stack.use(new ServiceVoice({ environment, clock, log, tell, onBeat: metrics.beaten }));
+  const traces = stack.use(await startTracing({ ...telemetry, log }));
+  metrics.measureExports({ traces, logs });
   const directory = stack.use(await DataDirectory.open(config.dataDir));
   const identity = await openControllerIdentity(directory, certificateHosts(config), clock);
-  const metrics = stack.use(new ControllerMetrics(clock, log));
   const store = stack.use(openSqliteStore(directory.file('controller.db'), undefined, metrics.stored));
   metrics.measureStore(store.counts);
   const apiTokens = new ApiTokens(store.apiTokens, clock);
@@ -169,7 +170,7 @@ async function openFoundation(
     metrics,
     clock,
     log,
-    tracer,
+    tracer: tracerOf(traces),
     levels,
     voice,
   };

@@ -32,6 +32,8 @@ export interface ServiceVoiceOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly tell: TellServiceManager;
+  /** Hears of each beat of a watchdog whether it was told that the service lives. Must not throw. */
+  readonly onBeat?: (result: 'told' | 'withheld') => void;
 }
 
 /** What a service that is ready is watched by. */
@@ -116,12 +118,18 @@ export class ServiceVoice implements AsyncDisposable {
     if (stuck !== undefined) {
       if (!this.#stuck) log.error('the watchdog hears nothing any more: a task is stuck', { task: stuck });
       this.#stuck = true;
+      this.#beaten('withheld');
       return [`STATUS=stuck: ${stuck}`];
     }
     if (this.#stuck) log.warn('the task gets on again');
     this.#stuck = false;
+    this.#beaten('told');
     const line = this.#statusLine();
     return line === this.#status ? ['WATCHDOG=1'] : ['WATCHDOG=1', line];
+  }
+
+  #beaten(result: 'told' | 'withheld'): void {
+    if (this.#watchdogMs !== undefined) this.#options.onBeat?.(result);
   }
 
   /** A task that was late at the beat before with the same step, and still is. */

@@ -1,7 +1,5 @@
 // Puts an election together from settings: which lock, which replica this is, where epochs are kept. Loaded with --enable-ha
 // only, and each backend only if it is the one that was chosen.
-import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
 import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Hangups } from '../../core/hangups.ts';
@@ -13,16 +11,21 @@ import { Election } from './election.ts';
 import { EpochRecord, epochFolder } from './epoch-record.ts';
 import { endFrozenHolder } from './folder-holder.ts';
 import { lastingTime } from './lasting-time.ts';
-import type { Leadership } from './leadership.ts';
-import { runReplica } from './replica.ts';
-import { serveStandby } from './standby-socket.ts';
+import type { Leadership, LeadershipView } from './leadership.ts';
+import { runReplica, viewOf } from './replica.ts';
 import { readTrusted } from './trusted-file.ts';
 
 /** An agent that runs only while it leads. */
 export interface ElectedAgent {
   readonly config: AgentConfig;
+  /** This replica, as others see it. */
+  readonly holder: string;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Shows the election until what it gives is disposed. */
+  readonly elects: (election: Election, view: () => LeadershipView) => Disposable;
+  /** It may have changed who leads. */
+  readonly onHeard: (view: LeadershipView) => void;
   readonly lead: (leadership: Leadership, signal: AbortSignal) => Promise<void>;
   /** As ReplicaOptions.tend. */
   readonly tend: (signal: AbortSignal) => Promise<number | undefined>;
@@ -46,9 +49,8 @@ const EX_SOFTWARE = 70;
 
 /** Stands by and leads until the signal aborts. Rejects if the agent or its election can't start. */
 export async function runElected(agent: ElectedAgent): Promise<void> {
-  const { config, clock, log, hangups, signal } = agent;
+  const { config, holder, clock, log, hangups, signal } = agent;
   const { backend, ttlMs, renewMs } = config.ha;
-  const holder = `${hostname()}/${process.pid}/${randomUUID()}`;
   const elapsed = lastingTime();
   // A standby has nothing to reload: it reads policy and trust when it leads.
   using _ = hangups.handle(() => log.debug('SIGHUP: a standby reads its files when it leads'));
@@ -56,14 +58,22 @@ export async function runElected(agent: ElectedAgent): Promise<void> {
   const epochs = await EpochRecord.open(epochFolder(config));
   await using lock = await makeLock(agent, holder, elapsed);
   const retryMs = Math.min(RETRY_MS[backend], renewMs);
-  const election = new Election({ lock, epochs, ttlMs, renewMs, retryMs, clock, elapsed, log });
-  const startedAtMs = clock.now();
+  const view = () => viewOf(election, holder, backend);
+  const onHeard = () => agent.onHeard(view());
+  const election = new Election({ lock, epochs, ttlMs, renewMs, retryMs, clock, elapsed, log, onHeard });
+  using _shown = agent.elects(election, view);
   await runReplica(
     {
-      ...{ election, holder, backend, clock, log, lead: agent.lead, tend: agent.tend },
-      openStandby: async (view) => {
-        agent.onStandby();
-        return await serveStandby({ config, startedAtMs, view, log });
+      ...{
+        election,
+        holder,
+        backend,
+        view,
+        clock,
+        log,
+        lead: agent.lead,
+        tend: agent.tend,
+        onStandby: agent.onStandby,
       },
       freeFolder: async ({ epoch, mayAct = () => true }, stop) =>
         await endFrozenHolder({ dataDir: config.dataDir, epoch, mayAct, clock, log }, stop),

@@ -6,6 +6,7 @@ import { describeError, LonglineError } from '../../core/errors.ts';
 import type { LeaderLock, LockAnswer } from '../../core/leader-lock.ts';
 import type { Logger } from '../../core/logger.ts';
 import { type ElectionEvent, type ElectionState, firstState, nextState } from './election-state.ts';
+import { ElectionTally, type TermEnd } from './election-tally.ts';
 import type { EpochRecord } from './epoch-record.ts';
 
 /** What an election is made of. */
@@ -21,6 +22,8 @@ export interface ElectionOptions {
   /** Milliseconds that pass while the process is stopped and while the host sleeps; see lastingTime. */
   readonly elapsed: () => number;
   readonly log: Logger;
+  /** Called when it may have changed who leads. Must not throw. */
+  readonly onHeard?: () => void;
 }
 
 /** The part of a period that is not believed in, as two clocks don't run alike. */
@@ -43,6 +46,8 @@ export interface Term {
 
 /** One per process. `lead` again after a term was released. */
 export class Election {
+  /** What became of it so far. */
+  readonly tally: ElectionTally;
   readonly #options: ElectionOptions;
   readonly #periodMs: number;
   #state: ElectionState;
@@ -51,7 +56,8 @@ export class Election {
 
   constructor(options: ElectionOptions) {
     this.#options = options;
-    const { lock, ttlMs, epochs } = options;
+    const { lock, ttlMs, epochs, elapsed } = options;
+    this.tally = new ElectionTally(elapsed);
     this.#periodMs = lock.expires ? ttlMs * (1 - MARGIN) : Number.POSITIVE_INFINITY;
     this.#state = firstState(epochs.highest);
   }
@@ -99,14 +105,17 @@ export class Election {
       this.#complain(error);
       return undefined;
     }
-    this.#content();
     if (answer.kind === 'taken') {
       const { holder, epoch } = answer;
       const known = this.#state.kind === 'standby' ? this.#state.leader : undefined;
       if (holder !== undefined && holder !== known)
         log.info('another replica leads', { leader: holder, epoch: String(epoch) });
       this.#hear({ kind: 'taken', holder, epoch });
-      if (epoch !== undefined) await epochs.keep(epoch).catch((error: unknown) => this.#complain(error));
+      // Content only once the epoch is durable too: else each try would say that all is well, and then that it isn't.
+      await epochs.keep(epoch ?? 0n).then(
+        () => this.#content(),
+        (error: unknown) => this.#complain(error),
+      );
       return undefined;
     }
     const { epoch } = answer;
@@ -119,6 +128,7 @@ export class Election {
       signal.throwIfAborted();
       return undefined;
     }
+    this.#content();
     this.#hear({ kind: 'acquired', epoch, askedAtMs, nowMs: elapsed() });
     if (this.#state.kind === 'leading') return this.#begin(epoch);
     log.warn('the lock came too late, or with an epoch that is over', { lock: lock.name, epoch: String(epoch) });
@@ -130,6 +140,7 @@ export class Election {
     const { log, lock } = this.#options;
     const over = new AbortController();
     this.#term = over;
+    this.tally.began();
     log.info('this replica leads', { epoch: String(epoch), lock: lock.name });
     const keeping = this.#keep(epoch, over.signal);
     let released: Promise<void> | undefined;
@@ -146,7 +157,7 @@ export class Election {
 
   async #release(epoch: bigint, over: AbortController, keeping: Promise<void>): Promise<void> {
     const held = this.state.kind === 'leading' && !over.signal.aborted;
-    this.#hear({ kind: 'lost' });
+    this.#hear({ kind: 'lost' }, 'released');
     await keeping;
     if (held) await this.#letGo(epoch);
   }
@@ -162,8 +173,8 @@ export class Election {
       try {
         const limitMs = Math.min(renewMs, this.#leftMs());
         const still = await this.#within(limitMs, over, (stop) => lock.renew(epoch, stop));
-        this.#hear(still ? { kind: 'renewed', epoch, askedAtMs, nowMs: elapsed() } : { kind: 'lost' });
         this.#content();
+        this.#hear(still ? { kind: 'renewed', epoch, askedAtMs, nowMs: elapsed() } : { kind: 'lost' });
         waitMs = renewMs;
       } catch (error) {
         if (over.aborted) return;
@@ -187,14 +198,17 @@ export class Election {
     }
   }
 
-  #hear(event: ElectionEvent): void {
+  /** `end` is why, if it ends a term. */
+  #hear(event: ElectionEvent, end: TermEnd = 'nowMs' in event ? 'lapsed' : 'taken'): void {
     const before = this.#state;
     this.#state = nextState(before, event, this.#periodMs);
+    if (event.kind !== 'time') this.#options.onHeard?.();
     if (before.kind !== 'leading' || this.#state.kind === 'leading') return;
     const term = this.#term;
     this.#term = undefined;
+    this.tally.over(end);
     const why = new LonglineError('stale', `this replica no longer leads: epoch ${before.epoch} is over`);
-    this.#options.log.info('this replica no longer leads', { epoch: String(before.epoch), because: event.kind });
+    this.#options.log.info('this replica no longer leads', { epoch: String(before.epoch), because: end });
     term?.abort(why);
   }
 
@@ -226,6 +240,7 @@ export class Election {
 
   /** Says once what keeps going wrong. */
   #complain(error: unknown): void {
+    this.tally.failed(error);
     const { message } = error as Error;
     if (message === this.#complaint) return;
     this.#complaint = message;
@@ -233,6 +248,7 @@ export class Election {
   }
 
   #content(): void {
+    this.tally.answered();
     if (this.#complaint !== undefined) this.#options.log.info('the lock of the election can be asked again');
     this.#complaint = undefined;
   }

@@ -13,6 +13,12 @@ export interface LeadershipView {
   readonly backend: string;
   /** Why that can't be asked; empty if it can. */
   readonly problem: string;
+  /** For how long it can't be asked, milliseconds; 0 if it can. */
+  readonly problemMs: number;
+  /** False before it was ever asked. */
+  readonly asked: boolean;
+  /** How long this replica has had this role, milliseconds. */
+  readonly roleMs: number;
 }
 
 /** This replica's standing while an agent runs. */

@@ -18,14 +18,16 @@ export interface ReplicaOptions {
   /** This replica, as others see it. */
   readonly holder: string;
   readonly backend: string;
+  /** What is told of it. */
+  readonly view: () => LeadershipView;
   readonly clock: Clock;
   readonly log: Logger;
   /** Runs the agent until the signal aborts. */
   readonly lead: (leadership: Leadership, signal: AbortSignal) => Promise<void>;
   /** Done now and then while it stands by: credentials must not lapse. Gives when it is due again, milliseconds from now. May throw. */
   readonly tend: (signal: AbortSignal) => Promise<number | undefined>;
-  /** Serves what can be told of a standby, until disposed. */
-  readonly openStandby: (view: () => LeadershipView) => Promise<AsyncDisposable>;
+  /** Hears that it stands by from now on. */
+  readonly onStandby: () => void;
   /** Another process keeps the data folder: ends it, if it is one that led before and can't let go. Until the signal aborts; must not throw. */
   readonly freeFolder: (leadership: Leadership, signal: AbortSignal) => Promise<void>;
   /** The last resort. */
@@ -45,18 +47,17 @@ const STAND_DOWN_LIMIT_MS = 20_000;
 /** Stands by and leads in turn until the signal aborts. Rejects if the agent can't start. */
 export async function runReplica(options: ReplicaOptions, signal: AbortSignal): Promise<void> {
   const { election, log, backend, holder } = options;
-  const view = (): LeadershipView => viewOf(election, holder, backend);
   const reception = new Reception();
   let end: TermEnd = NOTHING_SPECIAL;
   while (!signal.aborted) {
     log.info('this replica stands by', { holder, backend });
-    const term = await standBy(options, view, end.pauseMs, signal).catch((error: unknown) => {
+    const term = await standBy(options, end.pauseMs, signal).catch((error: unknown) => {
       if (signal.aborted) return undefined;
       throw error;
     });
     if (term === undefined) return;
     try {
-      end = await leadOnce(options, { term, view, reception }, signal);
+      end = await leadOnce(options, { term, reception }, signal);
     } finally {
       await term.release();
     }
@@ -77,14 +78,9 @@ interface TermEnd {
 
 const NOTHING_SPECIAL: TermEnd = { pauseMs: 0 };
 
-async function standBy(
-  options: ReplicaOptions,
-  view: () => LeadershipView,
-  pauseMs: number,
-  signal: AbortSignal,
-): Promise<Term> {
-  const { election, clock } = options;
-  await using _standby = await options.openStandby(view);
+async function standBy(options: ReplicaOptions, pauseMs: number, signal: AbortSignal): Promise<Term> {
+  const { election, clock, onStandby } = options;
+  onStandby();
   const elected = new AbortController();
   const stop = () => elected.abort(signal.reason);
   signal.addEventListener('abort', stop, { once: true });
@@ -121,17 +117,16 @@ async function tendNowAndThen({ tend, clock, log }: ReplicaOptions, signal: Abor
 /** What a term is led with. */
 interface Turn {
   readonly term: Term;
-  readonly view: () => LeadershipView;
   readonly reception: Reception;
 }
 
 /** Runs the agent for one term. A term that is lost or given up ends it without a failure. */
 async function leadOnce(
   options: ReplicaOptions,
-  { term, view, reception }: Turn,
+  { term, reception }: Turn,
   signal: AbortSignal,
 ): Promise<TermEnd> {
-  const { clock, log } = options;
+  const { clock, log, view } = options;
   const stopping = new AbortController();
   const watching = new AbortController();
   const stop = () => stopping.abort(signal.reason);
@@ -201,8 +196,9 @@ async function openWhenFree(
   }
 }
 
-function viewOf(election: Election, holder: string, backend: string): LeadershipView {
-  const { state } = election;
+/** What is told of a replica's part in an election. */
+export function viewOf(election: Election, holder: string, backend: string): LeadershipView {
+  const { state, tally } = election;
   const leads = state.kind === 'leading';
   return {
     role: leads ? 'leader' : 'standby',
@@ -210,5 +206,8 @@ function viewOf(election: Election, holder: string, backend: string): Leadership
     leader: leads ? holder : (state.leader ?? ''),
     backend,
     problem: election.complaint ?? '',
+    problemMs: election.complaint === undefined ? 0 : (tally.failingMs ?? 0),
+    asked: leads || tally.answeredAgoMs !== undefined,
+    roleMs: tally.roleMs,
   };
 }

@@ -51,7 +51,8 @@ export type HttpPlace =
 
 /** What a server is made from. */
 export type HttpServerOptions = HttpPlace & {
-  readonly routes: readonly HttpRoute[];
+  /** If a function, asked for each request. */
+  readonly routes: readonly HttpRoute[] | (() => readonly HttpRoute[]);
   /** Opens what isn't open to whoever shows it; without one that is told on loopback only. */
   readonly token?: Secret | undefined;
   readonly log: Logger;
@@ -65,12 +66,13 @@ export function jsonAnswer(status: number, value: unknown): HttpAnswer {
 /** One server. Dispose to close it. */
 export class HttpServer implements AsyncDisposable {
   readonly #options: HttpServerOptions;
-  readonly #routes: ReadonlyMap<string, HttpRoute>;
+  readonly #routes: () => readonly HttpRoute[];
   readonly #server: Server;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
-    this.#routes = new Map(options.routes.map((route) => [route.path, route]));
+    const { routes } = options;
+    this.#routes = typeof routes === 'function' ? routes : () => routes;
     const limits = { requestTimeout: LIMIT_MS, headersTimeout: LIMIT_MS, connectionsCheckingInterval: LOOK_EVERY_MS };
     this.#server = createServer({ ...limits, maxHeaderSize: MAX_HEADER_BYTES }, (request, response) => {
       this.#respond(request, response).catch((error: unknown) => {
@@ -94,8 +96,8 @@ export class HttpServer implements AsyncDisposable {
   async open(): Promise<void> {
     const options = this.#options;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const onError = (error: Error) => {
-      const message = `http: can't listen on ${placeText(options)}: ${error.message}`;
+    const onError = (error: NodeJS.ErrnoException) => {
+      const message = `http: can't listen on ${placeText(options)}: ${causeText(error)}`;
       reject(new LonglineError('unavailable', message, { cause: error }));
     };
     if ('socketPath' in options) await freeSocketPath('http.socket', options.socketPath);
@@ -140,8 +142,10 @@ export class HttpServer implements AsyncDisposable {
   async #answer(request: IncomingMessage): Promise<HttpAnswer> {
     const { method, url = '' } = request;
     if (method !== 'GET' && method !== 'HEAD') return plain(405, 'only GET is answered here');
-    const route = this.#routes.get(url.split('?')[0]!);
-    if (route === undefined) return plain(404, `there are ${[...this.#routes.keys()].join(', ')}`);
+    const [path] = url.split('?');
+    const routes = this.#routes();
+    const route = routes.find((one) => one.path === path);
+    if (route === undefined) return plain(404, `there are ${routes.map((one) => one.path).join(', ')}`);
     // Who may open a unix socket is who the agent runs as.
     const refusal = 'socketPath' in this.#options ? undefined : refusalOf(request, this.#options.token);
     if (refusal !== undefined && !route.open) return refusal;
@@ -184,6 +188,17 @@ function placeText(place: HttpPlace): string {
   if ('socketPath' in place) return place.socketPath;
   const { bindAddress, bindPort } = place;
   return bindAddress === '' ? `port ${bindPort} of all interfaces` : `${bindAddress}:${bindPort}`;
+}
+
+const CAUSES: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another process has it',
+  EADDRNOTAVAIL: 'this host has no such address',
+  EACCES: 'this process may not take it; a port below 1024 needs CAP_NET_BIND_SERVICE',
+};
+
+function causeText({ code = '', message }: NodeJS.ErrnoException): string {
+  const cause = CAUSES[code];
+  return cause === undefined ? message : `${cause} (${code})`;
 }
 
 function isLoopback(address: string): boolean {

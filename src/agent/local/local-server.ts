@@ -52,6 +52,7 @@ import { grpcServiceDefinition } from '../../core/grpc-definition.ts';
 import { DescriptorIndex } from '../../core/grpc-reflection.ts';
 import { HealthState } from '../../core/health-state.ts';
 import type { Logger } from '../../core/logger.ts';
+import { Shown } from '../../core/shown.ts';
 import { noTracer, type Tracer } from '../../core/tracer.ts';
 import { tracedServer } from '../../telemetry/tracing/grpc-calls.ts';
 import { addHealth, addReflection } from './open-services.ts';
@@ -99,33 +100,45 @@ export interface LocalView {
   reload(): Promise<Init<ReloadResponse>>;
 }
 
+/** Somewhere to serve LocalService from. Dispose to stop. */
+export interface LocalSurface extends AsyncDisposable {
+  /** Serves from now on. Throws if there is no place for it. */
+  open(): Promise<void>;
+  /** What health checks answer. */
+  readonly serving: boolean;
+  setServing(serving: boolean): void;
+}
+
 /** Serves LocalService. Dispose to stop and remove the socket. */
-export class LocalServer implements AsyncDisposable {
+export class LocalServer implements LocalSurface {
   readonly #path: string;
+  readonly #parts = new Shown<LocalParts>();
   readonly #server: Server;
   readonly #health = new HealthState([]);
   readonly #log: Logger;
   #bound = false;
 
-  constructor(path: string, { networks, programs, view }: LocalParts, log: Logger, tracer: Tracer = noTracer) {
+  constructor(path: string, parts: LocalParts, log: Logger, tracer: Tracer = noTracer) {
     this.#path = path;
     this.#log = log;
+    this.#parts.show(parts);
     this.#server = new Server({
       'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
       interceptors: tracedServer(tracer),
     });
     this.#server.addService(grpcServiceDefinition(LocalService), {
-      ...(view === undefined ? {} : this.#agentHandlers(view)),
-      ...(networks === undefined ? {} : this.#networkHandlers(networks)),
-      ...(programs === undefined ? {} : this.#programHandlers(programs)),
+      ...this.#agentHandlers(),
+      ...this.#networkHandlers(),
+      ...this.#programHandlers(),
     });
     this.#health.setAll(false);
     addHealth(this.#server, this.#health);
     addReflection(this.#server, new DescriptorIndex([LocalService]));
   }
 
-  /** Binds. A socket left by a dead agent is replaced; one that answers is `already_exists`. */
+  /** Binds, if it isn't bound. A socket left by a dead agent is replaced; one that answers is `already_exists`. */
   async open(): Promise<void> {
+    if (this.#bound) return;
     await freeSocketPath('local-socket', this.#path);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const previousMask = process.umask(0o177);
@@ -149,6 +162,31 @@ export class LocalServer implements AsyncDisposable {
     this.#health.setAll(serving);
   }
 
+  /** Lets others answer here, from when they are opened until they are disposed; the socket stays. */
+  lend(parts: LocalParts): LocalSurface {
+    const server = this;
+    let shown: Disposable | undefined;
+    let before = false;
+    return {
+      open: async () => {
+        await server.open();
+        before = server.serving;
+        server.setServing(false);
+        shown ??= server.#parts.show(parts);
+      },
+      get serving() {
+        return shown !== undefined && server.serving;
+      },
+      setServing: (serving) => server.setServing(serving),
+      [Symbol.asyncDispose]: async () => {
+        if (shown === undefined) return;
+        shown[Symbol.dispose]();
+        shown = undefined;
+        server.setServing(before);
+      },
+    };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const limit = setTimeout(() => {
@@ -162,48 +200,57 @@ export class LocalServer implements AsyncDisposable {
     if (this.#bound) await rm(this.#path, { force: true });
   }
 
-  #agentHandlers(view: LocalView): UntypedServiceImplementation {
+  #agentHandlers(): UntypedServiceImplementation {
     return {
-      getStatus: this.#unary(async () => create(GetStatusResponseSchema, await view.status())),
-      getHealth: this.#unary(async () => create(GetHealthResponseSchema, await view.health())),
+      getStatus: this.#unary(async () => create(GetStatusResponseSchema, await this.#part('view').status())),
+      getHealth: this.#unary(async () => create(GetHealthResponseSchema, await this.#part('view').health())),
       setLogLevel: this.#unary(async (request: SetLogLevelRequest) =>
-        create(SetLogLevelResponseSchema, await view.setLogLevel(request)),
+        create(SetLogLevelResponseSchema, await this.#part('view').setLogLevel(request)),
       ),
-      listCommands: this.#unary(async () => create(ListCommandsResponseSchema, await view.commands())),
+      listCommands: this.#unary(async () => create(ListCommandsResponseSchema, await this.#part('view').commands())),
       explainJob: this.#unary(async (request: ExplainJobRequest) =>
-        create(ExplainJobResponseSchema, await view.explain(request)),
+        create(ExplainJobResponseSchema, await this.#part('view').explain(request)),
       ),
       explainSession: this.#unary(async (request: ExplainSessionRequest) =>
-        create(ExplainSessionResponseSchema, await view.explainSession(request)),
+        create(ExplainSessionResponseSchema, await this.#part('view').explainSession(request)),
       ),
-      reload: this.#unary(async () => create(ReloadResponseSchema, await view.reload())),
+      reload: this.#unary(async () => create(ReloadResponseSchema, await this.#part('view').reload())),
     };
   }
 
-  #networkHandlers(networks: NetworkCalls): UntypedServiceImplementation {
+  #networkHandlers(): UntypedServiceImplementation {
     return {
       applyNetwork: this.#unary(async (request: ApplyNetworkRequest) =>
-        create(ApplyNetworkResponseSchema, await networks.apply(request)),
+        create(ApplyNetworkResponseSchema, await this.#part('networks').apply(request)),
       ),
       removeNetwork: this.#unary(async (request: RemoveNetworkRequest) => {
-        await networks.remove(request);
+        await this.#part('networks').remove(request);
         return create(RemoveNetworkResponseSchema);
       }),
-      listNetworks: this.#unary(async () => create(ListNetworksResponseSchema, await networks.list())),
+      listNetworks: this.#unary(async () => create(ListNetworksResponseSchema, await this.#part('networks').list())),
     };
   }
 
-  #programHandlers(programs: ProgramCalls): UntypedServiceImplementation {
+  #programHandlers(): UntypedServiceImplementation {
     return {
-      listPrograms: this.#unary(async () => create(ListProgramsResponseSchema, await programs.list())),
-      listRollbacks: this.#unary(async () => create(ListRollbacksResponseSchema, await programs.rollbacks())),
+      listPrograms: this.#unary(async () => create(ListProgramsResponseSchema, await this.#part('programs').list())),
+      listRollbacks: this.#unary(async () =>
+        create(ListRollbacksResponseSchema, await this.#part('programs').rollbacks()),
+      ),
       rollBackProgram: this.#unary(async (request: RollBackProgramRequest) =>
-        create(RollBackProgramResponseSchema, await programs.rollBack(request)),
+        create(RollBackProgramResponseSchema, await this.#part('programs').rollBack(request)),
       ),
       releaseQuarantine: this.#unary(async (request: ReleaseQuarantineRequest) =>
-        create(ReleaseQuarantineResponseSchema, await programs.release(request)),
+        create(ReleaseQuarantineResponseSchema, await this.#part('programs').release(request)),
       ),
     };
+  }
+
+  /** Throws `unsupported` for a part that isn't there now. */
+  #part<Name extends keyof LocalParts>(name: Name): NonNullable<LocalParts[Name]> {
+    const part = this.#parts.current?.[name];
+    if (part === undefined) throw new LonglineError('unsupported', `this process has no ${name} to ask`);
+    return part;
   }
 
   #unary<Request, Response>(answer: (request: Request) => Promise<Response>) {

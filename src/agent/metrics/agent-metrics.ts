@@ -5,21 +5,28 @@ import type { NetworkCapability } from '../../capabilities/network/capability.ts
 import type { SessionMeter } from '../../capabilities/sessions/ports.ts';
 import type { Clock } from '../../core/clock.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { MetricCollector } from '../../core/metrics/metric.ts';
 import type { MetricRegistry } from '../../core/metrics/metric-registry.ts';
-import { ATTRIBUTE } from '../../core/span-names.ts';
+import { Shown } from '../../core/shown.ts';
 import { startMetricsExport } from '../../telemetry/metrics/otlp-export.ts';
 import { openProcessMetrics } from '../../telemetry/metrics/process-metrics.ts';
+import { type Beat, watchdogMeter } from '../../telemetry/metrics/watchdog-meter.ts';
 import type { Environment } from '../../telemetry/otlp/environment.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { CapabilityRegistry } from '../capability-registry.ts';
+import type { AgentHealth, HealthReport } from '../health/agent-health.ts';
 import type { HttpRoute } from '../http/http-server.ts';
 import { AGENT_BUILD, AGENT_VERSION } from '../version.ts';
 import { CommandMeter } from './command-meter.ts';
 import { availabilityCollector, jobsCollector, sessionMeter, sessionsCollector } from './container-figures.ts';
+import { healthCollector } from './health-figures.ts';
 import { diskCollector, type LinkFiguresParts, linkCollector } from './link-figures.ts';
 import { metricsRoute } from './metrics-route.ts';
 import { networkCollector } from './network-figures.ts';
 import { type MeasuredPrograms, programsCollector } from './program-figures.ts';
+import { TunnelMeter } from './tunnel-meter.ts';
+
+const NO_HEALTH: HealthReport = { state: 'ok', checks: [], unready: 'the agent is starting' };
 
 /** Parts of an agent whose figures are asked for. */
 export interface MeasuredParts extends LinkFiguresParts {
@@ -32,11 +39,15 @@ export interface MeasuredParts extends LinkFiguresParts {
   readonly programs: MeasuredPrograms;
 }
 
-/** One per agent. Dispose to let go of the timer of the event loop. */
+/** One per process, also if its agent is opened several times. Dispose to let go of the timer of the event loop. */
 export class AgentMetrics implements Disposable {
   readonly registry: MetricRegistry;
   readonly commands: CommandMeter;
   readonly sessions: SessionMeter;
+  readonly tunnels: TunnelMeter;
+  /** Takes beats of a watchdog. */
+  readonly beaten: (beat: Beat) => void;
+  readonly #health = new Shown<Pick<AgentHealth, 'report'>>();
   readonly #clock: Clock;
   readonly #process: Disposable;
 
@@ -48,28 +59,49 @@ export class AgentMetrics implements Disposable {
     this.registry = opened.registry;
     this.commands = new CommandMeter(opened.registry, clock);
     this.sessions = sessionMeter(opened.registry);
+    this.tunnels = new TunnelMeter(opened.registry);
+    this.beaten = watchdogMeter(opened.registry);
+    const report = async () => (await this.#health.current?.report()) ?? NO_HEALTH;
+    opened.registry.add(healthCollector({ report }));
   }
 
-  /** Asks these too from now on. */
-  measure(parts: MeasuredParts): void {
-    const { registry } = this;
-    registry.add(linkCollector(parts));
-    registry.add(diskCollector(parts.folder, () => parts.audit.head.sequence));
-    registry.add(availabilityCollector(() => parts.registry.availability));
-    registry.add(jobsCollector(parts.jobs));
-    registry.add(sessionsCollector(parts.sessions));
-    registry.add(
+  /** Asks this too, until what it gives is disposed. */
+  add(collector: MetricCollector): Disposable {
+    return this.registry.add(collector);
+  }
+
+  /** Tells this health, until what it gives is disposed. */
+  show(health: Pick<AgentHealth, 'report'>): Disposable {
+    return this.#health.show(health);
+  }
+
+  /** Asks these too, until what it gives is disposed. */
+  measure(parts: MeasuredParts): Disposable {
+    const asked = new DisposableStack();
+    for (const collector of [
+      linkCollector(parts),
+      diskCollector(parts.folder, () => parts.audit.head.sequence),
+      availabilityCollector(() => parts.registry.availability),
+      jobsCollector(parts.jobs),
+      sessionsCollector(parts.sessions),
       networkCollector(
         () => parts.networks.look(),
         () => this.#clock.now(),
       ),
-    );
-    registry.add(programsCollector(parts.programs));
+      programsCollector(parts.programs),
+    ]) {
+      asked.use(this.registry.add(collector));
+    }
+    return asked;
   }
 
-  /** Sends figures where the environment asks for it, until it is disposed. */
-  async send(environment: Environment, agentId: string, log: Logger): Promise<AsyncDisposable> {
-    const what = { service: 'longline-agent', version: AGENT_VERSION, resource: { [ATTRIBUTE.agentId]: agentId } };
+  /** Sends figures where the environment asks for it, until it is disposed. `resource` says whose they are. */
+  async send(
+    environment: Environment,
+    resource: Readonly<Record<string, string>>,
+    log: Logger,
+  ): Promise<AsyncDisposable> {
+    const what = { service: 'longline-agent', version: AGENT_VERSION, resource };
     return await startMetricsExport({ ...what, environment, registry: this.registry, clock: this.#clock, log });
   }
 

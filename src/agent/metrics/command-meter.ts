@@ -6,6 +6,7 @@ import { GRPC_CODE, type LonglineError, toLonglineError } from '../../core/error
 import type { MetricRegistry } from '../../core/metrics/metric-registry.ts';
 import type { AdmittedCommand, CommandAdmission, CommandExecutor } from '../../link/ports.ts';
 import { COMMAND_METRICS, JOB_METRICS } from '../../telemetry/metrics/agent-names.ts';
+import { commandKind } from './command-kind.ts';
 
 const REASONS = Object.keys(GRPC_CODE);
 
@@ -79,7 +80,7 @@ export class CommandMeter {
       for await (const event of inner.execute(capability, command, context)) {
         if (event.kind === 'result') {
           const seconds = (this.#clock.now() - command.receivedAtMs) / 1000;
-          this.#duration.observe(seconds, capability, event.outcome);
+          this.#duration.observe(seconds, capability, commandKind(capability, command.action), event.outcome);
           if (capability === 'jobs') this.#jobsEnded.add(1, event.outcome);
         }
         yield event;

@@ -15,7 +15,7 @@ import {
   OpenTunnelSchema,
   type StateReport,
 } from '#gen/longline/link/v1/link_pb.js';
-import { LonglineError } from '../../core/errors.ts';
+import { LonglineError, toLonglineError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
 import { ATTRIBUTE, SPAN } from '../../core/span-names.ts';
 import { noTracer } from '../../core/tracer.ts';
@@ -232,6 +232,7 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
       checkHello(message.value, this.agentId);
       await this.#serve(message.value);
     } catch (error) {
+      this.#needs.meter.greeted(toLonglineError(error).reason);
       this.#end(error);
     }
   }
@@ -246,6 +247,7 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
     this.#listening = listening;
     this.#leaderEpoch = hello.leaderEpoch;
     const { welcome, missingIds } = await greet(this.#needs, hello, this.connectionId);
+    this.#needs.meter.greeted('connected');
     if (this.#state !== 'greeting') {
       // The stream ended meanwhile: its leaving may have been stored before its coming.
       await this.#leave();
@@ -288,6 +290,7 @@ export class ControlSession implements Beating, CommandSink, StateSink, InboxEff
     // Of a replica that led before, nothing more is heard: what it says may be older than what the new leader does.
     if (leaderEpoch > this.#leaderEpoch && this.#state !== 'greeting') {
       const text = `leader epoch ${this.#leaderEpoch} is over: epoch ${leaderEpoch} is here`;
+      this.#needs.meter.fenced();
       this.#end(new LonglineError('stale', text, { newestEpoch: leaderEpoch }));
       return;
     }

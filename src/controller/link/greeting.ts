@@ -173,6 +173,8 @@ export async function greet(needs: LinkDependencies, hello: Hello, connectionId:
   }
   bus.publish(agentTopic(agentId), { kind: 'replaced', connectionId, leaderEpoch: `${hello.leaderEpoch}` });
   const { previous } = outcome;
+  const earlier = previous?.leaderEpoch ?? 0n;
+  if (earlier > 0n && hello.leaderEpoch > earlier) needs.meter.tookOver();
   const { changes, missingIds } = await store.commands.resume({
     agentId,
     lastCommandSeq: Number(hello.lastCommandSeq),

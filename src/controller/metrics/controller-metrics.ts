@@ -7,8 +7,10 @@ import type { Logger } from '../../core/logger.ts';
 import { family, figure } from '../../core/metrics/metric.ts';
 import type { MetricRegistry } from '../../core/metrics/metric-registry.ts';
 import { FRONT_METRICS, STORE_METRICS } from '../../telemetry/metrics/controller-names.ts';
+import { type CountedExport, logCollector, traceCollector } from '../../telemetry/metrics/export-figures.ts';
 import { startMetricsExport } from '../../telemetry/metrics/otlp-export.ts';
 import { openProcessMetrics } from '../../telemetry/metrics/process-metrics.ts';
+import { type Beat, watchdogMeter } from '../../telemetry/metrics/watchdog-meter.ts';
 import type { Environment } from '../../telemetry/otlp/environment.ts';
 import type { FleetCountRepository } from '../store/fleet-counts.ts';
 import { apiMeter } from './api-meter.ts';
@@ -32,6 +34,8 @@ export class ControllerMetrics implements Disposable {
   readonly calls: Interceptor;
   /** Takes how long an operation of the store took. */
   readonly stored: (operation: 'read' | 'write', tookMs: number) => void;
+  /** Takes beats of a watchdog. */
+  readonly beaten: (beat: Beat) => void;
   readonly #process: Disposable;
   readonly #clock: Clock;
 
@@ -43,6 +47,7 @@ export class ControllerMetrics implements Disposable {
     this.#clock = clock;
     this.registry = registry;
     this.link = linkMeter(registry);
+    this.beaten = watchdogMeter(registry);
     this.calls = apiMeter(registry, clock);
     const store = registry.histogram(STORE_METRICS.store);
     this.stored = (operation, tookMs) => store.observe(tookMs / 1000, operation);
@@ -51,6 +56,12 @@ export class ControllerMetrics implements Disposable {
   /** Asks what is stored too. */
   measureStore(counts: FleetCountRepository): void {
     this.registry.add(storeCollector(counts, this.#clock));
+  }
+
+  /** Asks for what goes to a collector too. */
+  measureExports({ traces, logs }: { readonly traces: CountedExport; readonly logs: CountedExport }): void {
+    this.registry.add(traceCollector(traces));
+    this.registry.add(logCollector(logs));
   }
 
   /** Asks for streams too. */

@@ -128,7 +128,8 @@ export class MetricRegistry {
   }
 
   async #ask(collector: MetricCollector): Promise<readonly MetricFamily[]> {
-    const { clock, limitMs = LIMIT_MS, onFailure } = this.#options;
+    const { clock, onFailure } = this.#options;
+    const limitMs = collector.limitMs ?? this.#options.limitMs ?? LIMIT_MS;
     const over = new AbortController();
     try {
       if (this.#asked.has(collector)) throw new LonglineError('late', 'it has not answered the look before yet');

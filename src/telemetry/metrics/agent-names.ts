@@ -1,6 +1,6 @@
 // Figures of an agent: all names there are, in one place. docs/metrics.md lists the same ones.
 import { counter, DURATION_SECONDS, gauge, histogram } from '../../core/metrics/definition.ts';
-import { PROCESS_METRICS } from './process-names.ts';
+import { LOG_METRICS, PROCESS_METRICS, TRACE_METRICS, WATCHDOG_METRICS } from './process-names.ts';
 
 /** Of the link to the controller. */
 export const LINK_METRICS = {
@@ -48,8 +48,8 @@ export const DISK_METRICS = {
 export const COMMAND_METRICS = {
   duration: histogram(
     'longline_command_duration_seconds',
-    'From the receipt of a command to its result.',
-    ['capability', 'outcome'],
+    'From the receipt of a command to its result, by what it asks for.',
+    ['capability', 'kind', 'outcome'],
     { buckets: DURATION_SECONDS },
   ),
   admission: histogram('longline_command_admission_seconds', 'How long checking a command took, by what came of it.', [
@@ -169,9 +169,49 @@ export const PROGRAM_METRICS = {
   memory: gauge('longline_program_memory_bytes', 'Memory of functions and maps of a program.', ['program']),
 } as const;
 
+/** Of health: what /healthz and /readyz say. */
+export const HEALTH_METRICS = {
+  status: gauge('longline_health_status', '1 for the state that a check found.', ['check', 'state'], {
+    maxSeries: 96,
+  }),
+  ready: gauge('longline_ready', '1 while /readyz says that the agent is ready.'),
+} as const;
+
+/** Of leader election, where there are replicas. The label is the id that they share. */
+export const ELECTION_METRICS = {
+  leading: gauge('longline_election_leading', '1 while this replica leads, 0 while it stands by.', ['agent']),
+  epoch: gauge('longline_election_epoch', 'Highest epoch that this replica knows of.', ['agent']),
+  answered: gauge(
+    'longline_election_last_answer_timestamp_seconds',
+    'When the lock answered last: a renewal of the leader, a try of a standby.',
+    ['agent'],
+  ),
+  won: counter('longline_election_terms_won_total', 'Terms in which this replica led.', ['agent']),
+  ended: counter('longline_election_terms_ended_total', 'Terms that ended, by why.', ['agent', 'reason']),
+  errors: counter('longline_election_lock_errors_total', 'Times that the lock could not be asked, by why.', [
+    'agent',
+    'reason',
+  ]),
+} as const;
+
+/** Of tunnels into sessions. */
+export const TUNNEL_METRICS = {
+  open: gauge('longline_tunnels_open', 'Tunnels that are open, by what they reach.', ['kind']),
+  ended: counter('longline_tunnels_total', 'Tunnels that ended or never opened, by what they reach and what came.', [
+    'kind',
+    'outcome',
+  ]),
+} as const;
+
 /** All figures that an agent can have. */
 export const AGENT_METRICS = [
   PROCESS_METRICS,
+  TRACE_METRICS,
+  LOG_METRICS,
+  WATCHDOG_METRICS,
+  HEALTH_METRICS,
+  ELECTION_METRICS,
+  TUNNEL_METRICS,
   LINK_METRICS,
   DISK_METRICS,
   COMMAND_METRICS,

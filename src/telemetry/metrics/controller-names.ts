@@ -1,6 +1,6 @@
 // Figures of a controller: all names there are, in one place. docs/metrics.md lists the same ones.
 import { counter, DURATION_SECONDS, gauge, histogram } from '../../core/metrics/definition.ts';
-import { PROCESS_METRICS } from './process-names.ts';
+import { LOG_METRICS, PROCESS_METRICS, TRACE_METRICS, WATCHDOG_METRICS } from './process-names.ts';
 
 /** Of connections and calls. */
 export const FRONT_METRICS = {
@@ -23,6 +23,19 @@ export const FRONT_METRICS = {
     'what',
     'result',
   ]),
+} as const;
+
+/** Of how streams of agents begin, and of who leads among replicas of an agent. */
+export const GREETING_METRICS = {
+  greetings: counter('longline_controller_greetings_total', 'Control streams of agents that began, by how that went.', [
+    'result',
+  ]),
+  takeovers: counter('longline_controller_takeovers_total', 'Times that another replica of an agent took the lead.'),
+  staleLeaders: counter(
+    'longline_controller_stale_leaders_total',
+    'Replicas whose epoch was over: at their greeting, or with a stream that was open.',
+    ['when'],
+  ),
 } as const;
 
 /** Of the link to agents. */
@@ -72,6 +85,13 @@ export const STORE_METRICS = {
 } as const;
 
 /** All figures that a controller can have. */
-export const CONTROLLER_METRICS = [PROCESS_METRICS, FRONT_METRICS, DISPATCH_METRICS, STORE_METRICS].flatMap((part) =>
-  Object.values(part),
-);
+export const CONTROLLER_METRICS = [
+  PROCESS_METRICS,
+  TRACE_METRICS,
+  LOG_METRICS,
+  WATCHDOG_METRICS,
+  FRONT_METRICS,
+  GREETING_METRICS,
+  DISPATCH_METRICS,
+  STORE_METRICS,
+].flatMap((part) => Object.values(part));

@@ -27,3 +27,32 @@ export const PROCESS_METRICS = {
   ),
   exports: counter('longline_metrics_exports_total', 'Exports of figures over OTLP, by how they ended.', ['outcome']),
 } as const;
+
+/** Of traces, where they are asked for. */
+export const TRACE_METRICS = {
+  exported: counter('longline_traces_exported_spans_total', 'Spans that the collector took.'),
+  dropped: counter(
+    'longline_traces_dropped_spans_total',
+    'Spans that were lost: queue_full if too many waited, export_failed if the collector did not take them.',
+    ['reason'],
+  ),
+  queued: gauge('longline_traces_queued_spans', 'Spans that wait to be sent, or are on their way.'),
+} as const;
+
+/** Of the copy of the log, where it is asked for. */
+export const LOG_METRICS = {
+  exported: counter('longline_logs_exported_lines_total', 'Log lines that the collector took.'),
+  dropped: counter(
+    'longline_logs_dropped_lines_total',
+    'Log lines that did not get to the collector: queue_full if too many waited, export_failed if it did not take them.',
+    ['reason'],
+  ),
+  queued: gauge('longline_logs_queued_lines', 'Log lines that wait to be sent, or are on their way.'),
+} as const;
+
+/** Of the watchdog of the service manager, where it has one. */
+export const WATCHDOG_METRICS = {
+  beats: counter('longline_watchdog_beats_total', 'Beats at which the watchdog was due, by whether it was told.', [
+    'result',
+  ]),
+} as const;

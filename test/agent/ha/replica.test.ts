@@ -11,7 +11,7 @@ import { FolderInUse } from '../../../src/agent/data-folder.ts';
 import { Election } from '../../../src/agent/ha/election.ts';
 import { EpochRecord } from '../../../src/agent/ha/epoch-record.ts';
 import type { Leadership } from '../../../src/agent/ha/leadership.ts';
-import { type ReplicaOptions, runReplica } from '../../../src/agent/ha/replica.ts';
+import { type ReplicaOptions, runReplica, viewOf } from '../../../src/agent/ha/replica.ts';
 import type { Clock } from '../../../src/core/clock.ts';
 import { LonglineError } from '../../../src/core/errors.ts';
 import { silentLogger } from '../../../src/core/logger.ts';
@@ -27,7 +27,6 @@ before(async () => {
 });
 after(() => rm(base, { recursive: true, force: true }));
 
-const none = { [Symbol.asyncDispose]: async () => undefined };
 const lockOf = (name: string, holder: string) =>
   new LockFile({ path: join(base, `${name}.lock`), agentId: 'host-1', holder });
 
@@ -59,7 +58,8 @@ class Stage implements AsyncDisposable {
       ...{ election, holder: 'it', backend: 'file', clock, log: silentLogger },
       lead: async () => assert.fail('it leads'),
       tend: async () => undefined,
-      openStandby: async () => none,
+      view: () => viewOf(election, 'it', 'file'),
+      onStandby: () => undefined,
       freeFolder: async () => undefined,
       end: () => assert.fail('its process ends'),
       ...parts,

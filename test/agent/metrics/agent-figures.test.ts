@@ -3,8 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { create } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { CommandSchema } from '#gen/longline/link/v1/link_pb.js';
+import { JobActionSchema } from '#gen/longline/v1/signature_pb.js';
 import { CommandMeter } from '../../../src/agent/metrics/command-meter.ts';
 import { linkCollector } from '../../../src/agent/metrics/link-figures.ts';
 import { networkFigures } from '../../../src/agent/metrics/network-figures.ts';
@@ -30,7 +31,7 @@ function valuesOf(families: Iterable<MetricFamily>, name: string): Record<string
 
 const COMMAND: CapabilityCommand = {
   id: 'c1',
-  action: new Uint8Array(),
+  action: toBinary(JobActionSchema, create(JobActionSchema, { action: { case: 'run', value: {} } })),
   receivedAtMs: Date.now(),
   expiresAtMs: 0,
   traceparent: '',
@@ -61,7 +62,7 @@ describe('meter of commands', () => {
     const families = await opened.registry.collect();
     assert.deepEqual(valuesOf(families, 'longline_commands_in_flight'), { jobs: 0 });
     assert.deepEqual(valuesOf(families, 'longline_jobs_ended_total'), { failed: 1 });
-    const { counts } = valuesOf(families, 'longline_command_duration_seconds')['jobs,failed'] as Distribution;
+    const { counts } = valuesOf(families, 'longline_command_duration_seconds')['jobs,run,failed'] as Distribution;
     assert.equal(
       counts.reduce((sum, count) => sum + count),
       1,
