@@ -1,7 +1,8 @@
-// A real Prometheus scrapes a real controller and a real agent that do all they can do, and then every expression of every dashboard
-// and alert gives something.
+// A real Prometheus scrapes a real controller, a real agent that does all it can do, and a replica of it that stands by; and then every
+// expression of every dashboard and alert gives something.
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { AGENT_METRICS } from '../../src/telemetry/metrics/agent-names.ts';
@@ -16,6 +17,8 @@ import { Flow } from '../fixtures/traffic.ts';
 
 const GRAFANA = join(import.meta.dirname, '../../deploy/grafana');
 const AGENT = 'edge';
+/** Spans and figures are sent to where nobody is: both are counted. */
+const DEAF_COLLECTOR = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9', OTEL_METRIC_EXPORT_INTERVAL: '1000' };
 const MISSING = prometheusMissing() ?? wireguardMissing() ?? bpfMissing() ?? dockerMissing() ?? testImageMissing();
 
 /** Figures that a host and a fleet in good order don't have, and why not. Each is in the list of names, and tested where it is made. */
@@ -26,6 +29,7 @@ const ONLY_IN_TROUBLE: ReadonlyMap<string, string> = new Map([
     'longline_controller_oldest_unsent_command_timestamp_seconds',
     'a command that is not sent to an agent that is online',
   ],
+  ['longline_watchdog_beats_total', 'a service manager with a watchdog'],
 ]);
 
 interface Panel {
@@ -63,7 +67,18 @@ describe('figures that Prometheus scrapes', { skip: MISSING ?? false }, () => {
     stack = new AsyncDisposableStack();
     const engine = stack.adopt(await startDocker(), (one) => one.dispose());
     await loadTestImages(engine);
-    host = stack.use(await ProgramHost.start(AGENT, ['--docker-host', engine.host, '--http-port', '8080']));
+    const folder = stack.adopt(
+      await mkdtemp(join(tmpdir(), 'll-replicas-')),
+      async (path) => await rm(path, { recursive: true, force: true }),
+    );
+    const replicated = ['--enable-ha', '--lock-file-path', join(folder, 'edge.lock')];
+    const args = ['--docker-host', engine.host, '--http-port', '8080', ...replicated];
+    host = stack.use(await ProgramHost.start(AGENT, args, { serviceEnvironment: DEAF_COLLECTOR }));
+    // Ended before the one that leads, so that it never does.
+    const standby = stack.use(
+      host.fleet.agent(AGENT, ['--http-port', '8083', ...replicated], host.fleet.url, host.edge.within),
+    );
+    standby.start();
     const { token, ca } = JSON.parse(await readFile(host.fleet.context, 'utf8')) as { token: string; ca: string };
     assert.ok(token.length > 0);
     const viewer = await host.fleet.longline(
@@ -154,10 +169,12 @@ describe('figures that Prometheus scrapes', { skip: MISSING ?? false }, () => {
     }
   }
 
-  it('both are up, and all names that come are in the lists of names', async () => {
+  it('all are up, and all names that come are in the lists of names', async () => {
     const up = await without([
       { where: 'controller', text: 'up{job="longline-controller"} == 1' },
-      { where: 'agent', text: 'up{job="longline-agent"} == 1' },
+      { where: 'agents', text: 'sum(up{job="longline-agent"}) == 2' },
+      { where: 'the replicas', text: `sum(longline_election_leading{agent="${AGENT}"}) == 1` },
+      { where: 'the standby', text: 'longline_ready{instance="127.0.0.1:8083"} == 1' },
     ]);
     assert.deepEqual(up, []);
     const names = (await prometheus.api('label/__name__/values')) as readonly string[];
@@ -171,7 +188,7 @@ describe('figures that Prometheus scrapes', { skip: MISSING ?? false }, () => {
       activeTargets: readonly { scrapePool: string; lastError: string }[];
     };
     const errors = activeTargets.filter(({ scrapePool }) => scrapePool !== 'early').map(({ lastError }) => lastError);
-    assert.deepEqual(errors, ['', '']);
+    assert.deepEqual(errors, ['', '', '']);
   });
 
   it('every expression of every dashboard gives something', async () => {
@@ -230,7 +247,7 @@ function configuration(controller: string): string {
         static_configs: [{ targets: [controller] }],
       },
       { job_name: 'early', static_configs: [{ targets: ['127.0.0.1:8082'] }] },
-      { job_name: 'longline-agent', static_configs: [{ targets: ['127.0.0.1:8080'] }] },
+      { job_name: 'longline-agent', static_configs: [{ targets: ['127.0.0.1:8080', '127.0.0.1:8083'] }] },
     ],
   });
 }

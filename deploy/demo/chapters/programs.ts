@@ -122,7 +122,7 @@ export const programsChapter: Chapter = {
       await using stack = new AsyncDisposableStack();
       let demo: ProgramDemo | undefined;
       await report.step('an agent on a host of its own', 'online', async () => {
-        const host = stack.use(await ProgramHost.start(AGENT, [], true));
+        const host = stack.use(await ProgramHost.start(AGENT, [], { launcher: true }));
         left = [host.folder, host.bpffs.folder, host.fleet.folder, `/run/netns/${host.edge.namespace}`];
         demo = new ProgramDemo(stage, report, host);
         return 'online';

@@ -199,7 +199,7 @@ export class Election {
   }
 
   /** `end` is why, if it ends a term. */
-  #hear(event: ElectionEvent, end: TermEnd = 'nowMs' in event ? 'lapsed' : 'taken'): void {
+  #hear(event: ElectionEvent, end: TermEnd = endOf(event)): void {
     const before = this.#state;
     this.#state = nextState(before, event, this.#periodMs);
     if (event.kind !== 'time') this.#options.onHeard?.();
@@ -252,4 +252,9 @@ export class Election {
     if (this.#complaint !== undefined) this.#options.log.info('the lock of the election can be asked again');
     this.#complaint = undefined;
   }
+}
+
+/** Why a term ends that does so at this event, unless it is let go of. */
+function endOf(event: ElectionEvent): TermEnd {
+  return 'nowMs' in event ? 'lapsed' : 'taken';
 }

@@ -12,7 +12,7 @@ import type { Tracing } from '../../telemetry/tracing/tracing.ts';
 import type { AgentConfig } from '../config.ts';
 import type { Election } from '../ha/election.ts';
 import type { LeadershipView } from '../ha/leadership.ts';
-import { sharesPlaces } from '../ha/replica-name.ts';
+import { sharedPlaces } from '../ha/replica-name.ts';
 import type { AgentHealth } from '../health/agent-health.ts';
 import { LoopPulse } from '../health/loop-pulse.ts';
 import { AgentHttp } from '../http/agent-http.ts';
@@ -100,7 +100,7 @@ export class Presence implements AsyncDisposable {
   /** Leaves the places of the HTTP API to another replica of this host that leads and wants the same, and takes them else. */
   yieldTo(holder: string, { role, leader }: LeadershipView): void {
     if (role === 'leader') void this.#http.open();
-    else if (leader !== '') void (sharesPlaces(holder, leader) ? this.#http.leave() : this.#http.open());
+    else if (leader !== '') void this.#http.open(sharedPlaces(holder, leader));
   }
 
   /** The replica stands by, and its local service tells so. */
