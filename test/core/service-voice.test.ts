@@ -16,7 +16,8 @@ function voice(environment: Record<string, string>, log: Logger = silentLogger, 
     if (fail()) throw new LonglineError('unavailable', `nobody reads ${socket}`);
     told.push(states.join(' '));
   };
-  const one = new ServiceVoice({ environment, clock, log, tell });
+  const beats: string[] = [];
+  const one = new ServiceVoice({ environment, clock, log, tell, onBeat: (result) => void beats.push(result) });
   /** What is told at the next beat. */
   const beat = async (ms = BEAT_MS) => {
     told.length = 0;
@@ -24,7 +25,7 @@ function voice(environment: Record<string, string>, log: Logger = silentLogger, 
     await new Promise(setImmediate);
     return [...told];
   };
-  return { one, clock, told, beat };
+  return { one, clock, told, beat, beats };
 }
 
 describe('word to the service manager', () => {
@@ -65,7 +66,7 @@ describe('word to the service manager', () => {
   it('keeps silent towards the watchdog while a task is stuck, and says which', async () => {
     const errors: string[] = [];
     const log = { ...silentLogger, error: (_: string, fields?: object) => void errors.push(JSON.stringify(fields)) };
-    const { one, clock, beat } = voice(WATCHED, log);
+    const { one, clock, beat, beats } = voice(WATCHED, log);
     const task = new Progress('link', clock);
     one.ready({ tasks: () => [new Progress('other', clock), task], status: () => '' });
     task.expect(1_000, 'a try to connect');
@@ -75,6 +76,7 @@ describe('word to the service manager', () => {
     assert.deepEqual(errors, ['{"task":"link: a try to connect"}'], 'said once');
     task.rest();
     assert.deepEqual(await beat(), ['WATCHDOG=1 STATUS=']);
+    assert.deepEqual(beats, ['told', 'withheld', 'withheld', 'told']);
     await one[Symbol.asyncDispose]();
   });
 

@@ -1,6 +1,6 @@
 // Counts commands around those that judge and carry them out; it changes nothing of what they say.
 import type { Command } from '#gen/longline/link/v1/link_pb.js';
-import type { CapabilityCommand, CapabilityEvent, CommandContext } from '../../core/capability.ts';
+import type { CapabilityCommand, CapabilityEvent, CommandContext, Outcome } from '../../core/capability.ts';
 import type { Clock } from '../../core/clock.ts';
 import { GRPC_CODE, type LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { MetricRegistry } from '../../core/metrics/metric-registry.ts';
@@ -8,6 +8,7 @@ import type { AdmittedCommand, CommandAdmission, CommandExecutor } from '../../l
 import { COMMAND_METRICS, JOB_METRICS } from '../../telemetry/metrics/agent-names.ts';
 import { commandKind } from './command-kind.ts';
 
+const OUTCOMES: readonly Outcome[] = ['succeeded', 'failed', 'cancelled', 'timed_out', 'indeterminate'];
 const REASONS = Object.keys(GRPC_CODE);
 
 /** One per agent. */
@@ -28,6 +29,8 @@ export class CommandMeter {
     // There from the start, so that the first one shows as a rise.
     for (const reason of REASONS) this.#rejected.add(0, reason);
     this.#jobsEnded = registry.counter(JOB_METRICS.ended);
+    // A share of those that succeed can be told also where none ever did.
+    for (const outcome of OUTCOMES) this.#jobsEnded.add(0, outcome);
   }
 
   /** Counts what an admission refuses, and what is refused around it. */

@@ -104,7 +104,7 @@ describe('local HTTP API', () => {
     const { promise: served, resolve } = Promise.withResolvers<void>();
     const log: Logger = {
       ...silentLogger,
-      warn: (message, fields) => void warnings.push(`${message}: ${String(fields?.['err'])}`),
+      warn: (message, fields) => void warnings.push(`${message}: ${JSON.stringify(fields)}`),
       info: () => resolve(),
       child: () => log,
     };
@@ -112,10 +112,40 @@ describe('local HTTP API', () => {
     await http.open();
     assert.equal(http.port, undefined);
     assert.match(warnings.join(), new RegExp(`127\\.0\\.0\\.1:${port}: another process has it \\(EADDRINUSE\\)`));
+    assert.match(warnings.join(), /"setting":"http\.port".*give this agent another http\.port \(0 for none\)/);
     await release();
     await served;
     assert.equal((await read(port, '/version')).status, 200);
     assert.equal(warnings.length, 1, 'said once');
+  });
+
+  it('leaves a place to another and takes it back, and tells what is shown at the time', async () => {
+    const { port, release } = await takePort();
+    await release();
+    let routes = [versionRoute('first')];
+    const config = { port, address: '127.0.0.1', socket: undefined, token: undefined };
+    await using http = new AgentHttp(config, () => routes, fastClock(1000), silentLogger);
+    await http.open();
+    const agentId = async () => (await read(port, '/version')).json['agentId'];
+    assert.equal(await agentId(), 'first');
+    routes = [versionRoute('second')];
+    assert.equal(await agentId(), 'second', 'without a new server');
+    await http.open(new Set(['http.port']));
+    assert.equal(http.port, undefined);
+    await using other = agentHttp(port);
+    await other.open();
+    assert.equal(other.port, port);
+    await http.open();
+    assert.equal(http.port, undefined, 'it waits for the other one');
+    await other[Symbol.asyncDispose]();
+    while (http.port === undefined) await new Promise(setImmediate);
+    assert.equal(await agentId(), 'second');
+    // However fast minds are changed, the last word counts.
+    await Promise.all([http.open(new Set(['http.port'])), http.open(), http.open(new Set(['http.port'])), http.open()]);
+    assert.equal(await agentId(), 'second');
+    await http[Symbol.asyncDispose]();
+    await http.open();
+    assert.equal(http.port, undefined, 'what is over is not opened');
   });
 
   it('ends while it waits for a port, and is none at port 0', async () => {

@@ -61,7 +61,8 @@ describe('meter of commands', () => {
     assert.deepEqual(seen, ['progress', 'result']);
     const families = await opened.registry.collect();
     assert.deepEqual(valuesOf(families, 'longline_commands_in_flight'), { jobs: 0 });
-    assert.deepEqual(valuesOf(families, 'longline_jobs_ended_total'), { failed: 1 });
+    const ended = { succeeded: 0, failed: 1, cancelled: 0, timed_out: 0, indeterminate: 0 };
+    assert.deepEqual(valuesOf(families, 'longline_jobs_ended_total'), ended);
     const { counts } = valuesOf(families, 'longline_command_duration_seconds')['jobs,run,failed'] as Distribution;
     assert.equal(
       counts.reduce((sum, count) => sum + count),

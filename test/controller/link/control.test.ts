@@ -6,16 +6,32 @@ import { AgentState } from '#gen/longline/v1/agent_pb.js';
 import { ErrorReason } from '#gen/longline/v1/error_pb.js';
 import { JobState } from '#gen/longline/v1/job_pb.js';
 import type { LinkOptions } from '../../../src/controller/link/link-options.ts';
+import { ControllerMetrics } from '../../../src/controller/metrics/controller-metrics.ts';
+import { systemClock } from '../../../src/core/clock.ts';
 import { newId } from '../../../src/core/ids.ts';
+import { silentLogger } from '../../../src/core/logger.ts';
 import { statusDetails } from '../../../src/link/status-details.ts';
+import { GREETING_METRICS } from '../../../src/telemetry/metrics/controller-names.ts';
 import { FleetUnderTest, type HelloPatch, runOn, until } from './fleet-fixture.ts';
 
 describe('control stream', () => {
   let fleet: FleetUnderTest;
+  let metrics: ControllerMetrics;
   beforeEach(async () => {
-    fleet = await FleetUnderTest.start({ retention: { expiryIntervalMs: 20, expiryGraceMs: 50 } });
+    metrics = new ControllerMetrics(systemClock, silentLogger);
+    fleet = await FleetUnderTest.start({ retention: { expiryIntervalMs: 20, expiryGraceMs: 50 }, metrics });
   });
-  afterEach(async () => await fleet[Symbol.asyncDispose]());
+  afterEach(async () => {
+    await fleet[Symbol.asyncDispose]();
+    metrics[Symbol.dispose]();
+  });
+
+  /** Series of a family that aren't 0. */
+  const counted = async ({ name }: { readonly name: string }) => {
+    const found = (await metrics.registry.collect()).find(({ definition }) => definition.name === name);
+    const samples = (found?.samples ?? []).filter(({ value }) => value !== 0);
+    return Object.fromEntries(samples.map(({ labels, value }) => [labels.join(','), value]));
+  };
 
   const submit = async (agentId: string, more: object = {}) => {
     const { job } = await fleet.jobs.submitJob({ job: runOn(agentId, more) });
@@ -215,6 +231,15 @@ describe('control stream', () => {
       'second host': 6,
       revoked: 16,
     });
+    assert.deepEqual(await counted(GREETING_METRICS.greetings), {
+      connected: 1,
+      wrong_state: 2,
+      identity: 2,
+      invalid: 1,
+      stale: 1,
+      already_exists: 1,
+    });
+    assert.deepEqual(await counted(GREETING_METRICS.staleLeaders), { greeting: 1 });
     const { epoch, ...others } = newest;
     assert.equal(epoch, 7n);
     assert.deepEqual(new Set(Object.values(others)), new Set([undefined]));
@@ -252,10 +277,16 @@ describe('control stream', () => {
 
   it('ends the stream of an earlier leader when a later one comes, and tells commands the epoch that they are for', async () => {
     const older = await fleet.agent('a').connect({ leaderEpoch: 3n });
-    const newer = await fleet.agent('a').connect({ leaderEpoch: 4n });
+    const second = fleet.agent('a');
+    const newer = await second.connect({ leaderEpoch: 4n });
     assert.equal(await older.end(), 10);
     await submit('a');
     assert.equal((await newer.next('command')).leaderEpoch, 4n);
+    assert.deepEqual(await counted(GREETING_METRICS.takeovers), { '': 1 });
+    assert.deepEqual(await counted(GREETING_METRICS.staleLeaders), { stream: 1 });
+    newer.close();
+    await second.connect({ leaderEpoch: 4n });
+    assert.deepEqual(await counted(GREETING_METRICS.takeovers), { '': 1 }, 'who comes again takes nothing over');
   });
 
   it('refuses a copy of an agent while the original is connected, and takes its place afterwards', async () => {

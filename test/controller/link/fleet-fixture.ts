@@ -42,6 +42,7 @@ import type { ServiceParts } from '../../../src/controller/front/routes.ts';
 import type { AgentAuthenticator } from '../../../src/controller/identity/agent-authentication.ts';
 import type { ApiTokens } from '../../../src/controller/identity/api-tokens.ts';
 import { authorize } from '../../../src/controller/identity/authorization.ts';
+import type { ControllerMetrics } from '../../../src/controller/metrics/controller-metrics.ts';
 import {
   type OpenedServices,
   openServices,
@@ -124,7 +125,12 @@ export class FleetUnderTest implements AsyncDisposable {
 
   /** Starts on the data in `folder`, or on none. */
   static async start(
-    options: ServicesOptions & { folder?: string; log?: Logger; signing?: KeyObject } = {},
+    options: ServicesOptions & {
+      folder?: string;
+      log?: Logger;
+      signing?: KeyObject;
+      metrics?: ControllerMetrics;
+    } = {},
   ): Promise<FleetUnderTest> {
     const signing = options.signing ?? generateKeyPairSync('ed25519').privateKey;
     const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'longline-fleet-')));
@@ -151,6 +157,7 @@ export class FleetUnderTest implements AsyncDisposable {
         disconnectAgent: () => undefined,
         clock: systemClock,
         log,
+        ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
       },
       options,
     );

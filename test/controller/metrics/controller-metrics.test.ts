@@ -11,8 +11,11 @@ import { AgentService } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { Role, TokenService } from '#gen/longline/fleet/v1/token_service_pb.js';
 import { compileControllerOptions } from '../../../src/controller/config.ts';
 import { type Controller, runController } from '../../../src/controller/controller.ts';
+import { ControllerMetrics } from '../../../src/controller/metrics/controller-metrics.ts';
 import { openSqliteStore } from '../../../src/controller/store/sqlite/sqlite-store.ts';
+import { systemClock } from '../../../src/core/clock.ts';
 import { parseEnrollmentToken } from '../../../src/core/enrollment-token.ts';
+import { silentLogger } from '../../../src/core/logger.ts';
 import { CONTROLLER_METRICS } from '../../../src/telemetry/metrics/controller-names.ts';
 import { enrollAgent, withConnect } from '../front/agent-client.ts';
 
@@ -135,6 +138,58 @@ describe('figures of a controller', () => {
   it('are there for many who ask at one time', async () => {
     const answers = await Promise.all(Array.from({ length: 40 }, () => scrape()));
     for (const text of answers) assert.match(text, /^longline_build_info/m);
+  });
+});
+
+describe('figures of a controller that starts', () => {
+  it('are all there at the first scrape that is answered', async () => {
+    const holder = createServer();
+    holder.listen(0, '127.0.0.1');
+    await once(holder, 'listening');
+    const { port } = holder.address() as import('node:net').AddressInfo;
+    const closed = once(holder, 'close');
+    holder.close();
+    await closed;
+    let first: string | undefined;
+    const scraping = (async () => {
+      const endsAt = performance.now() + 20_000;
+      while (first === undefined && performance.now() < endsAt) {
+        const response = await fetch(`http://127.0.0.1:${port}/metrics`).catch(() => undefined);
+        if (response !== undefined) first = `${response.status} ${await response.text()}`;
+      }
+    })();
+    await using starting = await start('starting', `127.0.0.1:${port}`);
+    await scraping;
+    const later = await (await fetch(`http://127.0.0.1:${starting.metricsPort}/metrics`)).text();
+    const names = (text: string) => [...text.matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name);
+    assert.match(first ?? 'never answered', /^200 /);
+    assert.deepEqual(names(first!), names(later));
+  });
+});
+
+describe('figures of a controller with a strange fleet', () => {
+  it('stay bounded, and right in sum', async () => {
+    using metrics = new ControllerMetrics(systemClock, silentLogger);
+    const states = Array.from({ length: 10_000 }, (_, kind) => ({
+      kind: 1_000 + kind,
+      wanted: 1,
+      pending: 0,
+      refused: 0,
+    }));
+    await using store = openSqliteStore(join(root, 'strange.db'));
+    const empty = await store.counts.count();
+    metrics.measureStore({ count: async () => ({ ...empty, states }) });
+    for (let turn = 0; turn < 10_000; turn += 1) metrics.link.ended(100_000 + turn);
+    const families = await metrics.registry.collect();
+    const of = (name: string) => families.find(({ definition }) => definition.name === name)!.samples;
+    const sum = (name: string) => of(name).reduce((total, { value }) => total + (value as number), 0);
+    assert.equal(of('longline_controller_desired_states').length, 65);
+    assert.equal(sum('longline_controller_desired_states'), 10_000);
+    assert.deepEqual(of('longline_controller_results_total').length, 1, 'states that nobody knows are one');
+    assert.deepEqual(
+      of('longline_metrics_overflows_total').map(({ labels }) => labels[0]),
+      ['longline_controller_desired_states'],
+    );
   });
 });
 
