@@ -265,6 +265,15 @@ const AGENT_CASES: Readonly<Record<string, AlertCase>> = {
       [ofHub('longline_traces_exported_spans_total')]: '0+20',
     },
   },
+  LonglineLogLinesDropped: {
+    trouble: { [ofAgent('longline_logs_dropped_lines_total', { reason: 'queue_full' })]: '0+4' },
+    labels: { ...AGENT, reason: 'queue_full' },
+    summary: 'The collector misses 60 log lines of edge (queue_full).',
+    calm: {
+      [ofAgent('longline_logs_dropped_lines_total', { reason: 'queue_full' })]: '4',
+      [ofAgent('longline_logs_exported_lines_total')]: '0+4',
+    },
+  },
   LonglineExportsFail: {
     trouble: { [ofAgent('longline_metrics_exports_total', { outcome: 'failed' })]: '0+1' },
     labels: AGENT,

@@ -14,7 +14,7 @@ import { silentLogger } from '../../../src/core/logger.ts';
 import { family } from '../../../src/core/metrics/metric.ts';
 import type { TunnelTargets } from '../../../src/link/ports.ts';
 import { NETWORK_METRICS, PROGRAM_METRICS } from '../../../src/telemetry/metrics/agent-names.ts';
-import { traceCollector } from '../../../src/telemetry/metrics/trace-figures.ts';
+import { logCollector, traceCollector } from '../../../src/telemetry/metrics/export-figures.ts';
 import { prometheusMissing, promtool } from '../../fixtures/prometheus.ts';
 
 async function exposed(metrics: AgentMetrics): Promise<string> {
@@ -49,7 +49,7 @@ describe('figures of an agent as a whole', () => {
     assert.deepEqual(lines(await exposed(metrics), 'longline_ready '), ['longline_ready 0']);
   });
 
-  it('tell what becomes of spans, where there are any', async () => {
+  it('tell what becomes of spans and log lines, where there are any', async () => {
     using metrics = new AgentMetrics(systemClock, silentLogger);
     const counts = () => ({ ended: 15, waiting: 1, sending: 2, sent: 3, failed: 4, dropped: 5 });
     using off = metrics.add(traceCollector({ on: false, counts }));
@@ -61,6 +61,13 @@ describe('figures of an agent as a whole', () => {
       'longline_traces_dropped_spans_total{reason="export_failed"} 4',
       'longline_traces_exported_spans_total 3',
       'longline_traces_queued_spans 3',
+    ]);
+    using _copy = metrics.add(logCollector({ on: true, counts }));
+    assert.deepEqual(lines(await exposed(metrics), 'longline_logs'), [
+      'longline_logs_dropped_lines_total{reason="queue_full"} 5',
+      'longline_logs_dropped_lines_total{reason="export_failed"} 4',
+      'longline_logs_exported_lines_total 3',
+      'longline_logs_queued_lines 3',
     ]);
   });
 

@@ -59,6 +59,14 @@ import { type Logger, silentLogger } from '../../../src/core/logger.ts';
 type AgentMessageInit = NonNullable<MessageInitShape<typeof AgentMessageSchema>['message']>;
 type LogsRequestInit = NonNullable<MessageInitShape<typeof LogsRequestSchema>['message']>;
 
+/** What a fleet is started with beside what services may have. */
+export interface FleetOptions {
+  readonly folder?: string;
+  readonly log?: Logger;
+  readonly signing?: KeyObject;
+  readonly metrics?: ControllerMetrics;
+}
+
 const CONTROL = grpcMethodDefinition(AgentLinkService.method.control);
 const LOGS = grpcMethodDefinition(AgentLinkService.method.logs);
 const TELEMETRY = grpcMethodDefinition(AgentLinkService.method.telemetry);
@@ -124,14 +132,7 @@ export class FleetUnderTest implements AsyncDisposable {
   }
 
   /** Starts on the data in `folder`, or on none. */
-  static async start(
-    options: ServicesOptions & {
-      folder?: string;
-      log?: Logger;
-      signing?: KeyObject;
-      metrics?: ControllerMetrics;
-    } = {},
-  ): Promise<FleetUnderTest> {
+  static async start(options: ServicesOptions & FleetOptions = {}): Promise<FleetUnderTest> {
     const signing = options.signing ?? generateKeyPairSync('ed25519').privateKey;
     const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'longline-fleet-')));
     const log = options.log ?? silentLogger;
@@ -157,7 +158,7 @@ export class FleetUnderTest implements AsyncDisposable {
         disconnectAgent: () => undefined,
         clock: systemClock,
         log,
-        ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
+        ...(options.metrics && { metrics: options.metrics }),
       },
       options,
     );
