@@ -2,6 +2,7 @@
 // that is filled as they come up; everything is owned by the stack and let go of in reverse order.
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import type { NetworkCapability } from '../capabilities/network/capability.ts';
 import type { SessionsCapability } from '../capabilities/sessions/capability.ts';
 import { describeError, LonglineError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
@@ -27,7 +28,13 @@ import type { HttpRoute } from './http/http-server.ts';
 import { statusRoute } from './http/status-route.ts';
 import { AgentIdentity } from './identity/agent-identity.ts';
 import { agentView } from './local/agent-view.ts';
-import { type LocalParts, LocalServer, type LocalSurface, type LocalView } from './local/local-server.ts';
+import {
+  type LocalParts,
+  LocalServer,
+  type LocalSurface,
+  type LocalView,
+  type ProgramCalls,
+} from './local/local-server.ts';
 import { setLogLevel } from './log-levels.ts';
 import type { AgentMetrics } from './metrics/agent-metrics.ts';
 import { ControlSocket } from './network/control-socket.ts';
@@ -83,13 +90,8 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
   const stopping = new AbortController();
   const registry = await makeRegistry(base, capabilities.all, holder, stopping.signal, stack);
   const states = new StateRegistry(capabilities.all, registry);
-  const report = hostReport({
-    config,
-    registry,
-    jobs: () => capabilities.jobs.counts(),
-    sessions,
-    spoolBytes: () => holder.link?.status().spoolBytes ?? 0,
-  });
+  const spoolBytes = () => holder.link?.status().spoolBytes ?? 0;
+  const report = hostReport({ config, registry, jobs: () => capabilities.jobs.counts(), sessions, spoolBytes });
   const linked = { audit, identity, registry, states, report, sessions, holder, metrics };
   const link = stack.use(await openLink(base, linked));
   holder.link = link;
@@ -120,28 +122,30 @@ export async function assemble(base: Foundation, stack: AsyncDisposableStack, si
     certificateExpiresAtMs: () => identity.expiresAtMs,
   });
   stack.use(measured);
-  const routes = [
-    ...healthRoutes({ health, networks: () => networks.look(), clock: base.clock, leadership: base.leadership.view }),
-    statusRoute({ view, programs: calls.programs, health, now: () => base.clock.now() }),
-    versionRoute(base.config.agentId),
-    ...programRoutes(calls.programs),
+  const routes = makeRoutes(base, { health, view, networks, programs: calls.programs });
+  const parts = { identity, link, registry, sessions, programs, local, routes, control, health };
+  return { ...base, ...parts, reload, passes, tasks };
+}
+
+interface RouteParts {
+  readonly health: AgentHealth;
+  readonly view: LocalView;
+  readonly networks: NetworkCapability;
+  readonly programs: ProgramCalls;
+}
+
+/** What the HTTP API tells of an agent that serves. */
+function makeRoutes(
+  { config, clock, metrics, leadership }: Foundation,
+  { health, view, networks, programs }: RouteParts,
+): readonly HttpRoute[] {
+  return [
+    ...healthRoutes({ health, networks: () => networks.look(), clock, leadership: leadership.view }),
+    statusRoute({ view, programs, health, now: () => clock.now() }),
+    versionRoute(config.agentId),
+    ...programRoutes(programs),
     metrics.route(),
   ];
-  return {
-    ...base,
-    identity,
-    link,
-    registry,
-    sessions,
-    programs,
-    local,
-    routes,
-    control,
-    reload,
-    health,
-    passes,
-    tasks,
-  };
 }
 
 /**
