@@ -111,6 +111,23 @@ describe('registry of figures', () => {
     assert.match(failed.join('\n'), /hangs: LonglineError: no figures in 20 ms/);
   });
 
+  it('waits longer for a collector that says so', async () => {
+    const { registry } = registryOf(20);
+    const slow = (name: string, limitMs?: number) => ({
+      name,
+      ...(limitMs === undefined ? {} : { limitMs }),
+      collect: async () => {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        return [figure(gauge(name, 'Slow.'), 1)];
+      },
+    });
+    registry.add(slow('patient', 60_000));
+    registry.add(slow('hasty'));
+    const families = await registry.collect();
+    assert.deepEqual(valuesOf(families, 'own_failures_total'), { patient: 0, hasty: 1 });
+    assert.deepEqual(valuesOf(families, 'patient'), { '': 1 });
+  });
+
   it('looks once for all who ask at one time', async () => {
     const { registry } = registryOf();
     let looks = 0;
