@@ -160,7 +160,11 @@ export async function tendIdentity(base: FolderFoundation, signal: AbortSignal):
   return identity.renewalDueInMs;
 }
 
-async function openAudit({ config, clock, log, folder }: FolderFoundation, holder: Holder, stack: AsyncDisposableStack) {
+async function openAudit(
+  { config, clock, log, folder }: FolderFoundation,
+  holder: Holder,
+  stack: AsyncDisposableStack,
+) {
   const audit = await AuditLog.open({
     dataDir: folder.path,
     clock,

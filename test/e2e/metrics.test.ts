@@ -17,8 +17,12 @@ import { Flow } from '../fixtures/traffic.ts';
 
 const GRAFANA = join(import.meta.dirname, '../../deploy/grafana');
 const AGENT = 'edge';
-/** Spans and figures are sent to where nobody is: both are counted. */
-const DEAF_COLLECTOR = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9', OTEL_METRIC_EXPORT_INTERVAL: '1000' };
+/** Spans, figures and log lines are sent to where nobody is, which is counted. */
+const DEAF_COLLECTOR = {
+  OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9',
+  OTEL_LOGS_EXPORTER: 'otlp',
+  OTEL_METRIC_EXPORT_INTERVAL: '1000',
+};
 const MISSING = prometheusMissing() ?? wireguardMissing() ?? bpfMissing() ?? dockerMissing() ?? testImageMissing();
 
 /** Figures that a host and a fleet in good order don't have, and why not. Each is in the list of names, and tested where it is made. */

@@ -165,7 +165,7 @@ describe('a replica that stands by', () => {
       '--json',
     );
     assert.deepEqual([level.code, level.json()], [0, { level: 'info', parts: { http: 'debug' } }]);
-    const commands = await fleet.longline('program', 'ls', '--socket', second.socket);
+    const commands = await fleet.longline('network', 'show', '--socket', second.socket);
     assert.notEqual(commands.code, 0);
     assert.match(commands.stderr, /this replica stands by; ask the leader, /);
   });

@@ -121,11 +121,7 @@ interface Turn {
 }
 
 /** Runs the agent for one term. A term that is lost or given up ends it without a failure. */
-async function leadOnce(
-  options: ReplicaOptions,
-  { term, reception }: Turn,
-  signal: AbortSignal,
-): Promise<TermEnd> {
+async function leadOnce(options: ReplicaOptions, { term, reception }: Turn, signal: AbortSignal): Promise<TermEnd> {
   const { clock, log, view } = options;
   const stopping = new AbortController();
   const watching = new AbortController();
