@@ -202,8 +202,11 @@ test('the process of a leader that cannot let go ends with 70', async () => {
     const ha = { enabled: true, backend: 'file', ttlMs: 10_000, renewMs: 100, lockFile };
     await runElected({
       config: { agentId: 'host-1', dataDir: ${JSON.stringify(join(base, 'process'))}, ha },
+      holder: 'it',
       clock: fastClock(100),
       log,
+      elects: () => ({ [Symbol.dispose]: () => undefined }),
+      onHeard: () => undefined,
       signal: new AbortController().signal,
       tend: async () => undefined,
       hangups: { handle: () => ({ [Symbol.dispose]: () => undefined }) },

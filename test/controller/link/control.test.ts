@@ -235,7 +235,7 @@ describe('control stream', () => {
       connected: 1,
       wrong_state: 2,
       identity: 2,
-      invalid: 1,
+      invalid: 2,
       stale: 1,
       already_exists: 1,
     });
