@@ -15,10 +15,13 @@ export class PassTrace {
     this.#item = item;
   }
 
-  /** A change is asked for, in whatever span is current. The next pass is about it. */
-  asked(): void {
+  /**
+   * A change is asked for, in whatever span is current. The next pass is about it. `isChange` is asked where that costs something and
+   * what is asked for may be what there is.
+   */
+  asked(isChange: () => boolean = () => true): void {
     const parent = this.#tracer.current();
-    if (parent !== '') this.#parent = parent;
+    if (parent !== '' && isChange()) this.#parent = parent;
   }
 
   /** Begins the loop. It outlives what it is begun for, so that is not its trace. */

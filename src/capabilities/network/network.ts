@@ -1,6 +1,7 @@
 // One network of this host, from the first effect to the last: brings it about, looks at it again and again, and takes it away. All it
 // does is done by one loop, in passes that can be begun anew at any point; what it is to be may change at any time. Losing the interface
 // or failing is no end: it is told, and tried again at growing intervals. Disposing leaves everything as it is.
+import { isDeepStrictEqual } from 'node:util';
 import { Backoff } from '../../core/backoff.ts';
 import { describeError, LonglineError, toLonglineError } from '../../core/errors.ts';
 import type { NetworkSpec } from '../../core/network/network-spec.ts';
@@ -89,7 +90,8 @@ export class Network implements AsyncDisposable {
 
   /** Says what it is to be, or that it is to go. Resolves after a whole pass over that, however it went, or at the end. */
   async want(order: NetworkOrder | undefined): Promise<void> {
-    this.#trace.asked();
+    const before = this.#order;
+    this.#trace.asked(() => !isDeepStrictEqual([before?.spec, before?.problems], [order?.spec, order?.problems]));
     this.#order = order;
     this.#asked += 1;
     if (order === undefined) this.#state = 'removing';
