@@ -1,5 +1,5 @@
-// The lock on a real swarm: the contract of all locks, and what only a swarm can do to it. One engine for all, which is in no swarm at
-// first.
+// The lock on a real swarm: the contract of all locks, and what only a swarm can do to it. One engine for all; a second one joins
+// for what a node may be. In this order, as the nodes go from no swarm to one that is locked and has lost its leader.
 import assert from 'node:assert/strict';
 import type { IncomingMessage } from 'node:http';
 import { after, before, describe, test } from 'node:test';
@@ -10,7 +10,18 @@ import { remoteLockContract } from '../../../contract/leader-lock-contract.ts';
 import { call } from '../../../fixtures/engine-query.ts';
 import { dockerMissing, startDocker, type TestEngine } from '../../../fixtures/engines.ts';
 import { LosingEngine, type Loss } from '../../../fixtures/losing-engine.ts';
-import { initSwarm, removeService, rewrite, type ServiceSpec, service, untilManaged } from '../../../fixtures/swarm.ts';
+import {
+  initSwarm,
+  joinSwarm,
+  promote,
+  removeService,
+  rewrite,
+  type ServiceSpec,
+  service,
+  swarmState,
+  untilManaged,
+  untilState,
+} from '../../../fixtures/swarm.ts';
 
 const TTL_MS = 60_000;
 const never = new AbortController().signal;
@@ -153,5 +164,47 @@ describe('lock by a Swarm service', { skip: dockerMissing() ?? false }, () => {
     loss = { kind: 'pass' };
     assert.equal(await first.renew(2n, never), false);
     await second.release(3n, never);
+  });
+
+  test('a worker, a second manager, a locked swarm, and one without most of its managers', async () => {
+    await using other = await startDocker({ network: engine });
+    await joinSwarm(other, engine);
+    const { NodeID } = await swarmState(other);
+    await using there = lockAt(other.host, 'there');
+    await assert.rejects(there.acquire(3n, never), {
+      reason: 'unavailable',
+      message: new RegExp(`is a worker \\(node ${NodeID}\\): "docker node promote ${NodeID}"`),
+    });
+    await promote(other, engine);
+    await using here = lock('here');
+    assert.equal((await here.acquire(3n, never)).epoch, 4n);
+    assert.deepEqual(await there.acquire(4n, never), { kind: 'taken', holder: 'here', epoch: 4n });
+    await here.release(4n, never);
+    assert.deepEqual(await there.acquire(4n, never), { kind: 'acquired', epoch: 5n });
+    assert.equal(await here.renew(4n, never), false);
+
+    const { Version, Spec } = (await call(engine.socketPath, 'GET', '/swarm')) as Awaited<ReturnType<typeof service>>;
+    const locked = { ...Spec, EncryptionConfig: { AutoLockManagers: true } };
+    await call(engine.socketPath, 'POST', `/swarm/update?version=${Version.Index}`, locked);
+    const key = await call(engine.socketPath, 'GET', '/swarm/unlockkey');
+    await other.kill9();
+    await engine.kill9();
+    await engine.restart();
+    await untilState(engine, ({ LocalNodeState }) => LocalNodeState === 'locked');
+    await assert.rejects(here.acquire(5n, never), {
+      reason: 'unavailable',
+      message: /is locked: "docker swarm unlock"/,
+    });
+    // Half of the managers are no quorum: not even the unlocking is answered, and whatever else is asked is an error.
+    call(engine.socketPath, 'POST', '/swarm/unlock', key).catch(() => undefined);
+    const told = async () => {
+      const error = await here.acquire(5n, AbortSignal.timeout(500)).then(String, (reason: unknown) => reason);
+      assert.ok(error instanceof Error, `answered with ${error}`);
+      return error.message;
+    };
+    for (const endsAt = performance.now() + 30_000; /is locked/.test(await told()); ) {
+      assert.ok(performance.now() < endsAt, 'it stays locked');
+    }
+    await told();
   });
 });
