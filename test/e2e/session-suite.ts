@@ -320,8 +320,22 @@ export function sessionSuite(name: string, start: () => Promise<TestEngine>, mis
 
     test('survives the engine', async () => {
       const first = await started('through');
+      const health = async () => {
+        const { code, stdout } = await fleet.longline('status', '--data-dir', agent.dataFolder, '--health');
+        return { code, text: stdout.toString() };
+      };
+      assert.equal((await health()).code, 0);
       await engine.kill9();
+      const dead = await fleet.until('the agent says that its engine is gone', async () => {
+        const now = await health();
+        return now.code === 1 ? now.text : undefined;
+      });
+      for (const capability of ['jobs', 'sessions']) {
+        assert.match(dead, new RegExp(`failed +${capability} +.*${engine.socketPath}`), 'with what it is about');
+      }
+      assert.match(dead, /docker info/, 'and what to do');
       await engine.restart();
+      await fleet.until('it is well again', async () => ((await health()).code === 0 ? true : undefined));
       await fleet.until('its container runs again', async () => {
         const [container] = await listContainers(engine.socketPath);
         return container?.State === 'running' ? true : undefined;
