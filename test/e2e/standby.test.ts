@@ -229,8 +229,10 @@ describe('a replica that stands by', () => {
     assert.match(figures, /^longline_election_lock_errors_total\{agent="pair",reason="unavailable"\} [1-9]/m);
     assert.doesNotMatch(figures, /^longline_link_/m);
     await rmdir(lock);
-    const leader = await Promise.any([first.leads(), second.leads()]);
-    assert.equal(leader.status, 200);
+    await fleet.until('one leads again', async () => {
+      const answers = await Promise.all([first, second].map((one) => one.get('/leader').catch(() => undefined)));
+      return answers.some((answer) => answer?.status === 200) ? true : undefined;
+    });
     for (const replica of [first, second]) {
       const well = await replica.until('well again', '/healthz', ({ body }) => /"election","state":"ok"/.test(body));
       assert.equal(well.status, 200);
