@@ -5,6 +5,7 @@ import { describeError, LonglineError } from '../../core/errors.ts';
 import type { Hangups } from '../../core/hangups.ts';
 import type { LeaderLock } from '../../core/leader-lock.ts';
 import type { Logger } from '../../core/logger.ts';
+import { endNow } from '../../platform/process/immediate-end.ts';
 import type { AgentConfig } from '../config.ts';
 import { FolderInUse } from '../data-folder.ts';
 import { Election } from './election.ts';
@@ -79,7 +80,8 @@ export async function runElected(agent: ElectedAgent): Promise<void> {
         await endFrozenHolder({ dataDir: config.dataDir, epoch, mayAct, clock, log }, stop),
       end: () => {
         log.error('the agent did not end when it lost the lead; the process ends');
-        process.exit(EX_SOFTWARE);
+        // What hangs may be a file operation, which an exit would wait for with the folder locked.
+        endNow(EX_SOFTWARE);
       },
     },
     signal,

@@ -1,7 +1,7 @@
 // A replica over its terms, on a real locked file: how its identity is tended while it stands by, what it does about a controller
 // that refuses it, and that a leader which can't let go ends its process.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -190,12 +190,14 @@ for (const [what, lose] of [
   });
 }
 
-test('the process of a leader that cannot let go ends with 70', async () => {
+test('the process of a leader that cannot let go ends with 70, even where an exit would hang', async () => {
   const lockFile = join(base, 'process.lock');
+  const pipe = join(base, 'pipe');
+  execFileSync('mkfifo', [pipe]);
   const script = `
     const { runElected } = await import(${JSON.stringify(join(SOURCE, 'agent/ha/elected-agent.ts'))});
     const { fastClock } = await import(${JSON.stringify(join(import.meta.dirname, '../../fixtures/fast-clock.ts'))});
-    const { rm } = await import('node:fs/promises');
+    const { readFile, rm } = await import('node:fs/promises');
     const say = (message) => process.stderr.write(message + '\\n');
     const log = { debug: say, info: say, warn: say, error: say, child: () => log };
     const lockFile = ${JSON.stringify(lockFile)};
@@ -214,11 +216,13 @@ test('the process of a leader that cannot let go ends with 70', async () => {
       lead: async () => {
         setInterval(() => undefined, 1000);
         await rm(lockFile);
-        await new Promise(() => undefined);
+        // Nobody writes to it: opening it hangs where nothing can interrupt it.
+        await readFile(${JSON.stringify(pipe)});
       },
     });`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'inherit', 'pipe'],
+    ...{ timeout: 120_000, killSignal: 'SIGKILL' },
   });
   let told = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
