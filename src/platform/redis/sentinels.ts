@@ -42,6 +42,8 @@ export class Sentinels {
         this.#addresses = [sentinel, ...this.#addresses.filter((address) => address !== sentinel)];
         return client;
       } catch (error) {
+        // Also where whoever asks has no more patience: with the same one first, the others would never have their turn.
+        this.#addresses = [...this.#addresses.filter((address) => address !== sentinel), sentinel];
         signal.throwIfAborted();
         told.push(`${sentinel}: ${messageOf(error)}`);
       }

@@ -1,6 +1,6 @@
 // The lock by a primary that a real Sentinel knows, and moves.
 import assert from 'node:assert/strict';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { RedisLock } from '../../../src/platform/redis/redis-lock.ts';
@@ -9,6 +9,21 @@ import { missingRedis, RedisServer } from '../../fixtures/redis-server.ts';
 
 const NAME = 'longline';
 const never = new AbortController().signal;
+
+/** Takes connections and says nothing. `met` resolves with the first. */
+async function takingAndSilent(owned: AsyncDisposableStack) {
+  const { promise: met, resolve } = Promise.withResolvers<void>();
+  let taken = 0;
+  const server = createServer((socket) => {
+    taken += 1;
+    resolve();
+    socket.on('error', () => socket.destroy()).resume();
+  });
+  owned.defer(() => void server.close());
+  await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
+  const { port } = server.address() as AddressInfo;
+  return { address: `127.0.0.1:${port}`, met, taken: () => taken };
+}
 
 describe('lock in a Redis that Sentinels know', { skip: missingRedis ?? false }, () => {
   const owned = new AsyncDisposableStack();
@@ -22,18 +37,14 @@ describe('lock in a Redis that Sentinels know', { skip: missingRedis ?? false },
     primary = owned.use(await RedisServer.start());
     replica = owned.use(await RedisServer.start('--replicaof', `127.0.0.1 ${primary.port}`));
     sentinel = owned.use(await RedisServer.sentinel(NAME, primary));
-    const server = createServer((socket) => socket.on('error', () => socket.destroy()).resume());
-    owned.defer(() => void server.close());
-    await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
-    const address = server.address();
-    silent = `127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+    silent = (await takingAndSilent(owned)).address;
     gone = `127.0.0.1:${await freePort()}`;
   });
   after(() => owned.disposeAsync());
 
-  const lock = (holder: string, addresses: readonly string[], primary = NAME) =>
+  const lock = (holder: string, addresses: readonly string[], primary = NAME, agentId = 'a') =>
     new RedisLock({
-      ...{ agentId: 'a', holder, ttlMs: 60_000, elapsed: () => 0 },
+      ...{ agentId, holder, ttlMs: 60_000, elapsed: () => 0 },
       ...{ url: 'redis://nowhere:1/0', sentinels: { addresses, primary } },
     });
   /** Asks until it is answered, as the election does. */
@@ -53,6 +64,25 @@ describe('lock in a Redis that Sentinels know', { skip: missingRedis ?? false },
     assert.deepEqual(await one.acquire(0n, never), { kind: 'acquired', epoch: 1n });
     assert.match(await primary.command('GET', 'longline:{a}:leader'), /one/);
     await one.release(1n, never);
+  });
+
+  test('whoever has less patience than silent Sentinels take gets past them all the same', async () => {
+    const quiet = [await takingAndSilent(owned), await takingAndSilent(owned)];
+    const addresses = [...quiet.map(({ address }) => address), sentinel.address];
+    await using one = lock('one', addresses, NAME, 'impatient');
+    for (const { met } of quiet) {
+      const impatient = new AbortController();
+      const asked = one.acquire(0n, impatient.signal);
+      await met;
+      impatient.abort(new Error('no more patience'));
+      await assert.rejects(asked, /no more patience/);
+    }
+    assert.equal((await one.acquire(0n, never)).kind, 'acquired');
+    assert.deepEqual(
+      quiet.map(({ taken }) => taken()),
+      [1, 1],
+      'each was asked once',
+    );
   });
 
   test('if none helps, the error says what each said', async () => {
