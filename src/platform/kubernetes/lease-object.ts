@@ -13,6 +13,8 @@ const MANAGED_BY = 'app.kubernetes.io/managed-by';
 /** What Kubernetes takes as the value of a label. */
 const LABEL = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 const MAX_INT32 = 2 ** 31 - 1;
+/** No replica may hold longer, so that whoever writes a longer duration keeps nobody from following for that. */
+const MAX_TTL_MS = 600_000;
 
 /** Which Lease, and whose. */
 export interface LeaseIdentity {
@@ -64,7 +66,7 @@ export function readLease(object: JsonObject, identity: LeaseIdentity, defaultTt
     holder,
     // Who took the annotation away took no epoch back.
     epoch: counted > epoch ? counted : epoch,
-    ttlMs: isCount(seconds) && seconds > 0 ? seconds * 1000 : defaultTtlMs,
+    ttlMs: isCount(seconds) && seconds > 0 ? Math.min(seconds * 1000, MAX_TTL_MS) : defaultTtlMs,
     version: `${uid}/${resourceVersion}`,
     object,
   };

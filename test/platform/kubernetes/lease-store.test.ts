@@ -105,6 +105,18 @@ describe('what stands in the Lease', () => {
     assert.equal((await second.acquire(0n, never)).kind, 'acquired');
   });
 
+  test('a duration beyond what any replica has keeps nobody from following for longer than that', async () => {
+    await using first = lock('one');
+    await first.acquire(0n, never);
+    api.edit(KEY, ({ spec, ...lease }) => ({ ...lease, spec: { ...spec, leaseDurationSeconds: 2 ** 31 - 1 } }));
+    await using second = lock('two');
+    await second.acquire(0n, never);
+    nowMs += 599_999;
+    assert.equal((await second.acquire(0n, never)).kind, 'taken');
+    nowMs += 1;
+    assert.equal((await second.acquire(0n, never)).kind, 'acquired');
+  });
+
   test('an epoch whose annotation was taken away is counted by the transitions', async () => {
     await using first = lock('one');
     await first.acquire(0n, never);
