@@ -151,6 +151,9 @@ test('agents get, label, drain, resume, revoke, delete', async () => {
     await cli('agents', 'resume', 'a');
     await cli('agents', 'revoke', 'a');
     assert.match((await cli('agents', 'revoke', 'a', '--replica', 'r1', '--reason', 'old')).out, /lost its replica r1/);
+    const unset = await cli('agents', 'revoke', 'a', '--replica', '');
+    assert.equal(unset.code, 2);
+    assert.match(unset.err, /--replica: is empty; name a replica, or leave it out to revoke the whole agent/);
     assert.deepEqual((await cli('agents', 'delete', 'a', '--json')).json(), { id: 'a', deleted: true });
     assert.equal((await cli('agents', 'label', 'a', '=x')).code, 2);
   });

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { AgentCertificate } from '#gen/longline/fleet/v1/agent_service_pb.js';
 import { type Agent, AgentState } from '#gen/longline/v1/agent_pb.js';
 import { formatByteSize } from '../../core/byte-size.ts';
+import { LonglineError } from '../../core/errors.ts';
 import { ageOf } from '../age.ts';
 import { withFleet } from '../fleet-connection.ts';
 import { InterruptGuard } from '../interrupt.ts';
@@ -134,6 +135,13 @@ function registerChanging(agents: Command, io: CliIo): void {
     )
     .action(async (agentId: string, options: { reason: string; replica?: string }, command: Command) => {
       const { reason, replica: instanceId = '' } = options;
+      // An unset variable of a script would end the whole agent.
+      if (options.replica === '') {
+        throw new LonglineError(
+          'invalid',
+          '--replica: is empty; name a replica, or leave it out to revoke the whole agent',
+        );
+      }
       const request = { agentId, reason, instanceId };
       const { agent } = await withFleet(io, command, (fleet) => fleet.agents.revokeAgent(request));
       await changed(agent, instanceId === '' ? 'revoked' : `lost its replica ${instanceId}`);
