@@ -178,6 +178,16 @@ export function haConflicts(ha: HaConfig, agentId: string): ConfigConflict[] {
   if (ha.backend === 'redis' && ha.redisUrl === undefined) {
     found.push({ key: 'ha.redis_url', description: 'is missing; ha.backend = redis needs redis://HOST:PORT' });
   }
+  if (ha.redisUrl !== undefined && !isReadable(ha.redisUrl.reveal())) {
+    const description =
+      'is no URL: its port must be 1 to 65535, and what is special in user and password percent-encoded ("#" as %23, "%" as %25)';
+    found.push({ key: 'ha.redis_url', description });
+  }
+  const nowhere = ha.redisSentinels.find((sentinel) => !isReadable(`redis://${sentinel}`));
+  if (nowhere !== undefined) {
+    const description = `${JSON.stringify(nowhere)} is no HOST:PORT; a port is 1 to 65535, and an IPv6 address stands in brackets`;
+    found.push({ key: 'ha.redis_sentinels', description });
+  }
   if (ha.redisSentinels.length > 0 && ha.redisMasterName === undefined) {
     const description = 'is missing; ha.redis_sentinels need the name that they know the primary by';
     found.push({ key: 'ha.redis_master_name', description });
@@ -188,6 +198,18 @@ export function haConflicts(ha: HaConfig, agentId: string): ConfigConflict[] {
   }
   if (ha.backend === 'kubernetes') found.push(...kubernetesConflicts(ha, agentId));
   return found;
+}
+
+/** Whether a URL, and user and password in it, can be read. Errors of a parser would show all of it. */
+function isReadable(text: string): boolean {
+  try {
+    const { username, password, port, search, hash } = new URL(text);
+    decodeURIComponent(username);
+    decodeURIComponent(password);
+    return port !== '0' && search === '' && hash === '';
+  } catch {
+    return false;
+  }
 }
 
 function kubernetesConflicts({ kubernetes }: HaConfig, agentId: string): ConfigConflict[] {

@@ -30,6 +30,24 @@ test('Sentinels and the name that they know come together', () => {
   assert.deepEqual(resolved.config.ha.redisSentinels, ['s1:26379', '[::1]:26379']);
 });
 
+test('a URL of Redis that can not be read is said without what it hides', () => {
+  for (const url of [
+    'redis://user:geheim@host:99999/0',
+    'redis://user:geheim#1@host:6379/0',
+    'redis://user:geheim%zz@host',
+    'redis://user:geheim?x@host:6379/0',
+  ]) {
+    const told = problems({ REDIS_URL: url });
+    assert.match(told, /ha\.redis_url: is no URL: its port must be 1 to 65535/, url);
+    assert.doesNotMatch(told, /geheim/);
+  }
+  for (const url of ['redis://user:geheim%231%25@[::1]:6379/0', 'rediss://host', 'redis://primary/0']) {
+    assert.equal(problems({ REDIS_URL: url }), '', url);
+  }
+  const nowhere = { LONGLINE_HA_REDIS_SENTINELS: 's1:26379,s2:99999', LONGLINE_HA_REDIS_MASTER_NAME: 'mymaster' };
+  assert.match(problems(nowhere), /ha\.redis_sentinels: "s2:99999" is no HOST:PORT/);
+});
+
 test('a Swarm service is named as Swarm names services', () => {
   assert.match(problems({ LONGLINE_HA_SWARM_SERVICE: 'a.b' }), /ha\.swarm_service.*"a\.b".*1 to 63/);
 });
