@@ -2,6 +2,9 @@
 // that grows with each hold (its epoch). Adapters decide nothing: when to ask, how long an answer counts and what to do
 // about it is said elsewhere. They throw `unavailable` (or `limit`, for a full disk) where the answer can't be known.
 
+/** The highest epoch that every lock counts up to exactly, and that a controller takes. */
+export const MAX_EPOCH = 2n ** 53n - 1n;
+
 /** What came of a try to take the lock. */
 export type LockAnswer =
   /** It is this replica's. The epoch is higher than `floor` and than any that the lock remembers. */

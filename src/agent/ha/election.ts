@@ -3,7 +3,7 @@
 // again, a leader goes on until what it holds has lapsed by its own clock, which is asked anew before each effect.
 import type { Clock } from '../../core/clock.ts';
 import { describeError, LonglineError } from '../../core/errors.ts';
-import type { LeaderLock, LockAnswer } from '../../core/leader-lock.ts';
+import { type LeaderLock, type LockAnswer, MAX_EPOCH } from '../../core/leader-lock.ts';
 import type { Logger } from '../../core/logger.ts';
 import { type ElectionEvent, type ElectionState, firstState, nextState } from './election-state.ts';
 import { ElectionTally, type TermEnd } from './election-tally.ts';
@@ -103,6 +103,13 @@ export class Election {
     } catch (error) {
       signal.throwIfAborted();
       this.#complain(error);
+      return undefined;
+    }
+    if ((answer.epoch ?? 0n) > MAX_EPOCH) {
+      // Nobody could lead with a later one, ever again: it is neither led with nor remembered.
+      const text = `${lock.name} says that epoch ${answer.epoch} was, and none above ${MAX_EPOCH} can be led with; remove it, and replicas go on from what they know`;
+      this.#complain(new LonglineError('wrong_state', text));
+      if (answer.kind === 'acquired') await this.#letGo(answer.epoch);
       return undefined;
     }
     if (answer.kind === 'taken') {

@@ -1,7 +1,9 @@
 // What a leader makes of how the controller receives it. A refusal may mean that another replica would do better, or that this
 // one has to be elected anew, with a higher epoch; then it gives up the lead. Whatever a controller says, replicas don't pass the
-// lead around for it: only the first refusal is answered at once, further ones more and more rarely, until one is welcomed.
+// lead around for it: only the first refusal is answered at once, further ones more and more rarely, until one is welcomed and a
+// while has passed. A welcome alone forgets nothing: who welcomes and refuses in turn would have a new leader, and epochs raised, each second.
 import { LonglineError } from '../../core/errors.ts';
+import { MAX_EPOCH } from '../../core/leader-lock.ts';
 
 /** Why a leader gives up its term. */
 export interface Resignation {
@@ -12,8 +14,6 @@ export interface Resignation {
   readonly pauseMs: number;
 }
 
-/** The highest epoch that any lock can count past, and that a controller takes. */
-const MAX_EPOCH = 2n ** 53n - 1n;
 /**
  * Most that one refusal raises epochs by: more than an election a second makes in a hundred years, so that what is true is reached
  * in one step; and so little that who names absurd ones needs a million refusals to use them up.
@@ -32,6 +32,8 @@ export class Reception {
   #patienceMs = 0;
   #refusedSinceMs: number | undefined;
   #strangers = 0;
+  #givenUpAtMs: number | undefined;
+  #welcome = false;
 
   /** A term begins. */
   began(): void {
@@ -42,7 +44,7 @@ export class Reception {
   /** The controller welcomed this replica. */
   welcomed(): void {
     this.began();
-    this.#patienceMs = 0;
+    this.#welcome = true;
   }
 
   /** The controller refused this replica, which leads in an epoch. What to do about it; undefined to try again. */
@@ -52,7 +54,11 @@ export class Reception {
     this.#refusedSinceMs ??= nowMs;
     if (floor === undefined) this.#strangers += 1;
     if (floor === undefined && this.#strangers < CREDENTIALS) return undefined;
+    const isLongAgo = this.#givenUpAtMs === undefined || nowMs - this.#givenUpAtMs >= MOST_PATIENCE_MS;
+    if (this.#welcome && isLongAgo) this.#patienceMs = 0;
     if (nowMs - this.#refusedSinceMs < this.#patienceMs) return undefined;
+    this.#givenUpAtMs = nowMs;
+    this.#welcome = false;
     this.#patienceMs = Math.min(MOST_PATIENCE_MS, Math.max(FIRST_PATIENCE_MS, 2 * this.#patienceMs));
     const why = new LonglineError('stale', `the lead is given up: ${error.message}`, { cause: error });
     return { why, floor, pauseMs: floor === undefined ? HAND_OVER_MS : 0 };

@@ -26,7 +26,8 @@ function setUp() {
   const says = {
     acquire: async (): Promise<LockAnswer> => ({ kind: 'acquired', epoch: 1n }),
     renew: async (): Promise<boolean> => true,
-    keep: async (): Promise<void> => undefined,
+    keep: async (_epoch: bigint): Promise<void> => undefined,
+    release: async (_epoch: bigint): Promise<void> => undefined,
   };
   let heard = 0;
   const lock: LeaderLock = {
@@ -34,12 +35,12 @@ function setUp() {
     expires: true,
     acquire: () => says.acquire(),
     renew: () => says.renew(),
-    release: async () => undefined,
+    release: (epoch) => says.release(epoch),
     [Symbol.asyncDispose]: async () => undefined,
   };
   const election = new Election({
     ...{ lock, clock, log, ttlMs: TTL_MS, renewMs: RENEW_MS, retryMs: 500 },
-    epochs: { highest: 0n, keep: () => says.keep() },
+    epochs: { highest: 0n, keep: (epoch) => says.keep(epoch) },
     elapsed: clock.monotonic,
     onHeard: () => {
       heard += 1;
@@ -136,6 +137,27 @@ describe('an election', () => {
     assert.equal(view().problem, 'the disk is full');
     stop.abort(new Error('over'));
     await assert.rejects(leading, /over/);
+  });
+
+  it('neither leads with nor remembers an epoch that no later one could follow', async () => {
+    const { election, pass, says, view } = setUp();
+    const kept: bigint[] = [];
+    says.keep = async (epoch) => void kept.push(epoch);
+    const released: bigint[] = [];
+    says.release = async (epoch) => void released.push(epoch);
+    says.acquire = async () => ({ kind: 'taken', holder: 'other', epoch: 2n ** 60n });
+    const leading = election.lead(new AbortController().signal);
+    await pass(1_000);
+    assert.match(view().problem, /^lock says that epoch 1152921504606846976 was, and none above 9007199254740991 can/);
+    says.acquire = async () => ({ kind: 'acquired', epoch: 2n ** 53n });
+    await pass(1_000);
+    assert.match(view().problem, /epoch 9007199254740992 was/);
+    assert.equal(released[0], 2n ** 53n);
+    says.acquire = async () => ({ kind: 'acquired', epoch: 7n });
+    await pass(1_000);
+    const term = await leading;
+    assert.deepEqual([term.epoch, view().epoch, kept], [7n, 7n, [7n]]);
+    await term.release();
   });
 
   it('is degraded only for a leader whose lock is away: it holds it', async () => {

@@ -35,7 +35,7 @@ test('nothing else makes a leader give up', () => {
   assert.ok(reception.refused(stale(2n ** 53n - 1n), 5n, 0), 'the highest there can be is heard');
 });
 
-test('a controller that goes on refusing gets a new leader more and more rarely; a welcome forgets that', () => {
+test('a controller that goes on refusing gets a new leader more and more rarely; a welcome and time forget that', () => {
   const reception = new Reception();
   const givenUpAt: number[] = [];
   const refuseFor = (fromMs: number, toMs: number) => {
@@ -54,19 +54,34 @@ test('a controller that goes on refusing gets a new leader more and more rarely;
   reception.began();
   assert.equal(reception.refused(stale(6n), 5n, nowMs), undefined);
   reception.welcomed();
-  assert.ok(reception.refused(stale(6n), 5n, nowMs));
+  assert.equal(reception.refused(stale(6n), 5n, nowMs), undefined, 'it gave up a moment ago');
+  reception.welcomed();
+  assert.ok(reception.refused(stale(6n), 5n, nowMs + 10 * MINUTE));
 });
 
-test('whatever epochs a controller names: no refusal raises them by more than 2^32, and a thousand leave room for 2^52', () => {
+test('a controller that welcomes and refuses in turn has no new leader each second for it', () => {
+  const reception = new Reception();
+  const atS: number[] = [];
+  for (let second = 0; second < 3600; second += 1) {
+    if (second % 5 === 0) {
+      reception.began();
+      reception.welcomed();
+    }
+    if (reception.refused(stale(2n ** 50n), 5n, second * 1000) !== undefined) atS.push(second);
+  }
+  assert.deepEqual(atS, [0, 600, 1200, 1800, 2400, 3000]);
+});
+
+test('whatever epochs a controller names: no refusal raises them by more than 2^32, and a thousand that count leave room for 2^52', () => {
   const uint64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
   fc.assert(
     fc.property(fc.array(uint64, { minLength: 1, maxLength: 1000 }), (named) => {
       const reception = new Reception();
       let epoch = 1n;
-      for (const newest of named) {
+      for (const [index, newest] of named.entries()) {
         reception.began();
         reception.welcomed();
-        const { floor } = reception.refused(stale(newest), epoch, 0) ?? {};
+        const { floor } = reception.refused(stale(newest), epoch, index * 10 * MINUTE) ?? {};
         if (floor === undefined) continue;
         assert.ok(floor >= epoch && floor <= newest && floor - epoch <= 2n ** 32n);
         epoch = floor + 1n;
