@@ -207,6 +207,9 @@ test('token create prints the token alone, or an object with it', async () => {
     assert.equal((await cli(...argv)).out, 'lle1.secret.hash\n');
     const json = (await cli(...argv, '--json')).json() as Record<string, unknown>;
     assert.deepEqual([json['token'], json['id'], json['uses_left']], ['lle1.secret.hash', 't1', 3]);
+    const unset = await cli('token', 'create', '--agent-id', '');
+    assert.equal(unset.code, 2);
+    assert.match(unset.err, /--agent-id: is empty; name an agent, or leave it out for a token for any/);
   });
 });
 

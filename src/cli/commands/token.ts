@@ -2,6 +2,7 @@
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { type Command, Option } from 'commander';
 import { type ApiToken, type EnrollmentToken, Role } from '#gen/longline/fleet/v1/token_service_pb.js';
+import { LonglineError } from '../../core/errors.ts';
 import { ageOf } from '../age.ts';
 import { withFleet } from '../fleet-connection.ts';
 import { type CliIo, type TableColumn, toJson } from '../io.ts';
@@ -53,6 +54,10 @@ function registerEnrollment(token: Command, io: CliIo): void {
     .option('--label <key=value>', 'label of agents enrolled with it; repeatable', pairValue)
     .option('--agent-id <id>', 'only this agent may be enrolled, once for each replica of it')
     .action(async (options: EnrollmentOptions, command: Command) => {
+      // An unset variable of a script would make a token that is good for any id.
+      if (options.agentId === '') {
+        throw new LonglineError('invalid', '--agent-id: is empty; name an agent, or leave it out for a token for any');
+      }
       const request = {
         uses: options.uses,
         ttl: durationFromMs(options.ttl),
