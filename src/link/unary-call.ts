@@ -61,5 +61,7 @@ export async function callOnce<I extends DescMessage, O extends DescMessage>(
 function refusal(authority: string, error: ServiceError): LonglineError {
   // A peer that speaks no gRPC, or says nothing that means anything.
   const reason = error.code === status.UNKNOWN ? 'unavailable' : reasonOfGrpcCode(error.code);
-  return new LonglineError(reason, `controller ${authority}: ${statusMessage(error.details)}`);
+  // One that was too slow now may be faster later; nobody else's deadline is told by it.
+  const detail = reason === 'late' ? { retryable: true } : {};
+  return new LonglineError(reason, `controller ${authority}: ${statusMessage(error.details)}`, detail);
 }
