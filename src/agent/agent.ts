@@ -113,7 +113,7 @@ async function openFoundation(
   stack: AsyncDisposableStack,
 ): Promise<Foundation> {
   const folder = stack.use(await openDataFolder(config.dataDir));
-  await (config.ha.enabled ? noteHolder(folder.path, leadership.epoch) : forgetHolder(folder.path));
+  await (config.ha.enabled ? noteHolder(folder.path, leadership.epoch, log) : forgetHolder(folder.path));
   const settings = new LiveSettings(config, reread, (next) => applyLevels(log, next));
   const { jobs } = settings;
   const rules = await openRules(config, folder, jobs);

@@ -24,14 +24,23 @@ interface Holder {
   readonly epoch: string;
 }
 
-/** Notes that this process has the folder, as a replica with this epoch; 0 for one that stands by. Does nothing where it can't be shown later. */
-export async function noteHolder(dataDir: string, epoch: bigint): Promise<void> {
+/**
+ * Notes that this process has the folder, as a replica with this epoch; 0 for one that stands by. Does nothing where it can't be shown
+ * later. Never throws, as on a full disk: then this process can't be ended, for whoever was noted before has the folder no more.
+ */
+export async function noteHolder(dataDir: string, epoch: bigint, log: Pick<Logger, 'warn'>): Promise<void> {
   const self = await processOf(process.pid);
   if (self === undefined) return;
   const path = join(dataDir, FILE);
   const holder: Holder = { pid: process.pid, ...self.identity, epoch: String(epoch) };
-  await writeFile(`${path}.new`, JSON.stringify(holder), { mode: 0o600 });
-  await rename(`${path}.new`, path);
+  try {
+    await writeFile(`${path}.new`, JSON.stringify(holder), { mode: 0o600 });
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    log.warn('who has the data folder could not be noted: a replica that hangs can not be ended by another', {
+      err: describeError(error),
+    });
+  }
 }
 
 /** Removes what a replica noted: the folder is that of an agent without election, which nobody may end. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -137,11 +137,21 @@ test('nobody is ended who gives a sign of life, leads now, is no replica, or onl
   }
 });
 
+test('a folder in which nothing can be noted, as on a full disk, is had all the same', async () => {
+  const folder = join(base, 'unwritable');
+  using held = await openDataFolder(folder);
+  await mkdir(join(folder, 'leader-process.new'));
+  const lines: string[] = [];
+  const { noteHolder } = await import('../../../src/agent/ha/folder-holder.ts');
+  await noteHolder(held.path, 8n, { warn: (message) => void lines.push(message) });
+  assert.match(lines.join('\n'), /^who has the data folder could not be noted/);
+});
+
 test('whoever has the folder itself wants nobody ended', async () => {
   const folder = join(base, 'own');
   using held = await openDataFolder(folder);
   const { noteHolder } = await import('../../../src/agent/ha/folder-holder.ts');
-  await noteHolder(held.path, 8n);
+  await noteHolder(held.path, 8n, silentLogger);
   const wanting = { dataDir: folder, epoch: 9n, mayAct: () => true, clock: systemClock, log: silentLogger };
   await endFrozenHolder(wanting, new AbortController().signal);
 });
