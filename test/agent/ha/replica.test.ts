@@ -201,7 +201,8 @@ test('the process of a leader that cannot let go ends with 70, even where an exi
     const say = (message) => process.stderr.write(message + '\\n');
     const log = { debug: say, info: say, warn: say, error: say, child: () => log };
     const lockFile = ${JSON.stringify(lockFile)};
-    const ha = { enabled: true, backend: 'file', ttlMs: 10_000, renewMs: 100, lockFile };
+    // An answer of the lock has as long as a renewal.
+    const ha = { enabled: true, backend: 'file', ttlMs: 180_000, renewMs: 60_000, lockFile };
     await runElected({
       config: { agentId: 'host-1', dataDir: ${JSON.stringify(join(base, 'process'))}, ha },
       holder: 'it',
