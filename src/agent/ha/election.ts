@@ -30,6 +30,8 @@ export interface ElectionOptions {
 const MARGIN = 0.1;
 /** Longest wait for the lock to be let go of at an orderly end. */
 const RELEASE_LIMIT_MS = 2_000;
+/** Longest wait for an epoch to be durable: a disk that hangs must not keep a replica from asking, nor others from leading. */
+const KEEP_LIMIT_MS = 10_000;
 /** A hold that could not be renewed is tried again after this part of the time between renewals. */
 const EAGERNESS = 1 / 3;
 
@@ -74,7 +76,7 @@ export class Election {
    */
   async raise(floor: bigint): Promise<void> {
     this.#hear({ kind: 'taken', holder: undefined, epoch: floor });
-    await this.#options.epochs.keep(floor);
+    await this.#keepEpoch(floor);
   }
 
   /** Why the lock can't be asked, if it can't. */
@@ -95,7 +97,7 @@ export class Election {
   }
 
   async #tryOnce(signal: AbortSignal): Promise<Term | undefined> {
-    const { lock, epochs, elapsed, renewMs, log } = this.#options;
+    const { lock, elapsed, renewMs, log } = this.#options;
     const askedAtMs = elapsed();
     let answer: LockAnswer;
     try {
@@ -119,7 +121,7 @@ export class Election {
         log.info('another replica leads', { leader: holder, epoch: String(epoch) });
       this.#hear({ kind: 'taken', holder, epoch });
       // Content only once the epoch is durable too: else each try would say that all is well, and then that it isn't.
-      await epochs.keep(epoch ?? 0n).then(
+      await this.#keepEpoch(epoch ?? 0n, signal).then(
         () => this.#content(),
         (error: unknown) => this.#complain(error),
       );
@@ -127,7 +129,7 @@ export class Election {
     }
     const { epoch } = answer;
     try {
-      await epochs.keep(epoch);
+      await this.#keepEpoch(epoch, signal);
       if (signal.aborted) throw signal.reason;
     } catch (error) {
       if (!signal.aborted) this.#complain(error);
@@ -191,6 +193,11 @@ export class Election {
     }
   }
 
+  async #keepEpoch(epoch: bigint, signal?: AbortSignal): Promise<void> {
+    const { epochs } = this.#options;
+    if (epoch > epochs.highest) await this.#within(KEEP_LIMIT_MS, signal, () => epochs.keep(epoch), 'the data folder');
+  }
+
   #leftMs(): number {
     const { state } = this;
     return state.kind === 'leading' ? Math.max(0, state.untilMs - this.#options.elapsed()) : 0;
@@ -223,13 +230,14 @@ export class Election {
     limitMs: number,
     signal: AbortSignal | undefined,
     ask: (stop: AbortSignal) => Promise<T>,
+    who = this.#options.lock.name,
   ): Promise<T> {
-    const { clock, lock } = this.#options;
+    const { clock } = this.#options;
     const stop = new AbortController();
     const timer = new AbortController();
     const onAbort = () => stop.abort(signal?.reason);
     signal?.addEventListener('abort', onAbort, { once: true });
-    const late = new LonglineError('late', `${lock.name} gave no answer within ${Math.round(limitMs)} ms`);
+    const late = new LonglineError('late', `${who} gave no answer within ${Math.round(limitMs)} ms`);
     clock.sleep(limitMs, timer.signal).then(
       () => stop.abort(late),
       () => undefined,

@@ -139,6 +139,27 @@ describe('an election', () => {
     await assert.rejects(leading, /over/);
   });
 
+  it('holds no lock for a disk that hangs, and asks on', async () => {
+    const { election, pass, says, view } = setUp();
+    const released: bigint[] = [];
+    says.release = async (epoch) => void released.push(epoch);
+    says.keep = () => new Promise(() => undefined);
+    says.acquire = async () => ({ kind: 'acquired', epoch: 3n });
+    const leading = election.lead(new AbortController().signal);
+    await pass(11_000);
+    assert.deepEqual(released, [3n]);
+    assert.equal(view().problem, 'the data folder gave no answer within 10000 ms');
+    says.acquire = async () => ({ kind: 'taken', holder: 'other', epoch: 4n });
+    await pass(22_000);
+    assert.equal(view().leader, 'other');
+    says.keep = async () => undefined;
+    says.acquire = async () => ({ kind: 'acquired', epoch: 5n });
+    await pass(12_000);
+    const term = await leading;
+    assert.equal(term.epoch, 5n);
+    await term.release();
+  });
+
   it('neither leads with nor remembers an epoch that no later one could follow', async () => {
     const { election, pass, says, view } = setUp();
     const kept: bigint[] = [];
