@@ -178,7 +178,7 @@ export function haConflicts(ha: HaConfig, agentId: string): ConfigConflict[] {
   if (ha.backend === 'redis' && ha.redisUrl === undefined) {
     found.push({ key: 'ha.redis_url', description: 'is missing; ha.backend = redis needs redis://HOST:PORT' });
   }
-  if (ha.redisUrl !== undefined && !isReadable(ha.redisUrl.reveal())) {
+  if (ha.backend === 'redis' && ha.redisUrl !== undefined && !isReadable(ha.redisUrl.reveal())) {
     const description =
       'is no URL: its port must be 1 to 65535, and what is special in user and password percent-encoded ("#" as %23, "%" as %25)';
     found.push({ key: 'ha.redis_url', description });

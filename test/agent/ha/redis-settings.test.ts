@@ -40,6 +40,7 @@ test('a URL of Redis that can not be read is said without what it hides', () => 
     const told = problems({ REDIS_URL: url });
     assert.match(told, /ha\.redis_url: is no URL: its port must be 1 to 65535/, url);
     assert.doesNotMatch(told, /geheim/);
+    assert.equal(problems({ REDIS_URL: url, LONGLINE_HA_BACKEND: 'file' }), '', 'it may be of another program');
   }
   for (const url of ['redis://user:geheim%231%25@[::1]:6379/0', 'rediss://host', 'redis://primary/0']) {
     assert.equal(problems({ REDIS_URL: url }), '', url);
