@@ -66,6 +66,8 @@ export class Front implements AsyncDisposable {
   readonly #ticketKeys: TicketKeys;
   readonly #stopping = new AbortController();
   #ticketKey: Buffer;
+  /** What new connections are shown. */
+  #credentials: string;
   #renewal: NodeJS.Timeout | undefined;
   #renewing: Promise<void> | undefined;
 
@@ -74,6 +76,7 @@ export class Front implements AsyncDisposable {
     this.#options = options;
     this.#ticketKeys = ticketKeys;
     this.#ticketKey = ticketKey;
+    this.#credentials = credentials;
     const handler = createRequestHandler({
       routes: options.operatorRoutes,
       authorize: options.authorize,
@@ -211,15 +214,16 @@ export class Front implements AsyncDisposable {
 
   async #takeOver(): Promise<void> {
     const { log, serverCertificate } = this.#options;
-    const credentials = await serverCertificate.refresh();
+    await serverCertificate.refresh();
+    // Not what the refresh gave: it gives nothing new where an earlier one was followed by a failure.
+    const { pem, expiresAtMs } = await serverCertificate.current();
     const ticketKeys = await this.#ticketKeys.current();
-    const keysChanged = !ticketKeys.equals(this.#ticketKey);
-    if (credentials === undefined && !keysChanged) return;
+    const isOther = pem !== this.#credentials;
+    if (!isOther && ticketKeys.equals(this.#ticketKey)) return;
+    this.#port.renew({ credentials: pem, ticketKeys });
+    this.#credentials = pem;
     this.#ticketKey = ticketKeys;
-    this.#port.renew({ ...(credentials === undefined ? {} : { credentials: credentials.pem }), ticketKeys });
-    if (credentials !== undefined) {
-      log.info('server certificate in use', { expires: new Date(credentials.expiresAtMs).toISOString() });
-    }
+    if (isOther) log.info('server certificate in use', { expires: new Date(expiresAtMs).toISOString() });
   }
 }
 

@@ -3,6 +3,7 @@
 // other). A file that can't be used is refused and the one in use stays.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
+import { createSecureContext } from 'node:tls';
 import type { Clock } from '../../core/clock.ts';
 import { LonglineError } from '../../core/errors.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
@@ -72,6 +73,8 @@ export class ServerCertificate {
     try {
       const leaf = leafOf(pem);
       if (!leaf.checkPrivateKey(createPrivateKey(pem))) throw new Error('key and certificate do not belong together');
+      // All that follows the leaf is shown too.
+      createSecureContext({ key: pem, cert: chainOf(pem) });
       return leaf;
     } catch (error) {
       throw new LonglineError(
@@ -84,5 +87,9 @@ export class ServerCertificate {
 }
 
 function leafOf(pem: string): X509Certificate {
-  return new X509Certificate(pem.slice(pem.indexOf('-----BEGIN CERTIFICATE-----')));
+  return new X509Certificate(chainOf(pem));
+}
+
+function chainOf(pem: string): string {
+  return pem.slice(pem.indexOf('-----BEGIN CERTIFICATE-----'));
 }

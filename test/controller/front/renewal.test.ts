@@ -1,7 +1,7 @@
 // New certificates and ticket keys are taken over while the port serves.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { connect } from 'node:tls';
@@ -37,6 +37,31 @@ it('shows a replaced certificate to new connections, and keeps the old one when 
   await writeFile(path, 'nonsense');
   await until(() => fixture.lines.some(({ level, message }) => level === 'error' && /those in use stay/.test(message)));
   assert.equal(await serialShown(fixture), second);
+});
+
+it('takes a certificate over once it can, however often it could not', async () => {
+  await using fixture = await FrontFixture.start();
+  const { front, folder } = fixture;
+  const first = await serialShown(fixture);
+  const good = await fixture.identity.authority.signServer(['localhost', '127.0.0.1'], 86_400_000);
+  const write = async (pem: string) => await writeFile(join(folder, 'server.pem'), pem, { mode: 0o600 });
+
+  const brokenChain = `${good}-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n`;
+  await write(brokenChain);
+  for (const _ of [1, 2])
+    await assert.rejects(front.renewNow(), { reason: 'invalid', message: /server\.pem: can't be/ });
+  assert.equal(await serialShown(fixture), first);
+
+  // The certificate is good, and the ticket keys beside it can't be had.
+  await write(good);
+  const keys = join(folder, 'tls-ticket-keys.json');
+  await rm(keys);
+  await mkdir(keys, { mode: 0o700 });
+  for (const _ of [1, 2]) await assert.rejects(front.renewNow(), /tls-ticket-keys/);
+  assert.equal(await serialShown(fixture), first);
+  await rm(keys, { recursive: true });
+  await front.renewNow();
+  assert.notEqual(await serialShown(fixture), first);
 });
 
 it('renews an old certificate by itself', async () => {
