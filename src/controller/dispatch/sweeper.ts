@@ -82,9 +82,12 @@ export function publishSession(bus: Bus, sessionId: string): void {
 /** Passes of expiry and retention. Pure of timing; `runSweeper` repeats them. */
 export class Sweeper {
   readonly #needs: SweeperDependencies;
+  readonly #gotOn: () => void;
 
-  constructor(needs: SweeperDependencies) {
+  /** @param gotOn called after each of the parts that a pass may have any number of. */
+  constructor(needs: SweeperDependencies, gotOn: () => void = () => undefined) {
     this.#needs = needs;
+    this.#gotOn = gotOn;
   }
 
   /** Ends every command that expired. How many. */
@@ -95,6 +98,7 @@ export class Sweeper {
       const changes = await store.commands.expire(clock.now(), retention.expiryGraceMs, BATCH);
       publishChanges(bus, changes);
       expired += changes.length;
+      this.#gotOn();
       if (changes.length < BATCH) return expired;
     }
   }
@@ -104,7 +108,7 @@ export class Sweeper {
     const { store, logs, clock, retention } = this.#needs;
     await store.jobs.forgetRequests(clock.now() - REQUEST_ID_MS);
     await store.sessions.forgetRequests(clock.now() - REQUEST_ID_MS);
-    await logs.prune(clock.now() - retention.logsMs, signal);
+    await logs.prune(clock.now() - retention.logsMs, signal, this.#gotOn);
     await this.#forgetSessions(signal);
     await this.#forgetCheckpoints(signal);
     await this.#deleteJobs(() => store.jobs.deleteEnded(clock.now() - retention.jobsMs, BATCH), signal);
@@ -114,12 +118,13 @@ export class Sweeper {
   async bound(signal: AbortSignal): Promise<void> {
     const { store, logs, retention } = this.#needs;
     await this.#deleteJobs(() => store.jobs.deleteBeyond(retention.maxJobs, BATCH), signal);
-    await logs.shrink(retention.maxLogBytes, signal);
+    await logs.shrink(retention.maxLogBytes, signal, this.#gotOn);
   }
 
   async #deleteJobs(deleteSome: () => Promise<number>, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const deleted = await deleteSome();
+      this.#gotOn();
       await this.#deleteDoomedLogs(signal);
       if (deleted === 0) return;
     }
@@ -128,7 +133,7 @@ export class Sweeper {
   async #forgetCheckpoints(signal: AbortSignal): Promise<void> {
     const { store, clock, retention } = this.#needs;
     const before = clock.now() - retention.checkpointsMs;
-    while (!signal.aborted && (await store.auditCheckpoints.deleteOld(before, BATCH)) === BATCH);
+    while (!signal.aborted && (await store.auditCheckpoints.deleteOld(before, BATCH)) === BATCH) this.#gotOn();
   }
 
   /** Logs of what is deleted, also those that an earlier process did not come to. */
@@ -146,6 +151,7 @@ export class Sweeper {
         else failure ??= kept;
       }
       await store.jobs.logsGone(gone);
+      this.#gotOn();
       if (failure !== undefined) throw failure.error;
     }
   }
@@ -155,23 +161,26 @@ export class Sweeper {
     while (!signal.aborted) {
       const forgotten = await store.sessions.deleteEnded(clock.now() - retention.sessionsMs, BATCH);
       for (const { id } of forgotten) publishSession(bus, id);
+      this.#gotOn();
       await this.#deleteDoomedLogs(signal);
       if (forgotten.length === 0) return;
     }
   }
 }
 
-/** Longer than ending what expired takes, however much that is. */
+/** Longer than ending some of what expired takes; there may be any number of such steps. */
 const EXPIRY_LIMIT_MS = 300_000;
-/** Longer than a look at millions of logs takes. */
-const RETENTION_LIMIT_MS = 3_600_000;
+/** Longer than a step takes; a pass over millions of jobs and logs, as after `keep` was lowered, may take hours of them. */
+const RETENTION_LIMIT_MS = 900_000;
 
 /** Runs passes until the signal aborts. */
 export async function runSweeper(needs: SweeperDependencies, progress: Progress, signal: AbortSignal): Promise<void> {
-  const sweeper = new Sweeper(needs);
+  let gotOn = () => progress.rest();
+  const sweeper = new Sweeper(needs, () => gotOn());
   const { clock, log, retention } = needs;
   const attempt = async (what: string, limitMs: number, pass: () => Promise<unknown>): Promise<void> => {
-    progress.expect(limitMs, what);
+    gotOn = () => progress.expect(limitMs, what);
+    gotOn();
     try {
       await pass();
     } catch (error) {

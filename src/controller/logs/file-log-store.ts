@@ -90,16 +90,17 @@ export class FileLogStore implements LogStore {
     await rm(folder, { recursive: true, force: true });
   }
 
-  async prune(beforeMs: number, signal?: AbortSignal): Promise<number> {
+  async prune(beforeMs: number, signal?: AbortSignal, looked?: () => void): Promise<number> {
     let pruned = 0;
     for await (const log of census(this.#root)) {
       if (signal?.aborted) return pruned;
       if (log.writtenAtMs < beforeMs && (await this.#pruned(log))) pruned += 1;
+      looked?.();
     }
     return pruned;
   }
 
-  async shrink(maxBytes: number, signal?: AbortSignal): Promise<number> {
+  async shrink(maxBytes: number, signal?: AbortSignal, looked?: () => void): Promise<number> {
     let pruned = 0;
     while (this.#untilCountedBytes <= 0 && signal?.aborted !== true) {
       const oldest = new OldestLogs(CANDIDATES);
@@ -109,11 +110,12 @@ export class FileLogStore implements LogStore {
         total += log.bytes;
         if (log.bytes > HARDLY_ANYTHING_BYTES) oldest.add(log);
         if (signal?.aborted) return pruned;
+        looked?.();
       }
       // What was appended since the count began is in neither.
       if (total <= maxBytes) this.#untilCountedBytes += maxBytes - total + 1;
       else {
-        const gone = await this.#giveAway(oldest.oldestFirst(), total - roomFor(maxBytes), signal);
+        const gone = await this.#giveAway(oldest.oldestFirst(), total - roomFor(maxBytes), signal, looked);
         pruned += gone;
         // All that is left is in use, or small: counting again at once would find the same.
         if (gone === 0) this.#untilCountedBytes += Math.ceil(maxBytes / SPARE_PART);
@@ -123,11 +125,17 @@ export class FileLogStore implements LogStore {
   }
 
   /** Prunes logs until about `bytes` are free. How many logs that were. */
-  async #giveAway(oldestFirst: readonly CountedLog[], bytes: number, signal?: AbortSignal): Promise<number> {
+  async #giveAway(
+    oldestFirst: readonly CountedLog[],
+    bytes: number,
+    signal?: AbortSignal,
+    looked?: () => void,
+  ): Promise<number> {
     let pruned = 0;
     let left = bytes;
     for (const log of oldestFirst) {
       if (left <= 0 || signal?.aborted) break;
+      looked?.();
       if (!(await this.#pruned(log))) continue;
       left -= log.bytes;
       pruned += 1;

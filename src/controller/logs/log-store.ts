@@ -67,11 +67,11 @@ export interface LogStore extends AsyncDisposable {
   latestAttempt(logId: string): Promise<number | undefined>;
   /** Removes every attempt of a log. */
   delete(logId: string): Promise<void>;
-  /** Replaces the bytes of logs untouched since `beforeMs` by declared gaps. How many logs that were. */
-  prune(beforeMs: number, signal?: AbortSignal): Promise<number>;
+  /** Replaces the bytes of logs untouched since `beforeMs` by declared gaps. How many logs that were. `looked` is called after each. */
+  prune(beforeMs: number, signal?: AbortSignal, looked?: () => void): Promise<number>;
   /**
    * As `prune`, for logs written to longest ago, until all logs together take no more than `maxBytes`. Logs in use stay. Cheap
    * as long as not enough was appended to make it necessary.
    */
-  shrink(maxBytes: number, signal?: AbortSignal): Promise<number>;
+  shrink(maxBytes: number, signal?: AbortSignal, looked?: () => void): Promise<number>;
 }

@@ -58,6 +58,48 @@ async function storeJob(store: Store, nowMs: number): Promise<{ jobId: string; e
   return { jobId, executionId };
 }
 
+/** Passes over a store and logs that are empty, as they are by themselves, on a clock of the test's. Dispose to end them. */
+function runsEmpty() {
+  const clock = new ManualClock();
+  const retention = { ...DEFAULT_RETENTION };
+  const failures: string[] = [];
+  const none = async () => 0;
+  const needs = {
+    store: {
+      commands: { expire: async () => [] },
+      jobs: {
+        forgetRequests: async () => undefined,
+        deleteEnded: none,
+        deleteBeyond: none,
+        doomedLogs: async () => [],
+      },
+      sessions: { forgetRequests: async () => undefined, deleteEnded: async () => [] },
+      auditCheckpoints: { deleteOld: none },
+    } as unknown as Store,
+    logs: { prune: none, shrink: none } as unknown as FileLogStore,
+    bus: new MemoryBus(silentLogger),
+    clock,
+    log: { ...silentLogger, error: (message: string) => void failures.push(message) },
+    retention,
+  };
+  const progress = new Progress('upkeep', clock);
+  const stop = new AbortController();
+  let running: Promise<void> | undefined;
+  const later = async () => {
+    running ??= runSweeper(needs, progress, stop.signal);
+    await new Promise(setImmediate);
+    clock.advance(retention.expiryIntervalMs);
+    await new Promise(setImmediate);
+  };
+  const end = async () => {
+    stop.abort();
+    // One that never ends is left.
+    await Promise.race([running, new Promise(setImmediate)]);
+    await needs.bus[Symbol.asyncDispose]();
+  };
+  return { clock, failures, later, needs, progress, retention, [Symbol.asyncDispose]: end };
+}
+
 describe('sweeper', () => {
   it('ends what expired, prunes old logs, then forgets old jobs with their logs', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'longline-sweep-'));
@@ -163,38 +205,12 @@ describe('sweeper', () => {
   });
 
   it('looks at once when other times are asked for, and gets on', async () => {
-    const clock = new ManualClock();
-    const retention = { ...DEFAULT_RETENTION };
+    await using empty = runsEmpty();
+    const { clock, later, needs, progress, retention } = empty;
     const looks: number[] = [];
-    const none = async () => 0;
-    const needs = {
-      store: {
-        commands: { expire: async () => [] },
-        jobs: {
-          forgetRequests: async () => undefined,
-          deleteEnded: async (beforeMs: number) => {
-            looks.push(clock.now() - beforeMs);
-            return 0;
-          },
-          deleteBeyond: none,
-          doomedLogs: async () => [],
-        },
-        sessions: { forgetRequests: async () => undefined, deleteEnded: async () => [] },
-        auditCheckpoints: { deleteOld: none },
-      } as unknown as Store,
-      logs: { prune: none, shrink: none } as unknown as FileLogStore,
-      bus: new MemoryBus(silentLogger),
-      clock,
-      log: silentLogger,
-      retention,
-    };
-    const progress = new Progress('upkeep', clock);
-    const stop = new AbortController();
-    const running = runSweeper(needs, progress, stop.signal);
-    const later = async () => {
-      await new Promise(setImmediate);
-      clock.advance(retention.expiryIntervalMs);
-      await new Promise(setImmediate);
+    needs.store.jobs.deleteEnded = async (beforeMs: number) => {
+      looks.push(clock.now() - beforeMs);
+      return 0;
     };
     for (let turn = 0; turn < 5; turn += 1) await later();
     assert.deepEqual(looks, [DEFAULT_RETENTION.jobsMs], 'once an hour');
@@ -206,9 +222,30 @@ describe('sweeper', () => {
     await later();
     clock.advance(3_600_000);
     assert.equal(progress.overdue()?.what, 'upkeep: expiry', 'one that never ends shows');
-    stop.abort();
-    await Promise.race([running, new Promise(setImmediate)]);
-    await needs.bus[Symbol.asyncDispose]();
+  });
+
+  it('gets on in a pass of any number of steps, each of which may take minutes', async () => {
+    await using empty = runsEmpty();
+    const { clock, failures, later, needs, progress } = empty;
+    const step = () => {
+      clock.advance(600_000);
+      assert.equal(progress.overdue(), undefined);
+    };
+    let batches = 0;
+    needs.store.jobs.deleteEnded = async () => {
+      step();
+      batches += 1;
+      return batches < 20 ? 500 : 0;
+    };
+    needs.logs.prune = async (_before, _signal, looked) => {
+      for (let log = 0; log < 10; log += 1) {
+        step();
+        looked!();
+      }
+      return 0;
+    };
+    for (let turn = 0; turn < 100 && batches < 20; turn += 1) await later();
+    assert.deepEqual([batches, failures], [20, []]);
   });
 
   it('leaves no log without its job when it is interrupted between the two', async () => {

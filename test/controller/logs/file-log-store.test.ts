@@ -140,7 +140,9 @@ describe('file log store', () => {
     await store[Symbol.asyncDispose]();
     store = begin();
     for (const file of await readdir(root, { recursive: true })) await utimes(join(root, file), 1000, 1000);
-    assert.equal(await store.prune(Date.now() - 3_600_000), 1);
+    let looks = 0;
+    assert.equal(await store.prune(Date.now() - 3_600_000, undefined, () => void looks++), 1);
+    assert.equal(looks, 1);
     const parts = await drain(await store.cursor(KEY, ALL));
     assert.deepEqual(
       parts.map((part) => part.case),
