@@ -77,14 +77,14 @@ export class ServiceVoice implements AsyncDisposable {
     this.#say('READY=1', 'WATCHDOG=1', this.#statusLine());
   }
 
-  /** Runs a reload, and tells of it. */
+  /** Runs a reload, and tells of it, but for one before the service is ready or once it ends: it would count as ready after that. */
   async reload<T>(reload: () => Promise<T>): Promise<T> {
-    this.#say('RELOADING=1');
+    if (this.#phase === 'ready') this.#say('RELOADING=1');
     try {
       return await reload();
     } finally {
       // Also of one that was refused: the service is as it was.
-      this.#say('READY=1');
+      if (this.#phase === 'ready') this.#say('READY=1');
     }
   }
 

@@ -52,6 +52,10 @@ describe('word to the service manager', () => {
 
   it('frames a reload, also one that is refused', async () => {
     const { one, told } = voice(WATCHED);
+    assert.equal(await one.reload(async () => 4), 4);
+    assert.deepEqual(told, [], 'READY=1 after it would be too early');
+    one.ready({ tasks: () => [], status: () => '' });
+    told.length = 0;
     assert.equal(await one.reload(async () => 5), 5);
     await assert.rejects(
       one.reload(async () => {
@@ -60,6 +64,10 @@ describe('word to the service manager', () => {
       /bad file/,
     );
     assert.deepEqual(told, ['RELOADING=1', 'READY=1', 'RELOADING=1', 'READY=1']);
+    told.length = 0;
+    await one.reload(async () => one.stopping());
+    await one.reload(async () => undefined);
+    assert.deepEqual(told, ['RELOADING=1', 'STOPPING=1 STATUS=stopping'], 'it does not come back from its end');
     await one[Symbol.asyncDispose]();
   });
 
