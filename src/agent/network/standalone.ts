@@ -151,7 +151,7 @@ async function openCapability(
 async function applyNetworks(
   { networks, log }: Running,
   { networks: filed, warnings }: NetworkFile,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<void> {
   for (const warning of warnings) log.warn('the file of networks has something to know', { warning });
   const enabled = filed.filter((network) => network.enabled);
@@ -178,18 +178,20 @@ async function keep(running: Running, fingerprintAtStart: string, signal: AbortS
       if (now === seen && taken === hangups) continue;
       seen = now;
       taken = hangups;
-      await running.voice.reload(() => reload(running));
+      await running.voice.reload(() => reload(running, stop));
     }
   });
   await tasks.wait();
 }
 
-async function reload(running: Running): Promise<void> {
+/** Doesn't wait for networks once the signal aborts: the end has a limit of its own. */
+async function reload(running: Running, signal: AbortSignal): Promise<void> {
   const { options, log } = running;
   let failure = 'the file of networks is refused; all stays as it was';
   try {
     const file = await readFiled(options.file);
-    await applyNetworks(running, file);
+    await applyNetworks(running, file, signal);
+    if (signal.aborted) return;
     failure = 'networks are as the file says, but not all health is served; it is tried again at the next change';
     await running.servers.serve(file.networks);
     log.info('the file of networks was read anew', { file: options.file });
