@@ -11,7 +11,7 @@ import { Supervised } from '../fixtures/supervised.ts';
 
 const MAIN = join(import.meta.dirname, '../../src/cli/main.ts');
 /** Where nothing may fire, however slow the host is for a while; and where it has to. */
-const [PATIENT_MS, HASTY_MS] = [4_000, 1_500];
+const [PATIENT_MS, HASTY_MS] = [4_000, 3_000];
 const ABORTED = -6;
 const NOBODY = ['--controller', 'https://127.0.0.1:9', '--api-key', 'a'.repeat(64)];
 /** Time by which tasks are late goes on thirty times as fast; timers don't. */
