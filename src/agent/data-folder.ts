@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { chmod, mkdir, open, readFile, rename, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { LonglineError } from '../core/errors.ts';
 import { isUuid } from '../core/ids.ts';
 import { type FolderLock, lockFolder } from '../platform/sqlite/file-lock.ts';
@@ -82,23 +83,37 @@ export function instanceSocket(instanceId: string): string {
   return `\0longline-agent-${instanceId}`;
 }
 
+/**
+ * How often, and how long, a name that is taken is tried again: of a process that is killed, Linux frees the lock of its folder a moment
+ * before the name, and whoever takes over comes in between.
+ */
+const NAME_TRIES = 40;
+const NAME_RETRY_MS = 25;
+
 /** Linux frees the name with the process; elsewhere nothing like it is to be had, and only the folder's lock holds. */
 async function holdInstance(instanceId: string, path: string, option: string): Promise<{ close(): void } | undefined> {
   if (process.platform !== 'linux') return undefined;
-  const server = createServer((socket) => socket.destroy());
-  server.unref();
-  server.listen(instanceSocket(instanceId));
-  try {
-    await once(server, 'listening');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') return undefined;
-    throw new LonglineError(
-      'already_exists',
-      `${option}: ${path} is a copy of the data folder of an agent that runs on this host (instance ${instanceId}); give each agent a folder and an enrolment of its own`,
-      { cause: error },
-    );
+  for (let tries = 1; ; tries += 1) {
+    const server = createServer((socket) => socket.destroy());
+    server.unref();
+    server.listen(instanceSocket(instanceId));
+    try {
+      await once(server, 'listening');
+      return server;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') return undefined;
+      if (tries >= NAME_TRIES) throw copied(instanceId, path, option, error);
+    }
+    await delay(NAME_RETRY_MS);
   }
-  return server;
+}
+
+function copied(instanceId: string, path: string, option: string, cause: unknown): LonglineError {
+  return new LonglineError(
+    'already_exists',
+    `${option}: ${path} is a copy of the data folder of an agent that runs on this host (instance ${instanceId}); give each agent a folder and an enrolment of its own`,
+    { cause },
+  );
 }
 
 async function readInstanceId(path: string): Promise<string> {

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer, Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { openDataFolder } from '../../src/agent/data-folder.ts';
+import { instanceSocket, openDataFolder } from '../../src/agent/data-folder.ts';
 
 let base: string;
 before(async () => {
@@ -54,6 +55,23 @@ test('a copy is refused while the original is in use on this host', async () => 
   });
   first[Symbol.dispose]();
   (await openDataFolder(copy))[Symbol.dispose]();
+});
+
+test('a process that ends frees its lock before its name: whoever has the lock waits for the name', async (context) => {
+  const path = join(base, 'between');
+  const before = await openDataFolder(path);
+  before[Symbol.dispose]();
+  const ending = createServer().unref();
+  await once(ending.listen(instanceSocket(before.instanceId)), 'listening');
+  const { listen } = Server.prototype;
+  let tries = 0;
+  context.mock.method(Server.prototype, 'listen', function (this: Server, ...args: Parameters<typeof listen>) {
+    tries += 1;
+    if (tries === 2) ending.close();
+    return listen.apply(this, args);
+  });
+  (await openDataFolder(path))[Symbol.dispose]();
+  assert.ok(tries > 1);
 });
 
 test('a killed process lets go of the folder', async () => {
