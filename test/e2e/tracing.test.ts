@@ -121,7 +121,7 @@ describe('a trace', { skip: missing ?? false }, () => {
     assert.equal(trace.find(...RUN), undefined);
   });
 
-  it('tells of a session as it is started and put to sleep', async () => {
+  it('tells of a session as it is started, sleeps and wakes, and of a tunnel into it', async () => {
     const place = ['--id', 'desk', '--agent', 'a', '--image', TEST_IMAGE, '--stop-grace', '1s'];
     const session = async (...args: readonly string[]) => {
       const outcome = await fleet.longline('session', ...args);
@@ -142,6 +142,26 @@ describe('a trace', { skip: missing ?? false }, () => {
       'agent',
       'pause',
     ]);
+    await session('wake', 'desk');
+    const woken = await traceOfCall('WakeSession', COMMAND_ENDS);
+    woken.chain(['controller', `${SESSIONS}/WakeSession`], ['controller', 'dispatch'], COMMAND, RUN, [
+      'agent',
+      'start',
+    ]);
+    const tunnel = `${SESSIONS}/Tunnel`;
+    await session('exec', 'desk', 'true');
+    const reached = await traceOfCall('Tunnel', [
+      ['controller', tunnel],
+      ['agent', 'reach'],
+    ]);
+    reached.chain(['cli', 'longline session exec'], ['controller', tunnel], ['agent', 'reach']);
+    assert.equal(reached.get('agent', 'reach').attributes['longline.session.id'], 'desk');
+    const { id, traceId } = reached.get('controller', tunnel);
+    const opened = await receiver.until('the line of it', (_, logs) =>
+      logs.find(({ body }) => body === 'tunnel opened'),
+    );
+    assert.deepEqual([opened.service, opened.traceId, opened.spanId], ['longline-controller', traceId, id]);
+    assert.equal(opened.attributes['sessionId'], 'desk');
     await session('stop', 'desk', '--grace', '0s');
   });
 
