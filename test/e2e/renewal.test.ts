@@ -7,22 +7,29 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Fleet, startFleet, type TestAgent } from '../fixtures/fleet.ts';
+import { OtlpReceiver } from '../fixtures/otlp-receiver.ts';
+import { traceOf } from '../fixtures/seen-trace.ts';
 
 const LOOK_EVERY_MS = 100;
+const RENEW = 'longline.link.v1.EnrollmentService/Renew';
 
 interface Index {
   readonly current: string;
   readonly candidate?: string;
 }
 
+const owned = new AsyncDisposableStack();
+let receiver: OtlpReceiver;
 let fleet: Fleet;
 let agent: TestAgent;
 before(async () => {
+  receiver = owned.use(await OtlpReceiver.start());
   // A third of it is left for the renewal, on however slow a machine.
-  fleet = await startFleet({ controllerArgs: ['--agent-certificate-lifetime', '20s'] });
+  const controllerArgs = ['--agent-certificate-lifetime', '20s'];
+  fleet = owned.use(await startFleet({ controllerArgs, serviceEnvironment: receiver.environment() }));
   agent = await fleet.enrolled('short-lived');
 });
-after(() => fleet?.[Symbol.asyncDispose]());
+after(async () => await owned[Symbol.asyncDispose]());
 
 const index = async () => JSON.parse(await readFile(join(agent.dataFolder, 'identity', 'index.json'), 'utf8')) as Index;
 
@@ -38,6 +45,13 @@ test('a renewed certificate becomes the current one once a connection with it wo
     await agent.command.until(`${said}: the link moves by itself`, () => said.exec(agent.command.stderr)?.[0]);
   }
   await agent.online();
+  const ends = ['agent', 'controller'].map((where) => [where, RENEW] as const);
+  const trace = await traceOf(receiver, RENEW, ends);
+  trace.chain(...ends);
+  const [asked, answered] = ends.map((end) => trace.get(...end));
+  assert.deepEqual([asked!.kind, asked!.parent, answered!.kind], ['SPAN_KIND_CLIENT', '', 'SPAN_KIND_SERVER']);
+  for (const { attributes } of [asked!, answered!]) assert.equal(attributes['rpc.response.status_code'], 'OK');
+  assert.equal(String(asked!.attributes['server.port']), new URL(fleet.url).port);
 });
 
 test('an agent whose certificate lapses while it runs says so; one that was off comes back with a new token and the same id', async () => {
