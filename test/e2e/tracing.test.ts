@@ -1,13 +1,18 @@
 // One trace for each thing asked for: command line, controller and agent as processes of their own, all sending spans and log lines to
 // one collector. Of what is killed nothing is asserted but what it had to hand on.
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import type { Client } from '@connectrpc/connect';
+import { SessionService } from '#gen/longline/fleet/v1/session_service_pb.js';
+import { HibernationTier } from '#gen/longline/v1/session_pb.js';
+import { withConnect } from '../controller/front/agent-client.ts';
+import type { RunningCommand } from '../fixtures/command.ts';
 import { dockerMissing, sharedDocker, type TestEngine } from '../fixtures/engines.ts';
 import { type Fleet, startFleet, type TestAgent } from '../fixtures/fleet.ts';
-import { OtlpReceiver } from '../fixtures/otlp-receiver.ts';
+import { OtlpReceiver, type SeenSpan } from '../fixtures/otlp-receiver.ts';
 import { bpfMissing, PrivateBpffs } from '../fixtures/private-bpffs.ts';
 import { COMMAND_ENDS, type SpanPlace, traceOf } from '../fixtures/seen-trace.ts';
 import { newAuthor, testArtifact } from '../fixtures/test-artifact.ts';
@@ -63,6 +68,20 @@ describe('a trace', { skip: missing ?? false }, () => {
   // What a failed test has killed must not fail those that follow.
   afterEach(async () => await fleet.mend());
   after(async () => await owned[Symbol.asyncDispose]());
+
+  const sessions = async (use: (client: Client<typeof SessionService>) => Promise<unknown>) => {
+    const context = JSON.parse(await readFile(fleet.context, 'utf8')) as { url: string; ca: string; token: string };
+    await withConnect(context, SessionService, use, context.token);
+  };
+
+  /** Asserts that a process has written this line within the span, and sent it so to the collector. */
+  const tellsOf = async (process: RunningCommand, line: string, { service, traceId, id }: SeenSpan) => {
+    const sent = await receiver.until(`the line "${line}"`, (_, logs) => logs.find(({ body }) => body === line));
+    assert.deepEqual([sent.service, sent.traceId, sent.spanId], [service, traceId, id]);
+    const written = await process.until(line, () => process.stderr.split('\n').find((one) => one.includes(line)));
+    const { trace_id, span_id } = JSON.parse(written) as { trace_id: string; span_id: string };
+    assert.deepEqual([trace_id, span_id], [traceId, id]);
+  };
 
   it('tells how the agent got its certificate', async () => {
     const trace = await traceOf(receiver, ENROLL, [
@@ -122,47 +141,45 @@ describe('a trace', { skip: missing ?? false }, () => {
   });
 
   it('tells of a session as it is started, sleeps and wakes, and of a tunnel into it', async () => {
-    const place = ['--id', 'desk', '--agent', 'a', '--image', TEST_IMAGE, '--stop-grace', '1s'];
-    const session = async (...args: readonly string[]) => {
+    const longline = async (...args: readonly string[]) => {
       const outcome = await fleet.longline('session', ...args);
       assert.equal(outcome.code, 0, outcome.stderr);
     };
-    const traceOfCall = async (method: string, last: readonly SpanPlace[]) =>
-      await traceOf(receiver, `${SESSIONS}/${method}`, last, from);
-    await session('start', ...place, '--', 'sleep', '600');
-    const started = await traceOfCall('SubmitSession', COMMAND_ENDS);
+    const sessionId = 'desk';
+    const commandOf = async (method: string) => await traceOf(receiver, `${SESSIONS}/${method}`, COMMAND_ENDS, from);
+    const place = ['--id', sessionId, '--agent', 'a', '--image', TEST_IMAGE, '--stop-grace', '1s'];
+    await longline('start', ...place, '--', 'sleep', '600');
+    const started = await commandOf('SubmitSession');
     const submit = `${SESSIONS}/SubmitSession`;
     started.chain(['cli', 'longline session start'], ['cli', submit], ['controller', submit], ['controller', 'store']);
     started.chain(['controller', submit], ['controller', 'dispatch'], COMMAND, RUN);
     started.below(RUN, 'network', 'create', 'start', 'running');
-    assert.equal(started.get('agent', 'create').attributes['longline.session.id'], 'desk');
-    await session('hibernate', 'desk', '--tier', 'pause');
-    const slept = await traceOfCall('HibernateSession', COMMAND_ENDS);
-    slept.chain(['controller', `${SESSIONS}/HibernateSession`], ['controller', 'dispatch'], COMMAND, RUN, [
-      'agent',
-      'pause',
-    ]);
-    await session('wake', 'desk');
-    const woken = await traceOfCall('WakeSession', COMMAND_ENDS);
-    woken.chain(['controller', `${SESSIONS}/WakeSession`], ['controller', 'dispatch'], COMMAND, RUN, [
-      'agent',
-      'start',
-    ]);
-    const tunnel = `${SESSIONS}/Tunnel`;
-    await session('exec', 'desk', 'true');
-    const reached = await traceOfCall('Tunnel', [
-      ['controller', tunnel],
-      ['agent', 'reach'],
-    ]);
-    reached.chain(['cli', 'longline session exec'], ['controller', tunnel], ['agent', 'reach']);
-    assert.equal(reached.get('agent', 'reach').attributes['longline.session.id'], 'desk');
-    const { id, traceId } = reached.get('controller', tunnel);
-    const opened = await receiver.until('the line of it', (_, logs) =>
-      logs.find(({ body }) => body === 'tunnel opened'),
-    );
-    assert.deepEqual([opened.service, opened.traceId, opened.spanId], ['longline-controller', traceId, id]);
-    assert.equal(opened.attributes['sessionId'], 'desk');
-    await session('stop', 'desk', '--grace', '0s');
+    assert.equal(started.get('agent', 'create').attributes['longline.session.id'], sessionId);
+    // Asked for without the command line, which takes longer to start than these take.
+    for (const [method, step] of [
+      ['HibernateSession', 'pause'],
+      ['WakeSession', 'start'],
+    ] as const) {
+      await sessions(async (client) =>
+        method === 'WakeSession'
+          ? await client.wakeSession({ sessionId })
+          : await client.hibernateSession({ sessionId, tier: HibernationTier.PAUSE }),
+      );
+      const trace = await commandOf(method);
+      const call = ['controller', `${SESSIONS}/${method}`] as const;
+      trace.chain(call, ['controller', 'dispatch'], COMMAND, RUN, ['agent', step]);
+      // One that is paused wakes by this step alone.
+      assert.equal(trace.spans.filter(({ parent }) => parent === trace.get(...RUN).id).length, 1, method);
+    }
+    await longline('exec', sessionId, 'true');
+    const call = ['controller', `${SESSIONS}/Tunnel`] as const;
+    const reach = ['agent', 'reach'] as const;
+    const reached = await traceOf(receiver, call[1], [call, reach], from);
+    reached.chain(['cli', 'longline session exec'], call, reach);
+    assert.equal(reached.get(...reach).attributes['longline.session.id'], sessionId);
+    await tellsOf(fleet.controller, 'tunnel opened', reached.get(...call));
+    await sessions(async (client) => await client.stopSession({ sessionId }));
+    (await commandOf('StopSession')).below(RUN, 'stop', 'remove_container', 'remove_network');
   });
 
   it('tells a program from the call to its place in the kernel, and of one that is refused', async () => {
@@ -183,6 +200,7 @@ describe('a trace', { skip: missing ?? false }, () => {
     );
     assert.equal(trace.get(...APPLY).status, 'STATUS_CODE_UNSET');
     assert.equal(trace.get('agent', 'attach').attributes['longline.subject'], POINT);
+    await tellsOf(agent.command, 'a revision of a program was loaded', trace.get('agent', 'load'));
     // What goes on by itself after that is in no trace.
     assert.equal(trace.spans.filter(({ name }) => name === 'apply').length, 1);
     from = receiver.spans.length;
