@@ -1,7 +1,7 @@
 // Bundles the command line, for what runs as a service: an agent from source holds the text of all its packages, and of
 // Node's type stripping, in memory. What packages load only for things we never ask of them is left out; reaching it says so.
 import { join } from 'node:path';
-import { build, type Plugin } from 'esbuild';
+import { build, type Metafile, type Plugin } from 'esbuild';
 
 /** A module that is left out of the bundle. */
 export interface LeftOut {
@@ -67,6 +67,16 @@ function leaveOut(root: string, found: Set<LeftOut>): Plugin {
   };
 }
 
+/**
+ * Packages that are imported on demand and would give nothing but a default: in a bundle, names of a CommonJS package are to be had
+ * by a plain import only. Node gives them in both ways, so that whoever runs from source sees nothing of it.
+ */
+function nameless({ outputs }: Metafile): readonly string[] {
+  return Object.values(outputs).flatMap(({ entryPoint = '', exports }) =>
+    entryPoint.startsWith('node_modules/') && exports.every((name) => name === 'default') ? [entryPoint] : [],
+  );
+}
+
 /** Writes the bundle of `root` into `folder`; gives the paths of all that went into it, relative to the root. */
 export async function writeBundle(root: string, folder: string): Promise<readonly string[]> {
   const found = new Set<LeftOut>();
@@ -93,6 +103,11 @@ export async function writeBundle(root: string, folder: string): Promise<readonl
     metafile: true,
     logLevel: 'warning',
   });
+  const unusable = nameless(metafile);
+  if (unusable.length > 0)
+    throw new Error(
+      `a bundle gives no names of ${unusable.join(', ')}; import it plainly, in a file that is imported on demand`,
+    );
   const gone = LEFT_OUT.filter((one) => !found.has(one)).map((one) => one.path);
   if (gone.length > 0)
     throw new Error(`deploy/build/bundle.ts leaves out what is not there any more: ${gone.join(', ')}`);

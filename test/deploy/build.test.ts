@@ -61,6 +61,17 @@ test('what is left out says so when it is reached', async () => {
   assert.throws(reached, /ssh:\/\/ \(use unix:\/\/ or tcp:\/\/\): not part of this bundle/);
 });
 
+test('no bundle is made of what imports a CommonJS package on demand, as it would have none of its names', async () => {
+  const planted = join(folder, 'planted');
+  await mkdir(join(planted, 'src/cli'), { recursive: true });
+  await mkdir(join(planted, 'node_modules/plain'), { recursive: true });
+  await writeFile(join(planted, 'node_modules/plain/index.js'), 'exports.createClient = () => undefined;');
+  const main = "const { createClient } = await import('plain');\ncreateClient();\n";
+  await writeFile(join(planted, 'src/cli/main.ts'), main);
+  const expected = /no names of node_modules\/plain\/index\.js; import it plainly/;
+  await assert.rejects(writeBundle(planted, join(planted, 'dist')), expected);
+});
+
 test('a bundle is run only while its sources are what it was made from', async () => {
   const copy = join(folder, 'checkout');
   for (const path of ['deploy/bin', 'deploy/build']) await cp(join(root, path), join(copy, path), { recursive: true });

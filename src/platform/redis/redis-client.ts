@@ -1,5 +1,6 @@
-// One connection of the Redis client, which is loaded with the first: who elects by something else does without. Nothing is
-// queued or connected anew by itself, and what comes up when nobody waits for it any more is closed.
+// One connection of the Redis client. Nothing is queued or connected anew by itself, and what comes up when nobody waits for it
+// any more is closed. It brings the client with it: who elects by something else must not import it.
+import { createClient } from '@redis/client';
 import { LonglineError } from '../../core/errors.ts';
 
 /** Who asks, and whom to trust. */
@@ -36,7 +37,6 @@ const UNTRUSTED = new Set([
 /** A connection that is up. Rejects if the signal aborts before; then it is closed. The caller ends it. */
 export async function connectClient(url: string, access: RedisAccess, signal: AbortSignal): Promise<RedisClient> {
   const { username, password, trustedCertificates: ca } = access;
-  const { createClient } = await import('@redis/client');
   signal.throwIfAborted();
   const client = createClient({
     url,
