@@ -51,7 +51,7 @@ function leaveOut(root: string, found: Set<LeftOut>): Plugin {
       }));
       onResolve({ filter: NODE_STREAM }, () => ({ path: 'node:stream', external: true }));
       onResolve({ filter: LAZY_PARTS }, ({ kind, path }) =>
-        kind === 'require-call' ? { path, external: true } : { path, namespace: 'required' },
+        kind === 'import-statement' ? { path, namespace: 'required' } : { path, external: true },
       );
       onLoad({ filter: /./, namespace: 'required' }, ({ path }) => ({
         contents: `module.exports = require(${JSON.stringify(path)});`,
@@ -68,12 +68,12 @@ function leaveOut(root: string, found: Set<LeftOut>): Plugin {
 }
 
 /**
- * Packages that are imported on demand and would give nothing but a default: in a bundle, names of a CommonJS package are to be had
+ * Modules that are imported on demand and would give nothing but a default: in a bundle, names of a CommonJS package are to be had
  * by a plain import only. Node gives them in both ways, so that whoever runs from source sees nothing of it.
  */
 function nameless({ outputs }: Metafile): readonly string[] {
   return Object.values(outputs).flatMap(({ entryPoint = '', exports }) =>
-    entryPoint.startsWith('node_modules/') && exports.every((name) => name === 'default') ? [entryPoint] : [],
+    /^(node_modules\/|required:)/.test(entryPoint) && exports.every((name) => name === 'default') ? [entryPoint] : [],
   );
 }
 
